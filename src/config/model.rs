@@ -1,0 +1,288 @@
+//! The configuration after validation: the only form that the rest of the engine sees.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::addr::{Addr, Mac, Prefix};
+
+/// A whole, valid configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[engine]`
+    pub engine: Engine,
+    /// `[[port]]`, at least one, names unique.
+    pub ports: Vec<Port>,
+    /// `[[route]]`
+    pub routes: Vec<Route>,
+    /// `[[neighbor]]`
+    pub neighbors: Vec<Neighbor>,
+    /// `[[service]]`, names unique, (VIP, ports, protocol) disjoint.
+    pub services: Vec<Service>,
+    /// `[[firewall]]`, first match wins.
+    pub firewall: Vec<Rule>,
+    /// `[metrics]`
+    pub metrics: Metrics,
+}
+
+/// `[engine]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Engine {
+    /// CPUs, one worker each; empty: one worker on the last CPU.
+    pub workers: Vec<usize>,
+    /// CPU of the control threads; none: any CPU without a worker.
+    pub main_cpu: Option<usize>,
+    /// Hugepage memory, or ordinary memory (`--no-huge`).
+    pub hugepages: bool,
+    /// Memory for DPDK, MiB.
+    pub memory_mb: u32,
+    /// Passed to EAL unchanged.
+    pub eal_args: Vec<String>,
+    /// Connections, over all workers.
+    pub max_flows: u32,
+    /// Packets per RX burst, 1..=[`crate::pipeline::MAX_BURST`].
+    pub burst: u16,
+    /// What a worker does with nothing to do.
+    pub idle: Idle,
+    /// What becomes of a mid-stream packet of no known connection.
+    pub on_unknown: OnUnknown,
+    /// After SIGTERM: not ready for this long, then the end.
+    pub shutdown_delay: Duration,
+}
+
+/// `engine.idle`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Spin.
+    Poll,
+    /// Pause, then short sleeps.
+    Backoff,
+}
+
+/// `engine.on_unknown`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// Drop and count.
+    Drop,
+    /// Answer a TCP packet with RST (RFC 9293 §3.10.7.1), drop it.
+    Reset,
+}
+
+/// `[[port]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Unique name.
+    pub name: String,
+    /// PCI address or vdev with its arguments.
+    pub device: String,
+    /// Which side's traffic comes in here.
+    pub role: Role,
+    /// Interface addresses.
+    pub addresses: Vec<Prefix>,
+    /// L3 MTU in bytes.
+    pub mtu: u16,
+    /// 802.1Q VLAN id, 0 for untagged.
+    pub vlan: u16,
+    /// RX/TX queues; 0: one per worker where the device can.
+    pub queues: u16,
+    /// RX ring size.
+    pub rx_descriptors: u16,
+    /// TX ring size.
+    pub tx_descriptors: u16,
+}
+
+/// `port.role`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Clients are here.
+    Client,
+    /// Endpoints are here.
+    Server,
+    /// One arm: both.
+    Both,
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Destination.
+    pub prefix: Prefix,
+    /// Gateway, on a connected network of some port.
+    pub via: Addr,
+}
+
+/// `[[neighbor]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbor {
+    /// The neighbour's address.
+    pub address: Addr,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Index into [`Config::ports`].
+    pub port: usize,
+}
+
+/// L4 protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP, 6.
+    Tcp,
+    /// UDP, 17.
+    Udp,
+    /// SCTP, 132.
+    Sctp,
+}
+
+impl Protocol {
+    /// All, in the order of their index.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The IP protocol number (IANA).
+    #[inline]
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// `tcp`, `udp`, `sctp`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// Position in [`Protocol::ALL`].
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// `[[service]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Unique name.
+    pub name: String,
+    /// Virtual address.
+    pub vip: Addr,
+    /// First port.
+    pub first_port: u16,
+    /// Last port, equal to `first_port` unless a range.
+    pub last_port: u16,
+    /// L4 protocol.
+    pub protocol: Protocol,
+    /// How an endpoint is chosen.
+    pub algorithm: Algorithm,
+    /// Established connections idle out after this.
+    pub idle_timeout: Duration,
+    /// What a client is told when no endpoint can be chosen.
+    pub on_no_endpoint: Refusal,
+    /// In file order; (address, port) unique within the service.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// `service.algorithm`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Maglev hashing (Eisenbud et al., NSDI 2016) with a table of this prime size.
+    Maglev {
+        /// Slots, a prime.
+        size: u32,
+    },
+    /// Smooth weighted round-robin.
+    RoundRobin,
+}
+
+/// `service.on_no_endpoint`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Silence.
+    Drop,
+    /// RST, ICMP port unreachable, SCTP ABORT.
+    Reject,
+}
+
+/// `[[service.endpoint]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Address, of the VIP's family.
+    pub address: Addr,
+    /// Port. For a service on a port range that names no port here: 0, the client's destination port is kept.
+    pub port: u16,
+    /// Relative share, ≥ 1… 0 is a valid weight and means no new connections.
+    pub weight: u32,
+    /// Administrative state.
+    pub state: EndpointState,
+}
+
+/// `endpoint.state`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointState {
+    /// Takes connections.
+    Up,
+    /// Keeps its connections, gets no new ones.
+    Drain,
+    /// Gets no new ones and counts as unhealthy.
+    Down,
+}
+
+/// `[[firewall]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Unique name, the `fw_rule` label.
+    pub name: String,
+    /// Drop or allow.
+    pub action: Action,
+    /// IP protocol number, none: any.
+    pub protocol: Option<u8>,
+    /// Source prefixes; empty: any.
+    pub source: Vec<Prefix>,
+    /// Destination prefixes; empty: any.
+    pub destination: Vec<Prefix>,
+    /// Inclusive range; none: any.
+    pub source_port: Option<(u16, u16)>,
+    /// Inclusive range; none: any.
+    pub destination_port: Option<(u16, u16)>,
+    /// Ingress port, index into [`Config::ports`]; none: any.
+    pub port: Option<usize>,
+}
+
+/// `firewall.action`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Drop and count.
+    Drop,
+    /// Go on.
+    Allow,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// HTTP listener.
+    pub listen: SocketAddr,
+    /// Snapshot period.
+    pub tick: Duration,
+    /// Window of the distribution gauges.
+    pub distribution_tick: Duration,
+    /// What the `service` label shows.
+    pub service_label: ServiceLabel,
+    /// Client–endpoint pairs with a series of their own.
+    pub flow_series_limit: usize,
+}
+
+/// `metrics.service_label`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceLabel {
+    /// `VIP:port`
+    Address,
+    /// The configured name.
+    Name,
+}

@@ -1,0 +1,156 @@
+//! Counters of the data plane: one writer each, plain adds, read by the aggregator in one consistent picture.
+//!
+//! Every worker has a [`WorkerCounters`] with two [`Bank`]s of *deltas*. It writes the active one; when the aggregator asks
+//! for a tick, the worker switches to the other between two bursts and says so; the bank that is now at rest belongs to
+//! the aggregator, which folds it into its totals and zeroes it before it asks for the next tick.
+
+mod bank;
+mod pairs;
+mod sync;
+
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+pub use bank::{Bank, Counter, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters, Sizes, Term};
+pub use pairs::{PairKey, Pairs};
+
+use self::pairs::Directory;
+use self::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::ids::PortId;
+use crate::pipeline::Account;
+use crate::time::Instant;
+
+/// What one worker counts, shared between it and the aggregator.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// The tick that the aggregator has asked for. Bank `tick & 1` is active once the worker has agreed.
+    asked: CachePadded<AtomicU32>,
+    /// The tick that the worker counts in.
+    agreed: CachePadded<AtomicU32>,
+    /// When the worker last went round its loop, nanoseconds.
+    heartbeat: CachePadded<AtomicU64>,
+    banks: [CachePadded<Bank>; 2],
+    directory: Directory,
+    sizes: Sizes,
+}
+
+impl WorkerCounters {
+    /// Counters at 0, in tick 0, and the one handle that may write them.
+    #[must_use]
+    pub fn new(sizes: Sizes) -> (Arc<Self>, Writer) {
+        let shared = Arc::new(Self {
+            asked: CachePadded::new(AtomicU32::new(0)),
+            agreed: CachePadded::new(AtomicU32::new(0)),
+            heartbeat: CachePadded::new(AtomicU64::new(0)),
+            banks: [CachePadded::new(Bank::new(sizes)), CachePadded::new(Bank::new(sizes))],
+            directory: Directory::new(sizes),
+            sizes,
+        });
+        let writer = Writer { shared: Arc::clone(&shared), tick: 0 };
+        (shared, writer)
+    }
+
+    /// How many slots of each kind there are.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Aggregator: asks the worker to count in the next tick. The bank at rest must have been folded and zeroed.
+    pub fn ask(&self, tick: u32) {
+        // Release: the zeroes in the bank that becomes active are seen by the worker that acquires this.
+        self.asked.store(tick, Ordering::Release);
+    }
+
+    /// Aggregator: the bank of the tick before `tick`, once the worker counts in `tick`; `None` before.
+    #[must_use]
+    pub fn at_rest(&self, tick: u32) -> Option<&Bank> {
+        // Acquire: pairs with the worker's release, so all of its counts in the bank at rest are seen.
+        (self.agreed.load(Ordering::Acquire) == tick).then(|| &*self.banks[(tick.wrapping_sub(1) & 1) as usize])
+    }
+
+    /// Aggregator: whose pair a slot is. Only of a slot with counts in a bank at rest: such a slot is not given to another
+    /// pair before that bank was folded.
+    #[must_use]
+    pub fn pair_key(&self, slot: crate::ids::PairSlot) -> PairKey {
+        self.directory.key(slot)
+    }
+
+    /// How many pair slots, from the first on, were ever used (the endpoints' own included).
+    #[must_use]
+    pub fn pair_slots_used(&self) -> usize {
+        self.directory.used()
+    }
+
+    /// When the worker last went round its loop.
+    #[must_use]
+    pub fn heartbeat(&self) -> Instant {
+        Instant(self.heartbeat.load(Ordering::Relaxed))
+    }
+}
+
+/// The one handle that writes a worker's counters.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<WorkerCounters>,
+    tick: u32,
+}
+
+impl Writer {
+    /// The bank to count in.
+    #[inline]
+    #[must_use]
+    pub fn bank(&self) -> &Bank {
+        &self.shared.banks[(self.tick & 1) as usize]
+    }
+
+    /// The tick that is counted in.
+    #[inline]
+    #[must_use]
+    pub fn tick(&self) -> u32 {
+        self.tick
+    }
+
+    /// Between two bursts: switches banks where the aggregator has asked, and shows that the worker lives.
+    #[inline]
+    pub fn turn(&mut self, now: Instant) {
+        self.shared.heartbeat.store(now.0, Ordering::Relaxed);
+        let asked = self.shared.asked.load(Ordering::Acquire);
+        if asked != self.tick {
+            self.tick = asked;
+            self.shared.agreed.store(asked, Ordering::Release);
+        }
+    }
+
+    /// A device has taken a frame of `len` bytes; a forwarded one counts as processed now.
+    #[inline]
+    pub fn transmitted(&self, port: PortId, len: usize, account: Option<&Account>) {
+        let bank = self.bank();
+        bank.term(Term::Tx).add(1);
+        let counters = bank.port(port);
+        counters.tx_packets.add(1);
+        counters.tx_bytes.add(len as u64);
+        if let Some(account) = account {
+            let pair = bank.pair(account.pair);
+            pair.packets.add(1);
+            pair.bytes.add(u64::from(account.bytes));
+            if account.icmp_error {
+                let service = bank.service(account.service);
+                service.icmp_error_packets.add(1);
+                service.icmp_error_bytes.add(u64::from(account.bytes));
+            }
+        }
+    }
+
+    /// A full TX queue has refused a frame.
+    #[inline]
+    pub fn tx_dropped(&self, port: PortId) {
+        self.bank().term(Term::TxDropped).add(1);
+        self.bank().port(port).tx_dropped.add(1);
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.shared.directory
+    }
+}

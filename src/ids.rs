@@ -1,0 +1,46 @@
+//! Newtypes for the indices that the stages pass to each other.
+//!
+//! Services, endpoints and firewall rules have *stable* ids: the number of a slot that outlives a reload, so that a
+//! counter is never reset or mixed with another's by a change of the configuration.
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($repr:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+        pub struct $name(pub $repr);
+
+        impl $name {
+            /// The id as an index into a slice.
+            #[inline]
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+id!(
+    /// A configured port, in file order.
+    PortId(u8)
+);
+id!(
+    /// A worker, in the order of `engine.workers`.
+    WorkerId(u8)
+);
+id!(
+    /// The stable slot of a service.
+    ServiceId(u32)
+);
+id!(
+    /// The stable slot of an endpoint of one service: the same address in two services has two.
+    EndpointId(u32)
+);
+id!(
+    /// The stable slot of a firewall rule.
+    RuleId(u32)
+);
+id!(
+    /// The slot of a client–endpoint pair in one worker's counters.
+    PairSlot(u32)
+);

@@ -1,0 +1,20 @@
+//! Pollux, an L4 load balancer and packet engine: the modules in the order in which a packet and its counts meet them.
+
+pub mod addr;
+pub mod ids;
+pub mod time;
+
+pub mod config;
+pub mod tables;
+
+pub mod wire;
+
+pub mod parse;
+
+pub mod conntrack;
+pub mod firewall;
+pub mod pipeline;
+pub mod route;
+pub mod service;
+
+pub mod counters;

@@ -1,0 +1,60 @@
+//! Where packets go when the pipeline has decided: the one door out of the core.
+
+use crate::addr::{Addr, Mac};
+use crate::ids::{PairSlot, PortId, ServiceId, WorkerId};
+use crate::pipeline::DropReason;
+
+/// What is credited once the TX burst has taken a forwarded packet (a packet counts as processed only then).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Account {
+    /// The client–endpoint pair of the connection.
+    pub pair: PairSlot,
+    /// The connection's service.
+    pub service: ServiceId,
+    /// L3 bytes as received: IP header and everything after it, without padding.
+    pub bytes: u32,
+    /// An ICMP error that follows its connection: processed, but of no L4 protocol.
+    pub icmp_error: bool,
+}
+
+/// Takes each packet with its verdict. Implemented by the worker (mbufs, queues, rings), by replay (files) and by fixtures.
+pub trait Output<F> {
+    /// Verdict Forward: send `frame`, complete with its L2 header, out of `port`. The implementation reports each frame
+    /// to [`crate::counters::WorkerCounters::transmitted`] or `tx_dropped` when the device has answered.
+    fn forward(&mut self, port: PortId, frame: F, account: Account);
+
+    /// Verdict Drop.
+    fn drop(&mut self, port: PortId, frame: F, reason: DropReason);
+
+    /// Verdict Punt: to the kernel's interface of `port`.
+    fn punt(&mut self, port: PortId, frame: F);
+
+    /// Verdict Consume: the engine itself was the destination.
+    fn consume(&mut self, port: PortId, frame: F);
+
+    /// Verdict `HandOff`: to the worker that owns the connection. The frame comes back where the ring is full.
+    ///
+    /// # Errors
+    /// The frame itself, when the ring is full.
+    fn hand_off(&mut self, to: WorkerId, port: PortId, frame: F) -> Result<(), F>;
+
+    /// A frame of the engine's own (RST, ICMP, ARP, ND), or a further fragment when `fragment` is set, to be copied
+    /// and sent out of `port`. `false` where no buffer is free.
+    fn originate(&mut self, port: PortId, frame: &[u8], fragment: bool) -> bool;
+
+    /// Tell every other worker what was learnt of a neighbour.
+    fn announce(&mut self, update: NeighborUpdate);
+}
+
+/// A neighbour's MAC, learnt by one worker and told to the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NeighborUpdate {
+    /// The port it is behind.
+    pub port: PortId,
+    /// Its address.
+    pub addr: Addr,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Whether the neighbour asked *us* or answered us (then an entry is made), or was only overheard (then one is updated).
+    pub create: bool,
+}

@@ -1,0 +1,1 @@
+//! Protocols as bytes: one file each, a checked view over a slice, and a builder for frames.
