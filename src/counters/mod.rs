@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-pub use bank::{Bank, Counter, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters, Sizes, Term};
+pub use bank::{
+    Bank, Counter, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters, Sizes, Term,
+};
 pub use pairs::{PairKey, Pairs};
 
 use self::pairs::Directory;
@@ -67,7 +69,8 @@ impl WorkerCounters {
     #[must_use]
     pub fn at_rest(&self, tick: u32) -> Option<&Bank> {
         // Acquire: pairs with the worker's release, so all of its counts in the bank at rest are seen.
-        (self.agreed.load(Ordering::Acquire) == tick).then(|| &*self.banks[(tick.wrapping_sub(1) & 1) as usize])
+        (self.agreed.load(Ordering::Acquire) == tick)
+            .then(|| &*self.banks[(tick.wrapping_sub(1) & 1) as usize])
     }
 
     /// Aggregator: whose pair a slot is. Only of a slot with counts in a bank at rest: such a slot is not given to another

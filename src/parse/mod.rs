@@ -46,7 +46,9 @@ impl Packet {
     #[must_use]
     pub const fn ports(&self) -> (u16, u16) {
         match self.l4_info {
-            L4::Tcp { sport, dport, .. } | L4::Udp { sport, dport } | L4::Sctp { sport, dport, .. } => (sport, dport),
+            L4::Tcp { sport, dport, .. } | L4::Udp { sport, dport } | L4::Sctp { sport, dport, .. } => {
+                (sport, dport)
+            }
             L4::Icmp { .. } | L4::Other => (0, 0),
         }
     }

@@ -74,13 +74,25 @@ impl<F: Frame> Shard<F> {
     }
 
     /// What another worker learnt of a neighbour.
-    pub fn learn(&mut self, _tables: &Tables, _now: Instant, _update: NeighborUpdate, _out: &mut impl Output<F>) {
+    pub fn learn(
+        &mut self,
+        _tables: &Tables,
+        _now: Instant,
+        _update: NeighborUpdate,
+        _out: &mut impl Output<F>,
+    ) {
         todo!()
     }
 
     /// Between bursts: expiry of connections (at most `budget` entries looked at) and neighbour timers. Says whether there
     /// is more to do at once.
-    pub fn maintain(&mut self, _tables: &Tables, _now: Instant, _budget: usize, _out: &mut impl Output<F>) -> bool {
+    pub fn maintain(
+        &mut self,
+        _tables: &Tables,
+        _now: Instant,
+        _budget: usize,
+        _out: &mut impl Output<F>,
+    ) -> bool {
         todo!()
     }
 
