@@ -1,5 +1,9 @@
 //! First stage: bytes to [`Parsed`], or the reason to drop them.
 
+mod quoted;
+
+pub use quoted::{Quoted, quoted};
+
 use crate::addr::{Addr, Mac};
 use crate::pipeline::{DropReason, RxChecksum};
 

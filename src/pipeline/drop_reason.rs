@@ -89,6 +89,8 @@ drop_reasons! {
     SctpHeader = "sctp_header",
     /// INIT, INIT ACK or SHUTDOWN COMPLETE bundled with other chunks, or INIT with a verification tag (RFC 9260 §6.10, §8.5.1).
     SctpChunk = "sctp_chunk",
+    /// SCTP CRC32c wrong, where it has to be computed anew because a port changes.
+    SctpChecksum = "sctp_checksum",
     /// ICMP header truncated.
     IcmpHeader = "icmp_header",
     /// ICMP checksum wrong.

@@ -1,0 +1,70 @@
+//! The packet that an ICMP error quotes: enough of it to find its connection (RFC 792; RFC 4443 §3).
+
+use crate::addr::Addr;
+use crate::config::Protocol;
+use crate::conntrack::Tuple;
+
+use super::Packet;
+
+/// Extension headers that are skipped in a quoted IPv6 packet.
+const MAX_EXTENSIONS: usize = 4;
+/// ICMP header before the quoted packet.
+const ICMP_HEADER: usize = 8;
+
+/// A quoted packet. Offsets count from the start of the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quoted {
+    /// Its 5-tuple.
+    pub tuple: Tuple,
+    /// Start of its IP header.
+    pub l3: usize,
+    /// Start of its L4 header, of which at least the ports are there.
+    pub l4: usize,
+}
+
+/// Reads the packet that the ICMP error `packet` quotes. `None` where it is cut too short, of the other family, a later
+/// fragment, or of a protocol without connections.
+#[must_use]
+pub fn quoted(frame: &[u8], packet: &Packet) -> Option<Quoted> {
+    let end = packet.l3 as usize + packet.l3_len as usize;
+    let l3 = packet.l4 as usize + ICMP_HEADER;
+    let bytes = frame.get(..end)?.get(l3..)?;
+    let (src, dst, number, header_len) = if packet.src.is_v4() { ipv4(bytes)? } else { ipv6(bytes)? };
+    let protocol = Protocol::ALL.into_iter().find(|p| p.number() == number)?;
+    let ports: &[u8; 4] = bytes.get(header_len..)?.first_chunk()?;
+    let [a, b, c, d] = *ports;
+    let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Some(Quoted { tuple: Tuple { src, dst, sport, dport, protocol }, l3, l4: l3 + header_len })
+}
+
+fn ipv4(bytes: &[u8]) -> Option<(Addr, Addr, u8, usize)> {
+    let header: &[u8; 20] = bytes.first_chunk()?;
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+    if header[0] >> 4 != 4 || header_len < 20 || later_fragment {
+        return None;
+    }
+    let (_, addresses) = header.split_last_chunk::<8>()?;
+    let [a, b, c, d, e, f, g, h] = *addresses;
+    Some((Addr::v4([a, b, c, d]), Addr::v4([e, f, g, h]), header[9], header_len))
+}
+
+fn ipv6(bytes: &[u8]) -> Option<(Addr, Addr, u8, usize)> {
+    let header: &[u8; 40] = bytes.first_chunk()?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let src = Addr::v6(*header[8..].first_chunk()?);
+    let dst = Addr::v6(*header[24..].first_chunk()?);
+    let (mut next, mut at) = (header[6], 40);
+    for _ in 0..=MAX_EXTENSIONS {
+        // Hop-by-hop, routing and destination options: the same layout (RFC 8200 §4).
+        if !matches!(next, 0 | 43 | 60) {
+            return Some((src, dst, next, at));
+        }
+        let extension: &[u8; 2] = bytes.get(at..)?.first_chunk()?;
+        next = extension[0];
+        at += (usize::from(extension[1]) + 1) * 8;
+    }
+    None
+}

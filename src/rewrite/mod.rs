@@ -1,0 +1,146 @@
+//! The bytes of a packet made those of its connection's other side, checksums kept right by difference (RFC 1624).
+
+mod fragment;
+mod icmp_error;
+
+pub use fragment::fragment;
+pub use icmp_error::translate_icmp_error;
+
+use crate::addr::Addr;
+use crate::config::Protocol;
+use crate::conntrack::{Direction, Flow};
+use crate::parse::Packet;
+use crate::pipeline::{DropReason, Frame};
+use crate::wire::checksum::{apply, apply_udp, delta};
+use crate::wire::crc32c;
+
+/// Byte offsets in the headers that a rewrite touches.
+mod at {
+    pub const V4_TTL: usize = 8;
+    pub const V4_CHECKSUM: usize = 10;
+    pub const V4_SRC: usize = 12;
+    pub const V4_DST: usize = 16;
+    pub const V6_HOP_LIMIT: usize = 7;
+    pub const V6_SRC: usize = 8;
+    pub const V6_DST: usize = 24;
+    pub const SPORT: usize = 0;
+    pub const DPORT: usize = 2;
+    pub const UDP_CHECKSUM: usize = 6;
+    pub const TCP_CHECKSUM: usize = 16;
+    pub const SCTP_CHECKSUM: usize = 8;
+}
+
+/// Which address of a packet is translated, and to what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Translation {
+    source: bool,
+    from: (Addr, u16),
+    to: (Addr, u16),
+}
+
+impl Translation {
+    /// DNAT: towards the endpoint the destination becomes the endpoint, back the source becomes the VIP.
+    const fn of(flow: &Flow, direction: Direction) -> Self {
+        let vip = (flow.vip, flow.vip_port);
+        let endpoint = (flow.endpoint, flow.endpoint_port);
+        match direction {
+            Direction::Original => Self { source: false, from: vip, to: endpoint },
+            Direction::Reply => Self { source: true, from: endpoint, to: vip },
+        }
+    }
+
+    /// What the translation adds to the IPv4 header checksum, and to the L4 checksum.
+    fn deltas(&self) -> [u16; 2] {
+        let ((from, from_port), (to, to_port)) = (self.from, self.to);
+        let mut old = [0; 18];
+        let mut new = [0; 18];
+        old[..16].copy_from_slice(&from.v6_octets());
+        new[..16].copy_from_slice(&to.v6_octets());
+        let l3 = delta(&old, &new);
+        old[16..].copy_from_slice(&from_port.to_be_bytes());
+        new[16..].copy_from_slice(&to_port.to_be_bytes());
+        [l3, delta(&old, &new)]
+    }
+}
+
+/// The checksum deltas of both directions, for [`Flow::delta`].
+#[must_use]
+pub fn deltas(flow: &Flow) -> [[u16; 2]; 2] {
+    [Direction::Original, Direction::Reply].map(|d| Translation::of(flow, d).deltas())
+}
+
+/// Translates a packet of `flow` that goes in `direction`, and takes one from its TTL, which must be above 1.
+///
+/// # Errors
+/// [`DropReason::SctpChecksum`]: the CRC32c has to be computed anew, and was wrong before.
+#[inline]
+pub fn translate<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    flow: &Flow,
+    direction: Direction,
+) -> Result<(), DropReason> {
+    let Translation { source, from, to } = Translation::of(flow, direction);
+    let [l3_delta, l4_delta] = flow.delta[direction as usize];
+    let (l3, l4) = (packet.l3 as usize, packet.l4 as usize);
+    let new_crc = flow.protocol == Protocol::Sctp && from.1 != to.1;
+    let end = l3 + packet.l3_len as usize;
+    if new_crc && !sctp_crc_is_right(frame.data(), l4, end) {
+        return Err(DropReason::SctpChecksum);
+    }
+    let bytes = frame.data_mut();
+    rewrite_ip(bytes, l3, source, to.0, l3_delta).ok_or(DropReason::FrameTooShort)?;
+    let port = l4 + if source { at::SPORT } else { at::DPORT };
+    put(bytes, port, to.1.to_be_bytes()).ok_or(DropReason::FrameTooShort)?;
+    match flow.protocol {
+        Protocol::Tcp => update(bytes, l4 + at::TCP_CHECKSUM, |sum| apply(sum, l4_delta)),
+        Protocol::Udp => update(bytes, l4 + at::UDP_CHECKSUM, |sum| apply_udp(sum, l4_delta)),
+        Protocol::Sctp if new_crc && !frame.offload_sctp_crc(l3, l4 - l3) => {
+            set_sctp_crc(frame.data_mut(), l4, end)
+        }
+        Protocol::Sctp => Some(()),
+    }
+    .ok_or(DropReason::FrameTooShort)
+}
+
+/// Replaces the source or destination address and takes one from the TTL.
+#[inline]
+fn rewrite_ip(bytes: &mut [u8], l3: usize, source: bool, to: Addr, l3_delta: u16) -> Option<()> {
+    if to.is_v4() {
+        put(bytes, l3 + if source { at::V4_SRC } else { at::V4_DST }, to.v4_octets())?;
+        let ttl = bytes.get_mut(l3 + at::V4_TTL)?;
+        *ttl = ttl.wrapping_sub(1);
+        // One less in the high byte of a 16-bit word.
+        const TTL_DELTA: u16 = !0x0100;
+        update(bytes, l3 + at::V4_CHECKSUM, |sum| apply(apply(sum, l3_delta), TTL_DELTA))
+    } else {
+        put(bytes, l3 + if source { at::V6_SRC } else { at::V6_DST }, to.v6_octets())?;
+        let hops = bytes.get_mut(l3 + at::V6_HOP_LIMIT)?;
+        *hops = hops.wrapping_sub(1);
+        Some(())
+    }
+}
+
+fn sctp_crc_is_right(bytes: &[u8], l4: usize, end: usize) -> bool {
+    bytes.get(l4..end).is_some_and(crc32c::verify)
+}
+
+fn set_sctp_crc(bytes: &mut [u8], l4: usize, end: usize) -> Option<()> {
+    let segment = bytes.get_mut(l4..end)?;
+    put(segment, at::SCTP_CHECKSUM, [0; 4])?;
+    let crc = crc32c::checksum(segment);
+    put(segment, at::SCTP_CHECKSUM, crc.to_le_bytes())
+}
+
+#[inline]
+fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) -> Option<()> {
+    *bytes.get_mut(at..)?.first_chunk_mut()? = value;
+    Some(())
+}
+
+#[inline]
+fn update(bytes: &mut [u8], at: usize, change: impl FnOnce(u16) -> u16) -> Option<()> {
+    let field: &mut [u8; 2] = bytes.get_mut(at..)?.first_chunk_mut()?;
+    *field = change(u16::from_be_bytes(*field)).to_be_bytes();
+    Some(())
+}
