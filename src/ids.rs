@@ -44,3 +44,12 @@ id!(
     /// The slot of a client–endpoint pair in one worker's counters.
     PairSlot(u32)
 );
+
+impl PortId {
+    /// The id of the port at this position of the file. Configurations have at most 256 ports; the last id stands for all
+    /// beyond.
+    #[must_use]
+    pub fn at(index: usize) -> Self {
+        Self(u8::try_from(index).unwrap_or(u8::MAX))
+    }
+}
