@@ -1,11 +1,21 @@
 //! The configuration compiled: immutable, what the workers look things up in.
 
-use std::net::SocketAddr;
+mod names;
+mod slots;
+#[cfg(test)]
+mod tests;
 
+use hashbrown::HashSet;
+
+pub use names::{EndpointName, Health, Names, ServiceName};
+pub use slots::{Slots, SlotsFull};
+
+use self::slots::Capacity;
 use crate::addr::{Addr, Mac, Prefix};
-use crate::config::{Config, EndpointState, OnUnknown, Protocol, Role};
+use crate::config::{Config, OnUnknown, Role};
+use crate::counters::Sizes;
 use crate::firewall::Firewall;
-use crate::ids::{EndpointId, PortId, RuleId, ServiceId};
+use crate::ids::PortId;
 use crate::route::Routes;
 use crate::service::Services;
 
@@ -30,6 +40,9 @@ pub struct Tables {
     pub firewall_epoch: u32,
     /// What the slots are called: for metrics and listings.
     pub names: Names,
+    /// The addresses of all ports.
+    local: HashSet<Addr>,
+    capacity: Capacity,
 }
 
 /// A port as the pipeline sees it.
@@ -51,6 +64,14 @@ pub struct Port {
     pub role: Role,
 }
 
+impl Port {
+    /// Whether `addr` is one of the interface addresses.
+    #[must_use]
+    pub fn owns(&self, addr: Addr) -> bool {
+        self.addresses.iter().any(|own| own.addr == addr)
+    }
+}
+
 /// What the device told about a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkInfo {
@@ -60,51 +81,64 @@ pub struct LinkInfo {
     pub promiscuous: bool,
 }
 
-/// What each slot is called.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    /// Configured services.
-    pub services: Vec<ServiceName>,
-    /// Configured endpoints.
-    pub endpoints: Vec<EndpointName>,
-    /// Configured rules, in order.
-    pub rules: Vec<(RuleId, String)>,
-}
-
-/// A service's names.
-#[derive(Clone, Debug)]
-pub struct ServiceName {
-    /// Slot.
-    pub id: ServiceId,
-    /// Configured name.
-    pub name: String,
-    /// `VIP:port`, `[v6]:port`, `VIP:first-last`.
-    pub address: String,
-    /// L4 protocol.
-    pub protocol: Protocol,
-}
-
-/// An endpoint's names.
-#[derive(Clone, Debug)]
-pub struct EndpointName {
-    /// Slot.
-    pub id: EndpointId,
-    /// Its service.
-    pub service: ServiceId,
-    /// Address and port (0: the client's).
-    pub address: SocketAddr,
-    /// Administrative state.
-    pub state: EndpointState,
-}
-
-/// Gives out slots: the same thing has the same slot in every configuration of this process's life.
-#[derive(Debug, Default)]
-pub struct Slots {}
-
 impl Tables {
-    /// Compiles a valid configuration. `links` has one entry a port.
+    /// Compiles a valid configuration, to be applied: it counts as a generation. `links` has one entry a port.
+    ///
+    /// # Panics
+    /// Where `links` has not one entry a port.
     #[must_use]
-    pub fn compile(_config: &Config, _links: &[LinkInfo], _slots: &mut Slots) -> Self {
-        todo!()
+    pub fn compile(config: &Config, links: &[LinkInfo], slots: &mut Slots) -> Self {
+        assert_eq!(config.ports.len(), links.len(), "one link a port");
+        let ports: Box<[Port]> = config
+            .ports
+            .iter()
+            .zip(links)
+            .map(|(port, link)| Port {
+                name: port.name.clone(),
+                mac: link.mac,
+                promiscuous: link.promiscuous,
+                addresses: port.addresses.clone(),
+                mtu: port.mtu,
+                vlan: port.vlan,
+                role: port.role,
+            })
+            .collect();
+        let services = Services::compile(&config.services, slots);
+        let firewall = Firewall::compile(&config.firewall, slots);
+        let names = Names::of(config, slots);
+        let (generation, firewall_epoch) = slots.next_generation(&config.firewall);
+        Self {
+            local: ports.iter().flat_map(|port| &port.addresses).map(|own| own.addr).collect(),
+            ports,
+            services,
+            firewall,
+            routes: Routes::compile(&config.ports, &config.routes),
+            neighbors: config.neighbors.iter().map(|n| (PortId::at(n.port), n.address, n.mac)).collect(),
+            on_unknown: config.engine.on_unknown,
+            generation,
+            firewall_epoch,
+            names,
+            capacity: slots.capacity(),
+        }
+    }
+
+    /// The sizes that the workers' counters must have: room for every slot that the [`Slots`] of these tables will ever
+    /// give out, in this configuration and all later ones.
+    #[must_use]
+    pub fn sizes(&self, pairs: usize) -> Sizes {
+        Sizes {
+            ports: self.ports.len(),
+            services: self.capacity.services,
+            endpoints: self.capacity.endpoints,
+            rules: self.capacity.rules,
+            pairs,
+        }
+    }
+
+    /// Whether some port has this address. VIPs are asked for at [`Services::is_vip`].
+    #[inline]
+    #[must_use]
+    pub fn is_local(&self, addr: Addr) -> bool {
+        self.local.contains(&addr)
     }
 }

@@ -1,0 +1,260 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{self, Action, Algorithm, EndpointState, Protocol, ServiceLabel};
+use crate::ids::{EndpointId, RuleId, ServiceId};
+use crate::service::tests::service;
+
+const LAN: Addr = Addr::v4([10, 1, 0, 1]);
+const V6: Addr = Addr(0x2001_0db8_0001_0000_0000_0000_0000_0002);
+
+fn port(name: &str, addr: Addr, len: u8) -> config::Port {
+    config::Port {
+        name: name.into(),
+        device: "net_ring0".into(),
+        role: Role::Both,
+        addresses: vec![Prefix { addr, len }],
+        mtu: 1500,
+        vlan: 7,
+        queues: 0,
+        rx_descriptors: 1024,
+        tx_descriptors: 1024,
+    }
+}
+
+fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config {
+    Config {
+        engine: config::Engine {
+            workers: vec![0],
+            main_cpu: None,
+            hugepages: false,
+            memory_mb: 64,
+            eal_args: vec![],
+            max_flows: 1000,
+            burst: 32,
+            idle: config::Idle::Poll,
+            on_unknown: OnUnknown::Reset,
+            shutdown_delay: Duration::ZERO,
+        },
+        ports: vec![port("wan", V6, 64), port("lan", LAN, 24)],
+        routes: vec![config::Route {
+            prefix: Prefix { addr: Addr::v4([0; 4]), len: 0 },
+            via: Addr::v4([10, 1, 0, 254]),
+        }],
+        neighbors: vec![config::Neighbor {
+            address: Addr::v4([10, 1, 0, 10]),
+            mac: Mac([2, 0, 0, 0, 0, 16]),
+            port: 1,
+        }],
+        services,
+        firewall,
+        metrics: config::Metrics {
+            listen: ([127, 0, 0, 1], 8080).into(),
+            tick: Duration::from_secs(10),
+            distribution_tick: Duration::from_secs(120),
+            service_label: ServiceLabel::Address,
+            flow_series_limit: 50_000,
+        },
+    }
+}
+
+fn rule(name: &str) -> config::Rule {
+    config::Rule {
+        name: name.into(),
+        action: Action::Drop,
+        protocol: None,
+        source: vec![],
+        destination: vec![],
+        source_port: None,
+        destination_port: None,
+        port: None,
+    }
+}
+
+fn named(name: &str, endpoints: usize) -> config::Service {
+    let endpoints = vec![(1, EndpointState::Up); endpoints];
+    config::Service { name: name.into(), ..service(Algorithm::RoundRobin, &endpoints) }
+}
+
+fn compile(config: &Config, slots: &mut Slots) -> Tables {
+    let links = [1, 2].map(|n| LinkInfo { mac: Mac([2, 0, 0, 0, 0, n]), promiscuous: n == 2 });
+    Tables::compile(config, &links, slots)
+}
+
+#[test]
+fn everything_has_its_place() {
+    let t = compile(&config(vec![named("web", 2)], vec![rule("r")]), &mut Slots::default());
+    let [wan, lan] = &*t.ports else { panic!() };
+    assert_eq!((&*wan.name, wan.mac, wan.promiscuous), ("wan", Mac([2, 0, 0, 0, 0, 1]), false));
+    assert_eq!((&*lan.name, lan.mac, lan.promiscuous), ("lan", Mac([2, 0, 0, 0, 0, 2]), true));
+    assert_eq!((lan.mtu, lan.vlan, lan.role), (1500, 7, Role::Both));
+    assert!(lan.owns(LAN) && !lan.owns(V6) && !lan.owns(Addr::v4([10, 1, 0, 2])));
+    assert!(t.is_local(LAN) && t.is_local(V6) && !t.is_local(Addr::v4([10, 1, 0, 0])));
+    assert!(!t.is_local(Addr::v4([203, 0, 113, 100])), "a VIP is not a port's address");
+    assert_eq!(*t.neighbors, [(PortId(1), Addr::v4([10, 1, 0, 10]), Mac([2, 0, 0, 0, 0, 16]))]);
+    assert_eq!(t.on_unknown, OnUnknown::Reset);
+    assert_eq!(t.routes.lookup(Addr::v4([8; 4])).map(|hop| hop.port), Some(PortId(1)));
+    let web = t.services.lookup(Addr::v4([203, 0, 113, 100]), 80, Protocol::Tcp).unwrap();
+    assert_eq!((web.id, web.idle_timeout_ms), (ServiceId(0), 240_000));
+    assert_eq!(web.endpoints.iter().map(|e| e.id).collect::<Vec<_>>(), [EndpointId(0), EndpointId(1)]);
+    assert!(!t.firewall.is_empty());
+}
+
+#[test]
+fn labels_are_those_of_the_contract() {
+    let vip6 = Addr(0x2001_0db8_0001_0000_0000_0000_0000_0100);
+    let range = |s| config::Service { first_port: 5000, last_port: 5999, ..s };
+    let services = vec![
+        named("four", 1),
+        range(named("range", 1)),
+        config::Service { vip: vip6, ..named("six", 0) },
+        range(config::Service { vip: vip6, ..named("six range", 0) }),
+    ];
+    let names = compile(&config(services, vec![rule("a"), rule("b")]), &mut Slots::default()).names;
+    let labels: Vec<_> = names.services.iter().map(|s| (&*s.name, &*s.address)).collect();
+    assert_eq!(
+        labels,
+        [
+            ("four", "203.0.113.100:80"),
+            ("range", "203.0.113.100:5000-5999"),
+            ("six", "[2001:db8:1::100]:80"),
+            ("six range", "[2001:db8:1::100]:5000-5999"),
+        ]
+    );
+    assert_eq!(names.endpoints[0].address.to_string(), "10.0.0.0:8080");
+    assert_eq!(names.endpoints[1].service, ServiceId(1));
+    assert_eq!(names.rules, [(RuleId(0), "a".to_owned()), (RuleId(1), "b".to_owned())]);
+}
+
+#[test]
+fn an_endpoint_of_two_services_is_one_and_healthy_if_up_in_any() {
+    use EndpointState::{Down, Drain, Up};
+    let s = |name: &str, protocol, states: &[EndpointState]| config::Service {
+        name: name.into(),
+        protocol,
+        ..service(Algorithm::RoundRobin, &states.iter().map(|s| (1, *s)).collect::<Vec<_>>())
+    };
+    let services = vec![
+        s("a", Protocol::Tcp, &[Up, Down, Drain, Down]),
+        config::Service { first_port: 81, last_port: 81, ..s("b", Protocol::Tcp, &[Down, Down, Down, Up]) },
+        s("c", Protocol::Udp, &[Down, Up]),
+    ];
+    let names = compile(&config(services, vec![]), &mut Slots::default()).names;
+    assert_eq!(names.health(), Health { healthy: 3 + 1, unhealthy: 1 + 1 });
+    assert_eq!(Names::default().health(), Health::default());
+}
+
+#[test]
+fn slots_outlive_reloads() {
+    let mut slots = Slots::default();
+    let first = compile(&config(vec![named("a", 2), named("b", 1)], vec![rule("x")]), &mut slots).names;
+    // Another order, weights, algorithm, action; something new in front; one gone.
+    let mut b = named("b", 2);
+    b.algorithm = Algorithm::Maglev { size: 251 };
+    b.endpoints.reverse();
+    b.endpoints[1].state = EndpointState::Drain;
+    let x = config::Rule { action: Action::Allow, ..rule("x") };
+    let second = compile(&config(vec![named("c", 1), b], vec![rule("y"), x]), &mut slots).names;
+    let ids = |names: &Names| names.services.iter().map(|s| (s.name.clone(), s.id.0)).collect::<Vec<_>>();
+    assert_eq!(ids(&first), [("a".into(), 0), ("b".into(), 1)]);
+    assert_eq!(ids(&second), [("c".into(), 2), ("b".into(), 1)]);
+    assert_eq!(first.endpoints.iter().map(|e| e.id.0).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(second.endpoints.iter().map(|e| e.id.0).collect::<Vec<_>>(), [3, 4, 2]);
+    assert_eq!(second.rules, [(RuleId(1), "y".into()), (RuleId(0), "x".into())]);
+    // What was gone finds its slot again.
+    let third = compile(&config(vec![named("a", 2)], vec![]), &mut slots).names;
+    assert_eq!(ids(&third), [("a".into(), 0)]);
+    assert_eq!(third.endpoints.iter().map(|e| e.id.0).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_renamed_or_rebound_service_is_another() {
+    let mut slots = Slots::default();
+    let a = named("a", 1);
+    let others = [
+        config::Service { name: "b".into(), ..a.clone() },
+        config::Service { vip: V6, ..a.clone() },
+        config::Service { last_port: 81, ..a.clone() },
+        config::Service { first_port: 79, ..a.clone() },
+        config::Service { protocol: Protocol::Sctp, ..a.clone() },
+    ];
+    assert_eq!(compile(&config(vec![a], vec![]), &mut slots).names.services[0].id, ServiceId(0));
+    for (n, other) in (1..).zip(others) {
+        let names = compile(&config(vec![other], vec![]), &mut slots).names;
+        assert_eq!((names.services[0].id, names.endpoints[0].id), (ServiceId(n), EndpointId(n)));
+    }
+}
+
+#[test]
+fn generations_count_configurations_and_epochs_firewall_changes() {
+    let mut slots = Slots::default();
+    let mut at = |services: usize, rules: &[config::Rule]| {
+        let t = compile(&config(vec![named("a", services)], rules.to_vec()), &mut slots);
+        (t.generation, t.firewall_epoch)
+    };
+    let (x, y) = (rule("x"), rule("y"));
+    assert_eq!(at(1, &[]), (1, 1));
+    assert_eq!(at(2, &[]), (2, 1));
+    assert_eq!(at(2, &[x.clone(), y.clone()]), (3, 2));
+    assert_eq!(at(1, &[x.clone(), y.clone()]), (4, 2));
+    assert_eq!(at(1, &[y, x.clone()]), (5, 3), "the order decides");
+    assert_eq!(at(1, &[config::Rule { action: Action::Allow, ..x }]), (6, 4));
+}
+
+#[test]
+fn sizes_stay_and_a_configuration_beyond_them_is_found_out() {
+    let mut slots = Slots::default();
+    let first = config(vec![named("a", 3)], vec![rule("x")]);
+    assert_eq!(slots.fits(&first), Ok(()), "before the first there is no limit");
+    let sizes = compile(&first, &mut slots).sizes(1000);
+    assert_eq!(sizes, Sizes { ports: 2, services: 258, endpoints: 262, rules: 258, pairs: 1000 });
+    let full = config(vec![named("b", 259)], vec![]);
+    assert_eq!(slots.fits(&full), Ok(()));
+    let over = config(vec![named("b", 260)], vec![]);
+    let error = SlotsFull { kind: "endpoints", needed: 263, capacity: 262 };
+    assert_eq!(slots.fits(&over), Err(error));
+    assert_eq!(slots.fits(&over), Err(error), "asking takes nothing");
+    let tables = compile(&full, &mut slots);
+    assert_eq!(tables.sizes(1000), sizes);
+    assert!(tables.names.endpoints.iter().all(|e| e.id.index() < sizes.endpoints));
+    assert_eq!(slots.fits(&first), Ok(()), "what was seen before has its slots");
+    let rules = (0..258).map(|n| rule(&n.to_string())).collect();
+    assert_eq!(slots.fits(&config(vec![], rules)).map_err(|e| e.kind), Err("firewall rules"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Through any history of configurations an identity has one slot, and a slot one identity.
+    #[test]
+    fn slots_and_identities_are_one_to_one(
+        history in prop::collection::vec(prop::collection::vec((0..6u8, 0..6usize), 0..6), 1..8),
+    ) {
+        let mut slots = Slots::default();
+        let (mut services, mut endpoints) = (std::collections::HashMap::new(), std::collections::HashMap::new());
+        for step in history {
+            let mut list: Vec<config::Service> = Vec::new();
+            for (name, n) in step {
+                let name = name.to_string();
+                if list.iter().all(|s| s.name != name) {
+                    list.push(named(&name, n));
+                }
+            }
+            let tables = compile(&config(list, vec![]), &mut slots);
+            for (compiled, name) in tables.services.iter().zip(&tables.names.services) {
+                prop_assert_eq!(compiled.id, name.id);
+                prop_assert_eq!(services.entry(name.id).or_insert_with(|| name.name.clone()), &name.name);
+            }
+            for e in &tables.names.endpoints {
+                let key = (services[&e.service].clone(), e.address);
+                prop_assert_eq!(endpoints.entry(e.id).or_insert_with(|| key.clone()), &key);
+            }
+        }
+        let distinct: std::collections::HashSet<_> = endpoints.values().collect();
+        prop_assert_eq!(distinct.len(), endpoints.len());
+        let distinct: std::collections::HashSet<_> = services.values().collect();
+        prop_assert_eq!(distinct.len(), services.len());
+    }
+}
