@@ -13,7 +13,10 @@ pub mod parse;
 
 pub mod conntrack;
 pub mod firewall;
+pub mod neighbor;
 pub mod pipeline;
+pub mod responder;
+pub mod rewrite;
 pub mod route;
 pub mod service;
 

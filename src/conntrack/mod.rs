@@ -23,6 +23,14 @@ pub struct Tuple {
     pub protocol: Protocol,
 }
 
+impl Tuple {
+    /// The tuple of a packet that goes the other way.
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, protocol: self.protocol }
+    }
+}
+
 /// Which way a packet of a connection goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

@@ -153,6 +153,12 @@ impl Writer {
         self.bank().port(port).tx_dropped.add(1);
     }
 
+    /// How many slots of each kind the banks have.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        self.shared.sizes
+    }
+
     pub(crate) fn directory(&self) -> &Directory {
         &self.shared.directory
     }

@@ -137,8 +137,11 @@ impl Neighbors {
         if let Some(&slot) = self.index.get(&(hop.port, hop.addr)) {
             return Some(self.handle(slot));
         }
-        let (mac, state) =
-            if self.assume { (assumed_mac(hop.addr), State::Static) } else { (Mac::default(), State::Unreachable) };
+        let (mac, state) = if self.assume {
+            (assumed_mac(hop.addr), State::Static)
+        } else {
+            (Mac::default(), State::Unreachable)
+        };
         // Unreachable since ever: the first use asks at once.
         self.add(hop, mac, state, Instant::ZERO).map(|slot| self.handle(slot))
     }
@@ -153,7 +156,9 @@ impl Neighbors {
         entry.used = true;
         match entry.state {
             State::Static => Lookup::Resolved(entry.hop.port, entry.mac),
-            State::Reachable if now.since(entry.since) < REACHABLE => Lookup::Resolved(entry.hop.port, entry.mac),
+            State::Reachable if now.since(entry.since) < REACHABLE => {
+                Lookup::Resolved(entry.hop.port, entry.mac)
+            }
             State::Probe => Lookup::Resolved(entry.hop.port, entry.mac),
             State::Incomplete => Lookup::Waiting(entry.hop.port),
             State::Reachable => {
@@ -162,7 +167,9 @@ impl Neighbors {
                 Lookup::Resolved(self.entries[hop.slot as usize].hop.port, known)
             }
             // A neighbour that never was asked has `since` at the start and no solicitations behind it.
-            State::Unreachable if entry.solicitations > 0 && now.since(entry.since) < BACK_OFF => Lookup::Unreachable,
+            State::Unreachable if entry.solicitations > 0 && now.since(entry.since) < BACK_OFF => {
+                Lookup::Unreachable
+            }
             State::Unreachable => {
                 self.begin(hop.slot, State::Incomplete, now, ask);
                 Lookup::Waiting(self.entries[hop.slot as usize].hop.port)
@@ -189,8 +196,14 @@ impl Neighbors {
         Some(self.handle(slot))
     }
 
-    /// Runs the timers: `ask` gets the solicitations that are due, `lost` the neighbours that are given up.
-    pub fn tick(&mut self, now: Instant, mut ask: impl FnMut(Solicit), mut lost: impl FnMut(NextHop)) {
+    /// Runs the timers: `ask` gets the solicitations that are due, `lost` the neighbours that are given up. Each says whether
+    /// it could take it; what it could not is due again at the next call.
+    pub fn tick(
+        &mut self,
+        now: Instant,
+        mut ask: impl FnMut(Solicit) -> bool,
+        mut lost: impl FnMut(NextHop) -> bool,
+    ) {
         let mut i = 0;
         while i < self.asking.len() {
             let slot = self.asking[i];
@@ -203,18 +216,20 @@ impl Neighbors {
             if now.since(entry.since) < RETRANSMIT {
                 continue;
             }
-            entry.since = now;
-            if entry.solicitations < MAX_SOLICITATIONS {
-                entry.solicitations += 1;
-                ask(solicitation(entry));
+            let next = if entry.solicitations < MAX_SOLICITATIONS {
+                Entry { solicitations: entry.solicitations + 1, since: now, ..*entry }
             } else if entry.state == State::Probe {
                 // The known station is silent: perhaps another has the address now.
-                entry.state = State::Incomplete;
-                entry.solicitations = 1;
-                ask(solicitation(entry));
+                Entry { state: State::Incomplete, solicitations: 1, since: now, ..*entry }
             } else {
-                entry.state = State::Unreachable;
-                lost(NextHop { slot, generation: entry.generation });
+                Entry { state: State::Unreachable, since: now, ..*entry }
+            };
+            let taken = match next.state {
+                State::Unreachable => lost(NextHop { slot, generation: entry.generation }),
+                _ => ask(solicitation(&next)),
+            };
+            if taken {
+                *entry = next;
             }
         }
     }
@@ -313,7 +328,17 @@ mod tests {
         assert_eq!(asked(&mut n, hop, at(0)), (Lookup::Waiting(HOP.port), None));
         let (mut asks, mut lost) = (0, Vec::new());
         for s in 1..=5 {
-            n.tick(at(s), |_| asks += 1, |h| lost.push(h));
+            n.tick(
+                at(s),
+                |_| {
+                    asks += 1;
+                    true
+                },
+                |h| {
+                    lost.push(h);
+                    true
+                },
+            );
         }
         assert_eq!((asks, lost), (2, vec![hop]));
         assert_eq!(asked(&mut n, hop, Instant(3_500_000_000)).0, Lookup::Unreachable);
@@ -332,7 +357,14 @@ mod tests {
         assert_eq!(solicit.unwrap().unicast, Some(MAC));
         let mut broadcast = 0;
         for s in 41..=43 {
-            n.tick(at(s), |s| broadcast += u32::from(s.unicast.is_none()), |_| panic!("given up too early"));
+            n.tick(
+                at(s),
+                |s| {
+                    broadcast += u32::from(s.unicast.is_none());
+                    true
+                },
+                |_| panic!("given up too early"),
+            );
         }
         assert_eq!(broadcast, 1, "after three unicast probes everybody is asked");
     }
@@ -352,7 +384,8 @@ mod tests {
         let mut n = Neighbors::new(&[], true);
         let hop = n.intern(HOP).unwrap();
         assert_eq!(asked(&mut n, hop, at(0)).0, Lookup::Resolved(HOP.port, Mac([2, 0, 10, 1, 0, 10])));
-        let six = Hop { port: PortId(0), addr: Addr::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]) };
+        let six =
+            Hop { port: PortId(0), addr: Addr::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]) };
         let hop = n.intern(six).unwrap();
         assert_eq!(asked(&mut n, hop, at(0)).0, Lookup::Resolved(PortId(0), Mac([2, 0, 1, 2, 3, 4])));
     }

@@ -1,8 +1,18 @@
 //! A packet's way through the core.
+//!
+//! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `connection` (found: judge, step, translate;
+//! new: firewall, service, endpoint, insert) or `local` (ARP, neighbour discovery, echo) → `egress` (next hop, L2 header) →
+//! [`Output`]. Everything in here is a function of bytes, tables and time.
 
+mod burst;
+mod connection;
 mod drop_reason;
+mod egress;
 mod frame;
+mod limiter;
+mod local;
 mod output;
+mod owner;
 mod shard;
 
 pub use drop_reason::DropReason;

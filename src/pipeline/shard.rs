@@ -1,10 +1,15 @@
-//! One worker's share of the engine: its connections, neighbours, counters, and the packet's way through them.
+//! One worker's share of the engine: its connections, neighbours and counters, and the door by which packets enter.
 
 use arrayvec::ArrayVec;
 
-use super::{DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
-use crate::counters::Writer;
-use crate::ids::{PortId, WorkerId};
+use super::burst::Slot;
+use super::limiter::Limiter;
+use super::owner::Owner;
+use super::{Account, DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
+use crate::conntrack::{Conntrack, Expired, FlowError};
+use crate::counters::{PairKey, Pairs, Term, Writer};
+use crate::ids::{PortId, ServiceId, WorkerId};
+use crate::neighbor::{Hold, Neighbors};
 use crate::tables::Tables;
 use crate::time::Instant;
 
@@ -32,68 +37,113 @@ pub struct ShardConfig {
     pub resolution: Resolution,
 }
 
+/// What a packet is judged by, besides its bytes and the shard's own state.
+pub(super) struct Turn<'a, O> {
+    pub tables: &'a Tables,
+    pub now: Instant,
+    pub out: &'a mut O,
+}
+
 /// One worker's share of the engine.
 pub struct Shard<F> {
-    writer: Writer,
-    _held: Vec<F>,
+    pub(super) worker: WorkerId,
+    pub(super) owner: Owner,
+    pub(super) conntrack: Conntrack,
+    pub(super) pairs: Pairs,
+    pub(super) neighbors: Neighbors,
+    pub(super) hold: Hold<F>,
+    pub(super) limiter: Limiter,
+    pub(super) writer: Writer,
+    /// Where a frame of the engine's own is written before it is copied out.
+    pub(super) scratch: Vec<u8>,
+    /// Entries removed so far: what was looked up before a removal is looked up again.
+    pub(super) removals: u64,
 }
 
 impl<F: Frame> Shard<F> {
     /// An empty shard; takes all the memory that it will ever use.
     #[must_use]
-    pub fn new(_config: &ShardConfig, _tables: &Tables, writer: Writer) -> Self {
-        Self { writer, _held: Vec::new() }
+    pub fn new(config: &ShardConfig, tables: &Tables, writer: Writer) -> Self {
+        let assume = config.resolution == Resolution::Assume;
+        // Different keys for different tables, all from the one secret.
+        let key = |table: u64| (config.seed, table << 8 | u64::from(config.worker.0));
+        Self {
+            worker: config.worker,
+            owner: Owner::new(config.seed, config.workers),
+            conntrack: Conntrack::new(config.max_flows, key(1)),
+            pairs: Pairs::new(writer.sizes(), key(2)),
+            neighbors: Neighbors::new(&tables.neighbors, assume),
+            hold: Hold::new(),
+            limiter: Limiter::default(),
+            writer,
+            scratch: Vec::with_capacity(1 << 16),
+            removals: 0,
+        }
     }
 
     /// A burst from a device: counted as received, drained, every frame given to `out` with its verdict (or kept, on hold).
     pub fn receive(
         &mut self,
-        _tables: &Tables,
-        _now: Instant,
-        _port: PortId,
-        _frames: &mut ArrayVec<F, MAX_BURST>,
-        _out: &mut impl Output<F>,
+        tables: &Tables,
+        now: Instant,
+        port: PortId,
+        frames: &mut ArrayVec<F, MAX_BURST>,
+        out: &mut impl Output<F>,
     ) {
-        todo!()
+        let bytes: usize = frames.iter().map(|f| f.data().len()).sum();
+        self.count_rx(port, frames.len(), bytes);
+        let slots = frames.drain(..).map(|frame| Slot::parse(tables, port, frame, false)).collect();
+        self.process(slots, &mut Turn { tables, now, out });
     }
 
     /// A burst from another worker's ring.
     pub fn receive_handed(
         &mut self,
-        _tables: &Tables,
-        _now: Instant,
-        _frames: &mut ArrayVec<(PortId, F), MAX_BURST>,
-        _out: &mut impl Output<F>,
+        tables: &Tables,
+        now: Instant,
+        frames: &mut ArrayVec<(PortId, F), MAX_BURST>,
+        out: &mut impl Output<F>,
     ) {
-        todo!()
+        self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
+        let slots = frames.drain(..).map(|(port, frame)| Slot::parse(tables, port, frame, true)).collect();
+        self.process(slots, &mut Turn { tables, now, out });
     }
 
     /// Counts a received packet that the I/O layer itself had to drop (a segmented mbuf).
-    pub fn refuse(&mut self, _port: PortId, _len: usize, _reason: DropReason) {
-        todo!()
+    pub fn refuse(&mut self, port: PortId, len: usize, reason: DropReason) {
+        self.count_rx(port, 1, len);
+        self.writer.bank().dropped(reason).add(1);
+    }
+
+    fn count_rx(&self, port: PortId, packets: usize, bytes: usize) {
+        let bank = self.writer.bank();
+        bank.term(Term::Rx).add(packets as u64);
+        bank.port(port).rx_packets.add(packets as u64);
+        bank.port(port).rx_bytes.add(bytes as u64);
     }
 
     /// What another worker learnt of a neighbour.
-    pub fn learn(
-        &mut self,
-        _tables: &Tables,
-        _now: Instant,
-        _update: NeighborUpdate,
-        _out: &mut impl Output<F>,
-    ) {
-        todo!()
+    pub fn learn(&mut self, tables: &Tables, now: Instant, update: NeighborUpdate, out: &mut impl Output<F>) {
+        self.resolved(&update, &mut Turn { tables, now, out });
     }
 
     /// Between bursts: expiry of connections (at most `budget` entries looked at) and neighbour timers. Says whether there
     /// is more to do at once.
     pub fn maintain(
         &mut self,
-        _tables: &Tables,
-        _now: Instant,
-        _budget: usize,
-        _out: &mut impl Output<F>,
+        tables: &Tables,
+        now: Instant,
+        budget: usize,
+        out: &mut impl Output<F>,
     ) -> bool {
-        todo!()
+        if self.neighbors.is_asking() {
+            self.neighbor_timers(&mut Turn { tables, now, out });
+        }
+        let Self { conntrack, pairs, writer, removals, .. } = self;
+        conntrack.expire(now, budget, |expired| {
+            *removals += 1;
+            count_gone(writer, pairs, &expired);
+        })
     }
 
     /// Between bursts: switches counter banks where the aggregator asks.
@@ -106,4 +156,86 @@ impl<F: Frame> Shard<F> {
     pub fn writer(&self) -> &Writer {
         &self.writer
     }
+
+    /// A device has taken a frame that this worker sent for another, which has no TX queue of its own: `key` is the pair as
+    /// the other's directory names it, since slots are each worker's own.
+    pub fn transmitted_for(&mut self, port: PortId, len: usize, key: &PairKey, account: &Account) {
+        let pair = self.pairs.acquire(&self.writer, key);
+        self.writer.transmitted(port, len, Some(&Account { pair, ..*account }));
+        self.pairs.release(&self.writer, pair);
+    }
+
+    /// Connections in the table, and how many fit.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        (self.conntrack.len(), self.conntrack.capacity())
+    }
+
+    // --- verdicts
+
+    pub(super) fn drop<O: Output<F>>(
+        &self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: F,
+        reason: DropReason,
+    ) {
+        self.writer.bank().dropped(reason).add(1);
+        turn.out.drop(port, frame, reason);
+    }
+
+    pub(super) fn consume<O: Output<F>>(&self, turn: &mut Turn<'_, O>, port: PortId, frame: F) {
+        self.writer.bank().term(Term::Consumed).add(1);
+        turn.out.consume(port, frame);
+    }
+
+    pub(super) fn hand_off<O: Output<F>>(
+        &self,
+        turn: &mut Turn<'_, O>,
+        to: WorkerId,
+        port: PortId,
+        frame: F,
+    ) {
+        match turn.out.hand_off(to, port, frame) {
+            Ok(()) => self.writer.bank().term(Term::HandedOut).add(1),
+            Err(frame) => self.drop(turn, port, frame, DropReason::HandoffFull),
+        }
+    }
+
+    /// Sends what `scratch` holds.
+    pub(super) fn originate<O: Output<F>>(&self, turn: &mut Turn<'_, O>, port: PortId) {
+        if turn.out.originate(port, &self.scratch, false) {
+            self.writer.bank().term(Term::Originated).add(1);
+        }
+    }
+
+    pub(super) fn count_error(&self, service: ServiceId, error: FlowError) {
+        count_error(&self.writer, service, error);
+    }
+
+    pub(super) fn forget(&mut self, expired: &Expired) {
+        self.removals += 1;
+        count_gone(&self.writer, &mut self.pairs, expired);
+    }
+}
+
+fn count_gone(writer: &Writer, pairs: &mut Pairs, expired: &Expired) {
+    let Expired { flow, state, error } = expired;
+    writer.bank().flows(flow.protocol, *state).sub(1);
+    pairs.release(writer, flow.pair);
+    if let Some(error) = error {
+        count_error(writer, flow.service, *error);
+    }
+}
+
+fn count_error(writer: &Writer, service: ServiceId, error: FlowError) {
+    let service = writer.bank().service(service);
+    match error {
+        FlowError::Refused => &service.error_refused,
+        FlowError::TimedOut => &service.error_timed_out,
+        FlowError::ServerReset => &service.error_server_reset,
+        FlowError::Violation => &service.error_violation,
+        FlowError::Abort => &service.error_abort,
+    }
+    .add(1);
 }

@@ -27,7 +27,13 @@ pub fn translate_icmp_error(
     rewrite(bytes, packet, quoted, flow, direction).ok_or(DropReason::IcmpHeader)
 }
 
-fn rewrite(bytes: &mut [u8], packet: &Packet, quoted: &Quoted, flow: &Flow, direction: Direction) -> Option<()> {
+fn rewrite(
+    bytes: &mut [u8],
+    packet: &Packet,
+    quoted: &Quoted,
+    flow: &Flow,
+    direction: Direction,
+) -> Option<()> {
     let (l3, l4) = (packet.l3 as usize, packet.l4 as usize);
     let end = l3 + packet.l3_len as usize;
     let message = bytes.get_mut(..end)?;

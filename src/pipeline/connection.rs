@@ -1,0 +1,316 @@
+//! Packets of connections: found, or begun, or refused.
+
+use super::egress::Exit;
+use super::shard::{Shard, Turn};
+use super::{Account, DropReason, Frame, Output};
+use crate::config::{OnUnknown, Refusal};
+use crate::conntrack::{self, Direction, Flow, FlowId, InsertError};
+use crate::counters::{FlowState, PairKey};
+use crate::firewall::Subject;
+use crate::ids::{PairSlot, PortId};
+use crate::neighbor::NextHop;
+use crate::parse::{L4, Packet, Quoted};
+use crate::responder::{Reply, icmp, reset};
+use crate::rewrite;
+use crate::service::Service;
+
+/// Not yet looked up: a handle that is always out of date.
+const NO_HOP: u32 = u32::MAX;
+
+impl<F: Frame> Shard<F> {
+    /// A TCP, UDP or SCTP packet that is ours to judge.
+    pub(super) fn transport<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: F,
+        packet: &Packet,
+        found: Option<(FlowId, Direction)>,
+    ) {
+        match found {
+            Some((id, direction)) if self.conntrack.reopens(id, direction, &packet.l4_info) => {
+                let old = self.conntrack.remove(id);
+                self.forget(&old);
+                self.first(turn, port, frame, packet);
+            }
+            Some((id, direction)) => self.established(turn, port, frame, packet, id, direction),
+            None => self.first(turn, port, frame, packet),
+        }
+    }
+
+    /// A packet of a known connection.
+    fn established<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: F,
+        packet: &Packet,
+        id: FlowId,
+        direction: Direction,
+    ) {
+        if let Err(reason) = self.still_allowed(turn, id) {
+            return self.drop(turn, port, frame, reason);
+        }
+        let exit = match self.way_out(turn, port, &frame, packet, id, direction) {
+            Ok(exit) => exit,
+            Err(reason) => return self.drop(turn, port, frame, reason),
+        };
+        let step = self.conntrack.step(id, direction, &packet.l4_info, turn.now);
+        let flow = *self.conntrack.flow(id);
+        if step.before != step.after {
+            let bank = self.writer.bank();
+            bank.flows(flow.protocol, step.before).sub(1);
+            bank.flows(flow.protocol, step.after).add(1);
+        }
+        if let Some(error) = step.error {
+            self.count_error(flow.service, error);
+        }
+        if let Err(reason) = step.pass {
+            return self.drop(turn, port, frame, reason);
+        }
+        self.forward(turn, port, frame, packet, &flow, direction, exit);
+    }
+
+    /// A packet of no known connection: firewall, service, endpoint, insert.
+    fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, port: PortId, frame: F, packet: &Packet) {
+        if self.firewalled(turn, port, packet) {
+            return self.drop(turn, port, frame, DropReason::Firewall);
+        }
+        let Some(service) = service_of(turn, packet) else {
+            let local = turn.tables.services.is_vip(packet.dst) || turn.tables.is_local(packet.dst);
+            let reason = if local { DropReason::NoService } else { DropReason::Transit };
+            return self.drop(turn, port, frame, reason);
+        };
+        if !conntrack::opens(&packet.l4_info) {
+            if turn.tables.on_unknown == OnUnknown::Reset {
+                self.reset(turn, port, &frame, packet);
+            }
+            return self.drop(turn, port, frame, DropReason::UnknownConnection);
+        }
+        if packet.ttl <= 1 {
+            self.report(turn, port, &frame, packet, icmp::Error::TimeExceeded);
+            return self.drop(turn, port, frame, DropReason::TtlExpired);
+        }
+        match self.open(turn, port, packet, service) {
+            Ok(id) => {
+                let flow = *self.conntrack.flow(id);
+                match self.way_out(turn, port, &frame, packet, id, Direction::Original) {
+                    Ok(exit) => self.forward(turn, port, frame, packet, &flow, Direction::Original, exit),
+                    Err(reason) => self.drop(turn, port, frame, reason),
+                }
+            }
+            Err(reason) => {
+                if reason == DropReason::NoEndpoint && service.on_no_endpoint == Refusal::Reject {
+                    self.reject(turn, port, &frame, packet);
+                }
+                self.drop(turn, port, frame, reason);
+            }
+        }
+    }
+
+    /// Enters a new connection.
+    fn open<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        packet: &Packet,
+        service: &Service,
+    ) -> Result<FlowId, DropReason> {
+        let bank = self.writer.bank();
+        let counters = bank.service(service.id);
+        let (client_port, vip_port) = packet.ports();
+        let Some(endpoint) = service.pick(packet.src, client_port) else {
+            counters.refused_no_endpoint.add(1);
+            return Err(DropReason::NoEndpoint);
+        };
+        let hop = turn.tables.routes.lookup(endpoint.addr).ok_or(DropReason::NoRoute)?;
+        let hop = self.neighbors.intern(hop).ok_or(DropReason::NeighborUnresolved)?;
+        let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src };
+        let pair = self.pairs.acquire(&self.writer, &key);
+        let mut flow = Flow {
+            client: packet.src,
+            vip: packet.dst,
+            endpoint: endpoint.addr,
+            client_port,
+            vip_port,
+            endpoint_port: if endpoint.port == 0 { vip_port } else { endpoint.port },
+            protocol: service.protocol,
+            ingress: port,
+            service: service.id,
+            endpoint_id: endpoint.id,
+            pair,
+            delta: [[0; 2]; 2],
+            next_hop: [hop.to_bits(), NO_HOP],
+            epoch: turn.tables.firewall_epoch,
+            idle_timeout_ms: service.idle_timeout_ms,
+        };
+        flow.delta = rewrite::deltas(&flow);
+        match self.conntrack.insert(flow, &packet.l4_info, turn.now) {
+            Ok(id) => {
+                counters.created.add(1);
+                bank.flows(service.protocol, FlowState::HalfOpen).add(1);
+                Ok(id)
+            }
+            Err(error) => {
+                self.pairs.release(&self.writer, pair);
+                let (counter, reason) = match error {
+                    InsertError::Full => (&counters.refused_table_full, DropReason::ConntrackFull),
+                    InsertError::TupleInUse => (&counters.refused_tuple, DropReason::TupleInUse),
+                };
+                counter.add(1);
+                Err(reason)
+            }
+        }
+    }
+
+    /// An ICMP error: follows the connection that it is about.
+    pub(super) fn icmp_error<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        mut frame: F,
+        packet: &Packet,
+        quoted: Option<&Quoted>,
+    ) {
+        let found = quoted.and_then(|quoted| {
+            // The error travels against the packet that it quotes.
+            let tuple = quoted.tuple.reversed();
+            self.conntrack.find(&tuple, self.conntrack.hash(&tuple)).map(|found| (quoted, found))
+        });
+        let Some((quoted, (id, direction))) = found else {
+            let reason = if self.firewalled(turn, port, packet) {
+                DropReason::Firewall
+            } else if turn.tables.services.is_vip(packet.dst) || turn.tables.is_local(packet.dst) {
+                DropReason::IcmpUnrelated
+            } else {
+                DropReason::Transit
+            };
+            return self.drop(turn, port, frame, reason);
+        };
+        let exit = self
+            .still_allowed(turn, id)
+            .and_then(|()| self.way_out(turn, port, &frame, packet, id, direction));
+        let exit = match exit {
+            Ok(exit) => exit,
+            Err(reason) => return self.drop(turn, port, frame, reason),
+        };
+        let flow = *self.conntrack.flow(id);
+        match rewrite::translate_icmp_error(frame.data_mut(), packet, quoted, &flow, direction) {
+            Ok(()) => self.send(turn, port, frame, packet, exit, account(&flow, packet, true)),
+            Err(reason) => self.drop(turn, port, frame, reason),
+        }
+    }
+
+    /// Translates a packet of a connection and sends it.
+    fn forward<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        mut frame: F,
+        packet: &Packet,
+        flow: &Flow,
+        direction: Direction,
+        exit: Exit,
+    ) {
+        match rewrite::translate(&mut frame, packet, flow, direction) {
+            Ok(()) => self.send(turn, port, frame, packet, exit, account(flow, packet, false)),
+            Err(reason) => self.drop(turn, port, frame, reason),
+        }
+    }
+
+    /// Where a packet of a connection goes, if it may go on at all: TTL, next hop, MTU.
+    fn way_out<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: &F,
+        packet: &Packet,
+        id: FlowId,
+        direction: Direction,
+    ) -> Result<Exit, DropReason> {
+        if packet.ttl <= 1 {
+            self.report(turn, port, frame, packet, icmp::Error::TimeExceeded);
+            return Err(DropReason::TtlExpired);
+        }
+        let flow = self.conntrack.flow(id);
+        let hop = NextHop::from_bits(flow.next_hop[direction as usize]);
+        let to = match direction {
+            Direction::Original => flow.endpoint,
+            Direction::Reply => flow.client,
+        };
+        let (hop, exit) = self.exit(turn, hop, to)?;
+        self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
+        let mtu = turn.tables.ports[exit.port().index()].mtu;
+        if packet.l3_len > u32::from(mtu) && packet.dont_fragment {
+            self.report(turn, port, frame, packet, icmp::Error::TooBig { mtu });
+            return Err(DropReason::MtuExceeded);
+        }
+        Ok(exit)
+    }
+
+    /// Judges a connection anew where the firewall has changed since, by the packet that created it.
+    fn still_allowed<O>(&mut self, turn: &Turn<'_, O>, id: FlowId) -> Result<(), DropReason> {
+        let flow = self.conntrack.flow(id);
+        if flow.epoch == turn.tables.firewall_epoch {
+            return Ok(());
+        }
+        let subject = Subject {
+            port: flow.ingress,
+            src: flow.client,
+            dst: flow.vip,
+            protocol: flow.protocol.number(),
+            ports: Some((flow.client_port, flow.vip_port)),
+        };
+        if let Some(rule) = turn.tables.firewall.dropped_by(&subject) {
+            self.writer.bank().rule(rule).add(1);
+            return Err(DropReason::Firewall);
+        }
+        self.conntrack.flow_mut(id).epoch = turn.tables.firewall_epoch;
+        Ok(())
+    }
+
+    /// Whether a rule drops this packet; counted.
+    pub(super) fn firewalled<O>(&self, turn: &Turn<'_, O>, port: PortId, packet: &Packet) -> bool {
+        let ports = matches!(packet.l4_info, L4::Tcp { .. } | L4::Udp { .. } | L4::Sctp { .. })
+            .then(|| packet.ports());
+        let subject = Subject { port, src: packet.src, dst: packet.dst, protocol: packet.protocol, ports };
+        let rule = turn.tables.firewall.dropped_by(&subject);
+        if let Some(rule) = rule {
+            self.writer.bank().rule(rule).add(1);
+        }
+        rule.is_some()
+    }
+
+    /// Tells a client that it is refused: RST, ABORT, or port unreachable.
+    fn reject<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, port: PortId, frame: &F, packet: &Packet) {
+        if matches!(packet.l4_info, L4::Udp { .. }) {
+            self.report(turn, port, frame, packet, icmp::Error::PortUnreachable);
+        } else {
+            self.reset(turn, port, frame, packet);
+        }
+    }
+
+    fn reset<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, port: PortId, frame: &F, packet: &Packet) {
+        let config = &turn.tables.ports[port.index()];
+        let written = Reply::to(frame.data(), config.mac, config.vlan)
+            .and_then(|reply| reset::write(&mut self.scratch, packet, &reply));
+        if written.is_some() {
+            self.originate(turn, port);
+        }
+    }
+}
+
+fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service> {
+    let protocol = match packet.l4_info {
+        L4::Tcp { .. } => crate::config::Protocol::Tcp,
+        L4::Udp { .. } => crate::config::Protocol::Udp,
+        L4::Sctp { .. } => crate::config::Protocol::Sctp,
+        L4::Icmp { .. } | L4::Other => return None,
+    };
+    turn.tables.services.lookup(packet.dst, packet.ports().1, protocol)
+}
+
+fn account(flow: &Flow, packet: &Packet, icmp_error: bool) -> Account {
+    let pair: PairSlot = flow.pair;
+    Account { pair, service: flow.service, bytes: packet.l3_len, icmp_error }
+}

@@ -1,0 +1,42 @@
+//! A token bucket, for what the engine originates about others' packets (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+
+use crate::time::Instant;
+
+/// Messages a second, and at once, as in Linux (`icmp_msgs_per_sec`, `icmp_msgs_burst`).
+const RATE: u64 = 1000;
+const BURST: u64 = 50;
+const NANOS_A_TOKEN: u64 = 1_000_000_000 / RATE;
+
+/// The bucket.
+#[derive(Debug, Default)]
+pub struct Limiter {
+    /// When the bucket was or will be empty, on a clock that starts with a full bucket: tokens are the time since.
+    empty_at: u64,
+}
+
+impl Limiter {
+    /// Takes a token, if there is one.
+    pub fn allow(&mut self, now: Instant) -> bool {
+        let empty_at = self.empty_at.max(now.0);
+        if empty_at + NANOS_A_TOKEN > now.0 + BURST * NANOS_A_TOKEN {
+            return false;
+        }
+        self.empty_at = empty_at + NANOS_A_TOKEN;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let mut limiter = Limiter::default();
+        let start = 10_000_000_000;
+        let at_once = (0..1000).filter(|_| limiter.allow(Instant(start))).count();
+        assert_eq!(at_once, 50);
+        let later = (0..100_000).filter(|i| limiter.allow(Instant(start + i * 10_000))).count();
+        assert!((999..=1001).contains(&later), "{later} in a second");
+    }
+}

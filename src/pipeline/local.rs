@@ -1,0 +1,144 @@
+//! Packets for the engine itself: ARP, neighbour discovery, echo; and ICMP errors that it reports.
+
+use super::shard::{Shard, Turn};
+use super::{DropReason, Frame, NeighborUpdate, Output};
+use crate::addr::{Addr, Mac};
+use crate::ids::PortId;
+use crate::parse::{L4, Packet};
+use crate::responder::{Reply, arp, echo, icmp, nd};
+use crate::tables::{Port, Tables};
+
+impl<F: Frame> Shard<F> {
+    pub(super) fn arp<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: F,
+        offset: usize,
+    ) {
+        let Some(arp) = arp::read(frame.data(), offset) else {
+            return self.drop(turn, port, frame, DropReason::ArpMalformed);
+        };
+        let config = &turn.tables.ports[port.index()];
+        let for_us = is_ours(turn.tables, config, arp.target);
+        let (mac, sender) = arp.sender;
+        self.heard(turn, port, sender, mac, for_us);
+        if arp.request && for_us {
+            arp::reply(&mut self.scratch, &arp, config.mac, config.vlan);
+            self.originate(turn, port);
+        }
+        self.consume(turn, port, frame);
+    }
+
+    pub(super) fn neighbor_discovery<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: F,
+        packet: &Packet,
+        kind: u8,
+    ) {
+        let config = &turn.tables.ports[port.index()];
+        if let nd::SOLICITATION | nd::ADVERTISEMENT = kind {
+            let Some(message) = nd::read(frame.data(), packet, kind) else {
+                return self.drop(turn, port, frame, DropReason::IcmpHeader);
+            };
+            let solicitation = kind == nd::SOLICITATION;
+            let for_us = solicitation && is_ours(turn.tables, config, message.target);
+            let about = if solicitation { packet.src } else { message.target };
+            if let Some(mac) = message.mac {
+                self.heard(turn, port, about, mac, for_us);
+            }
+            if for_us && let Some(reply) = Reply::to(frame.data(), config.mac, config.vlan) {
+                let asker = (reply.to, packet.src);
+                nd::advertise(&mut self.scratch, asker, message.target, config.mac, config.vlan);
+                self.originate(turn, port);
+            }
+        }
+        self.consume(turn, port, frame);
+    }
+
+    /// Somebody has told a MAC. Only addresses that can be on this link are taken, and never one of ours.
+    fn heard<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        addr: Addr,
+        mac: Mac,
+        for_us: bool,
+    ) {
+        let config = &turn.tables.ports[port.index()];
+        let on_link = config.addresses.iter().any(|a| a.contains(addr)) || addr.is_link_local_v6();
+        if mac.is_group() || !on_link || is_ours(turn.tables, config, addr) {
+            return;
+        }
+        let update = NeighborUpdate { port, addr, mac, create: for_us };
+        self.resolved(&update, turn);
+        if self.owner.is_shared() {
+            turn.out.announce(update);
+        }
+    }
+
+    /// A packet of no connection and no protocol that has any: echo is answered, the rest dropped.
+    pub(super) fn local<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: F,
+        packet: &Packet,
+    ) {
+        if self.firewalled(turn, port, packet) {
+            return self.drop(turn, port, frame, DropReason::Firewall);
+        }
+        let config = &turn.tables.ports[port.index()];
+        let ours = is_ours(turn.tables, config, packet.dst) || turn.tables.is_local(packet.dst);
+        match packet.l4_info {
+            _ if !ours => self.drop(turn, port, frame, DropReason::Transit),
+            L4::Icmp { kind, .. } if echo::is_request(packet.protocol, kind) => {
+                let written = Reply::to(frame.data(), config.mac, config.vlan)
+                    .and_then(|reply| echo::reply(&mut self.scratch, frame.data(), packet, &reply));
+                if written.is_some() {
+                    self.originate(turn, port);
+                }
+                self.consume(turn, port, frame);
+            }
+            L4::Icmp { .. } => self.drop(turn, port, frame, DropReason::IcmpUnsupported),
+            _ => self.drop(turn, port, frame, DropReason::UnknownProtocol),
+        }
+    }
+
+    /// Reports an error about a packet to its sender, within the rate limit.
+    pub(super) fn report<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: &F,
+        packet: &Packet,
+        error: icmp::Error,
+    ) {
+        if let L4::Icmp { kind, .. } = packet.l4_info
+            && icmp::is_error(packet.protocol, kind)
+        {
+            return;
+        }
+        let config = &turn.tables.ports[port.index()];
+        let family = packet.src.is_v4();
+        let Some(from) = config.addresses.iter().map(|a| a.addr).find(|a| a.is_v4() == family) else {
+            return;
+        };
+        let Some(reply) = Reply::to(frame.data(), config.mac, config.vlan) else { return };
+        if !self.limiter.allow(turn.now) {
+            return;
+        }
+        if icmp::write(&mut self.scratch, frame.data(), packet, from, &reply, error).is_some() {
+            self.originate(turn, port);
+        }
+    }
+}
+
+/// Whether this port answers for `addr`: its own addresses, and every VIP.
+fn is_ours(tables: &Tables, port: &Port, addr: Addr) -> bool {
+    port.owns(addr)
+        || tables.services.is_vip(addr)
+        || addr.is_link_local_v6() && addr == nd::link_local(port.mac)
+}

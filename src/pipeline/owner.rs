@@ -1,0 +1,65 @@
+//! Which worker owns a connection: both directions must give the same answer, whatever queue they come in by.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::addr::Addr;
+use crate::config::Protocol;
+use crate::conntrack::Tuple;
+use crate::ids::WorkerId;
+use crate::service::Services;
+
+/// The keyed function from clients to workers. The key is the same for all workers of a process and secret, so that nobody
+/// can aim connections at one worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    key: u64,
+    workers: u8,
+}
+
+impl Owner {
+    /// For this many workers.
+    #[must_use]
+    pub const fn new(key: u64, workers: u8) -> Self {
+        Self { key, workers }
+    }
+
+    /// Whether there is anything to compute.
+    #[inline]
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.workers > 1
+    }
+
+    /// The owner of the connection of a packet with this tuple: towards a VIP the source is the client, else it comes
+    /// from an endpoint, or is of no connection, and the destination is.
+    #[must_use]
+    pub fn of(&self, tuple: &Tuple, services: &Services) -> WorkerId {
+        if services.is_vip(tuple.dst) {
+            self.of_client(tuple.src, tuple.sport, tuple.protocol)
+        } else {
+            self.of_client(tuple.dst, tuple.dport, tuple.protocol)
+        }
+    }
+
+    /// The owner of the connection that a quoted packet, one that the engine had sent, is of.
+    #[must_use]
+    pub fn of_quoted(&self, tuple: &Tuple, services: &Services) -> WorkerId {
+        if services.is_vip(tuple.src) {
+            self.of_client(tuple.dst, tuple.dport, tuple.protocol)
+        } else {
+            self.of_client(tuple.src, tuple.sport, tuple.protocol)
+        }
+    }
+
+    fn of_client(&self, addr: Addr, port: u16, protocol: Protocol) -> WorkerId {
+        let mut hasher = SipHasher13::new_with_keys(self.key, 0x6f77_6e65_7200_0000);
+        // The paths of an SCTP association differ in address.
+        if protocol != Protocol::Sctp {
+            hasher.write_u128(addr.0);
+        }
+        hasher.write_u16(port);
+        WorkerId((hasher.finish() % u64::from(self.workers.max(1))) as u8)
+    }
+}

@@ -1,0 +1,59 @@
+//! Refusals that the client's stack understands: RST (RFC 9293 §3.10.7.1) and ABORT (RFC 9260 §8.4).
+
+use super::{Reply, TTL};
+use crate::parse::{L4, Packet};
+use crate::wire::{checksum, crc32c};
+
+const TCP: u8 = 6;
+const SCTP: u8 = 132;
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+const ABORT: u8 = 6;
+/// The T bit: the verification tag is reflected, since the association is not known.
+const REFLECTED: u8 = 1;
+
+/// Writes the RST or ABORT that answers `packet`. `None` where none may be sent: to a RST, an ABORT, or another protocol.
+pub fn write(out: &mut Vec<u8>, packet: &Packet, reply: &Reply) -> Option<()> {
+    let (src, dst) = (packet.dst, packet.src);
+    match packet.l4_info {
+        L4::Tcp { flags, .. } if flags & RST != 0 => None,
+        L4::Tcp { sport, dport, flags, payload, seq, ack } => {
+            let (seq, ack, answer) = if flags & ACK != 0 {
+                (ack, 0, RST)
+            } else {
+                let len = payload + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+                (0, seq.wrapping_add(len), RST | ACK)
+            };
+            let mut header = [0; 20];
+            header[0..2].copy_from_slice(&dport.to_be_bytes());
+            header[2..4].copy_from_slice(&sport.to_be_bytes());
+            header[4..8].copy_from_slice(&seq.to_be_bytes());
+            header[8..12].copy_from_slice(&ack.to_be_bytes());
+            header[12] = 5 << 4;
+            header[13] = answer;
+            let sum = checksum::pseudo(src, dst, TCP, &header);
+            header[16..18].copy_from_slice(&sum.to_be_bytes());
+            reply.ip(out, src, dst, TCP, TTL, header.len());
+            out.extend_from_slice(&header);
+            Some(())
+        }
+        L4::Sctp { chunks, .. } if chunks & 1 << ABORT != 0 => None,
+        L4::Sctp { sport, dport, tag, initiate_tag, .. } => {
+            // An INIT names the tag that its sender wants to see (RFC 9260 §8.4 (3)); else the packet's own is reflected.
+            let (tag, flags) = if initiate_tag == 0 { (tag, REFLECTED) } else { (initiate_tag, 0) };
+            let mut packet = [0; 16];
+            packet[0..2].copy_from_slice(&dport.to_be_bytes());
+            packet[2..4].copy_from_slice(&sport.to_be_bytes());
+            packet[4..8].copy_from_slice(&tag.to_be_bytes());
+            packet[12..16].copy_from_slice(&[ABORT, flags, 0, 4]);
+            let crc = crc32c::checksum(&packet);
+            packet[8..12].copy_from_slice(&crc.to_le_bytes());
+            reply.ip(out, src, dst, SCTP, TTL, packet.len());
+            out.extend_from_slice(&packet);
+            Some(())
+        }
+        _ => None,
+    }
+}
