@@ -5,8 +5,12 @@
 //! the aggregator, which folds it into its totals and zeroes it before it asks for the next tick.
 
 mod bank;
+#[cfg(all(test, pollux_loom))]
+mod loom;
 mod pairs;
 mod sync;
+#[cfg(all(test, not(pollux_loom)))]
+mod tests;
 
 use std::sync::Arc;
 

@@ -25,12 +25,12 @@ pub struct PairKey {
     pub client: Addr,
 }
 
-/// The keys of the slots, written by the worker, read by the aggregator.
+/// The keys of the slots, written by the worker, read by the aggregator. Relaxed: a key is written before the slot counts,
+/// so the hand-over of the bank publishes it, and it is not written again before that bank was folded.
 #[derive(Debug)]
 pub(crate) struct Directory {
     keys: Box<[[AtomicU64; 3]]>,
     used: AtomicU32,
-    reserved: usize,
 }
 
 impl Directory {
@@ -38,7 +38,6 @@ impl Directory {
         Self {
             keys: (0..sizes.endpoints + sizes.pairs).map(|_| [0, 0, 0].map(AtomicU64::new)).collect(),
             used: AtomicU32::new(u32::try_from(sizes.endpoints).unwrap_or(u32::MAX)),
-            reserved: sizes.endpoints,
         }
     }
 
@@ -66,34 +65,57 @@ impl Directory {
     }
 }
 
-const EMPTY: u32 = u32::MAX;
+/// A place of the index without a slot.
+const EMPTY: Place = Place { tag: 0, slot: u32::MAX };
+
+/// Ticks that a slot rests after its last holder has gone. The bank of tick t is folded before t + 2 is asked for; the
+/// third is for packets that were decided in the connection's last turn and taken by the device in the next.
+const REST: u32 = 3;
+
+/// Idle slots looked at for one new pair; bounds the work, the next pair goes on where this one stopped.
+const ATTEMPTS: usize = 16;
+
+/// A place of the index: the tag spares a look at most keys, and tells the home without one.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    tag: u32,
+    slot: u32,
+}
+
+/// What the worker knows of a slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hold {
+    /// Connections that hold it.
+    holders: u32,
+    /// The tick in which it was last let go.
+    let_go: u32,
+    /// Whether it is in the idle queue, once at most.
+    queued: bool,
+}
 
 /// The worker's index of its pairs: open addressing over a fixed array, keyed hash, never rehashed.
 #[derive(Debug)]
 pub struct Pairs {
-    /// Slot numbers, at most half of them in use.
-    index: Box<[u32]>,
-    /// Per slot beyond the endpoints' own: connections that hold it.
-    holders: Box<[u32]>,
-    /// Slots without holders, longest idle first, with the tick in which they were let go.
+    /// At most half of the places in use.
+    index: Box<[Place]>,
+    /// Per slot beyond the endpoints' own.
+    holds: Box<[Hold]>,
+    /// Slots that were let go, with the tick of that; of a slot that was held or let go again since, the line is old.
     idle: VecDeque<(u32, u32)>,
-    /// Per slot: the tick in which it was last let go, to tell stale lines of `idle`.
-    let_go: Box<[u32]>,
     reserved: u32,
     used: u32,
     hash_key: (u64, u64),
 }
 
 impl Pairs {
-    /// An empty index for the slots of `writer`'s banks.
+    /// An empty index for banks of these sizes. `hash_key` is secret, against hash flooding.
     #[must_use]
     pub fn new(sizes: Sizes, hash_key: (u64, u64)) -> Self {
         let n = sizes.pairs;
         Self {
             index: vec![EMPTY; (2 * n).next_power_of_two().max(2)].into(),
-            holders: vec![0; n].into(),
-            idle: VecDeque::with_capacity(2 * n + 1),
-            let_go: vec![0; n].into(),
+            holds: vec![Hold::default(); n].into(),
+            idle: VecDeque::with_capacity(n),
             reserved: sizes.endpoints as u32,
             used: 0,
             hash_key,
@@ -103,93 +125,89 @@ impl Pairs {
     /// The slot of `key`, one holder more. Where no slot is free: the endpoint's slot for all its other clients.
     pub fn acquire(&mut self, writer: &Writer, key: &PairKey) -> PairSlot {
         let directory = writer.directory();
-        let mut at = self.home(key);
-        while self.index[at] != EMPTY {
-            let n = self.index[at];
-            if directory.key(self.slot(n)) == *key {
-                self.holders[n as usize] += 1;
+        let tag = self.tag(key);
+        let mut at = self.home(tag);
+        while self.index[at].slot != EMPTY.slot {
+            let Place { tag: theirs, slot: n } = self.index[at];
+            if theirs == tag && directory.key(self.slot(n)) == *key {
+                self.holds[n as usize].holders += 1;
                 return self.slot(n);
             }
             at = (at + 1) & (self.index.len() - 1);
         }
         let Some(n) = self.fresh(writer) else { return Bank::other(key.endpoint) };
         directory.set(self.slot(n), key);
-        self.holders[n as usize] = 1;
-        // `fresh` may have moved entries: look for the place again.
-        let mut at = self.home(key);
-        while self.index[at] != EMPTY {
+        self.holds[n as usize].holders = 1;
+        // `fresh` may have moved places: look for an empty one again.
+        let mut at = self.home(tag);
+        while self.index[at].slot != EMPTY.slot {
             at = (at + 1) & (self.index.len() - 1);
         }
-        self.index[at] = n;
+        self.index[at] = Place { tag, slot: n };
         self.slot(n)
     }
 
-    /// One holder more of a slot that is held already.
+    /// One holder more of a slot that is held already (a packet of the connection that waits for a next hop, say).
     pub fn hold(&mut self, slot: PairSlot) {
         if let Some(n) = slot.0.checked_sub(self.reserved) {
-            self.holders[n as usize] += 1;
+            self.holds[n as usize].holders += 1;
         }
     }
 
     /// One holder less.
     pub fn release(&mut self, writer: &Writer, slot: PairSlot) {
         let Some(n) = slot.0.checked_sub(self.reserved) else { return };
-        let holders = &mut self.holders[n as usize];
-        *holders -= 1;
-        if *holders == 0 {
-            self.let_go[n as usize] = writer.tick();
-            if self.idle.len() == self.idle.capacity() {
-                self.compact();
+        let hold = &mut self.holds[n as usize];
+        debug_assert!(hold.holders > 0, "a slot was let go more often than held");
+        hold.holders = hold.holders.saturating_sub(1);
+        if hold.holders == 0 {
+            hold.let_go = writer.tick();
+            // In the queue already: its line is found old when met, and renewed then.
+            if !hold.queued {
+                hold.queued = true;
+                self.idle.push_back((n, hold.let_go));
             }
-            self.idle.push_back((n, writer.tick()));
         }
     }
 
     /// A slot never used, or the one that is idle for longest and whose last counts have been folded.
     fn fresh(&mut self, writer: &Writer) -> Option<u32> {
-        if (self.used as usize) < self.holders.len() {
+        if (self.used as usize) < self.holds.len() {
             let n = self.used;
             self.used += 1;
             writer.directory().used.store(self.reserved + self.used, Ordering::Relaxed);
             return Some(n);
         }
-        loop {
+        for _ in 0..ATTEMPTS {
             let &(n, tick) = self.idle.front()?;
-            if self.holders[n as usize] != 0 || self.let_go[n as usize] != tick {
-                self.idle.pop_front(); // held again since, or let go again later
-                continue;
-            }
-            // Counts of tick t lie in a bank that is folded before t + 2 is asked for.
-            if writer.tick().wrapping_sub(tick) < 2 {
-                return None;
+            let hold = &mut self.holds[n as usize];
+            if hold.holders == 0 && hold.let_go == tick && writer.tick().wrapping_sub(tick) < REST {
+                return None; // those behind it have rested no longer
             }
             self.idle.pop_front();
-            self.forget(writer, n);
-            return Some(n);
+            if hold.holders > 0 {
+                hold.queued = false; // queued again when it is let go
+            } else if hold.let_go != tick {
+                self.idle.push_back((n, hold.let_go));
+            } else {
+                hold.queued = false;
+                self.forget(writer, n);
+                return Some(n);
+            }
         }
-    }
-
-    /// Drops the stale lines of `idle`, of which there is at most one a slot that counts.
-    fn compact(&mut self) {
-        let (holders, let_go) = (&self.holders, &self.let_go);
-        let mut seen = vec![false; holders.len()];
-        self.idle.retain(|&(n, tick)| {
-            let i = n as usize;
-            holders[i] == 0 && let_go[i] == tick && !std::mem::replace(&mut seen[i], true)
-        });
+        None
     }
 
     /// Takes `n` out of the index, closing the gap (backward shift).
     fn forget(&mut self, writer: &Writer, n: u32) {
-        let directory = writer.directory();
         let mask = self.index.len() - 1;
-        let mut gap = self.home(&directory.key(self.slot(n)));
-        while self.index[gap] != n {
+        let mut gap = self.home(self.tag(&writer.directory().key(self.slot(n))));
+        while self.index[gap].slot != n {
             gap = (gap + 1) & mask;
         }
         let mut at = (gap + 1) & mask;
-        while self.index[at] != EMPTY {
-            let home = self.home(&directory.key(self.slot(self.index[at])));
+        while self.index[at].slot != EMPTY.slot {
+            let home = self.home(self.index[at].tag);
             if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(gap) & mask) {
                 self.index[gap] = self.index[at];
                 gap = at;
@@ -199,14 +217,22 @@ impl Pairs {
         self.index[gap] = EMPTY;
     }
 
-    fn home(&self, key: &PairKey) -> usize {
+    fn tag(&self, key: &PairKey) -> u32 {
         let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
         hasher.write_u128(key.client.0);
         hasher.write_u64(u64::from(key.service.0) << 32 | u64::from(key.endpoint.0));
-        hasher.finish() as usize & (self.index.len() - 1)
+        hasher.finish() as u32
+    }
+
+    fn home(&self, tag: u32) -> usize {
+        tag as usize & (self.index.len() - 1)
     }
 
     fn slot(&self, n: u32) -> PairSlot {
         PairSlot(self.reserved + n)
     }
 }
+
+#[cfg(all(test, not(pollux_loom)))]
+#[path = "pairs_tests.rs"]
+mod tests;
