@@ -4,6 +4,7 @@
 //! A `Repr` is a header as plain values; its `emit` gives the bytes.
 
 pub mod arp;
+pub mod build;
 pub mod checksum;
 pub mod crc32c;
 pub mod ethernet;
