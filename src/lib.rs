@@ -18,3 +18,4 @@ pub mod route;
 pub mod service;
 
 pub mod counters;
+pub mod metrics;
