@@ -21,5 +21,6 @@ pub mod route;
 pub mod service;
 
 pub mod counters;
+pub mod metrics;
 
 pub mod dpdk;
