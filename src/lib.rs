@@ -24,3 +24,5 @@ pub mod counters;
 pub mod metrics;
 
 pub mod dpdk;
+
+pub mod pcap;
