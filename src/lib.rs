@@ -26,3 +26,5 @@ pub mod metrics;
 pub mod dpdk;
 
 pub mod pcap;
+
+pub mod replay;
