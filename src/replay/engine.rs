@@ -6,8 +6,8 @@ use super::merge::Packet;
 use super::output::{Outbox, Outputs};
 use super::{Ledger, Options, ReplayError, ports};
 use crate::config::Config;
-use crate::counters::{Sizes, Term, WorkerCounters};
-use crate::ids::WorkerId;
+use crate::counters::{Term, WorkerCounters};
+use crate::ids::{PortId, WorkerId};
 use crate::pipeline::{DropReason, Frame, MAX_BURST, Resolution, Shard, ShardConfig, VecFrame};
 use crate::tables::{LinkInfo, Slots, Tables};
 use crate::time::Instant;
@@ -39,13 +39,13 @@ impl Engine {
     /// that a table for millions need not be set up for a small capture.
     pub(super) fn new(config: &Config, options: &Options, bytes: Option<u64>) -> Self {
         let links: Vec<_> = (0..config.ports.len())
-            .map(|i| LinkInfo { mac: ports::mac(ports::id(i)), promiscuous: true })
+            .map(|i| LinkInfo { mac: ports::mac(PortId::at(i)), promiscuous: true })
             .collect();
         let tables = Tables::compile(config, &links, &mut Slots::default());
         let needed = bytes.map_or(u64::MAX, |bytes| (bytes / 16).max(LEAST_FLOWS));
         let max_flows = usize::try_from(needed).unwrap_or(usize::MAX).min(config.engine.max_flows as usize);
-        let sizes = sizes(&tables, max_flows.min(config.metrics.flow_series_limit));
-        let (_counters, writer) = WorkerCounters::new(sizes);
+        let pairs = max_flows.min(config.metrics.flow_series_limit);
+        let (_counters, writer) = WorkerCounters::new(tables.sizes(pairs));
         let shard_config = ShardConfig {
             worker: WorkerId(0),
             workers: 1,
@@ -148,18 +148,5 @@ impl Engine {
             return Ok(());
         }
         Err(ReplayError::Ledger(format!("counted {}, but done {}", ledger.to_json(), given.to_json())))
-    }
-}
-
-/// Slots for everything that the tables name.
-fn sizes(tables: &Tables, pairs: usize) -> Sizes {
-    let names = &tables.names;
-    let after = |ids: &mut dyn Iterator<Item = usize>| ids.max().map_or(0, |last| last + 1);
-    Sizes {
-        ports: tables.ports.len(),
-        services: after(&mut names.services.iter().map(|s| s.id.index())),
-        endpoints: after(&mut names.endpoints.iter().map(|e| e.id.index())),
-        rules: after(&mut names.rules.iter().map(|(id, _)| id.index())),
-        pairs,
     }
 }

@@ -40,18 +40,13 @@ impl PortFile {
     pub(super) fn resolve(&self, config: &Config) -> Result<Option<PortId>, ReplayError> {
         let Some(name) = &self.port else { return Ok(None) };
         match config.ports.iter().position(|port| port.name == *name) {
-            Some(index) => Ok(Some(id(index))),
+            Some(index) => Ok(Some(PortId::at(index))),
             None => {
                 let known: Vec<_> = config.ports.iter().map(|port| port.name.clone()).collect();
                 Err(ReplayError::UnknownPort { port: name.clone(), nearest: nearest(name, &known), known })
             }
         }
     }
-}
-
-/// Port ids are positions; a configuration has no more than 256 ports.
-pub(super) fn id(index: usize) -> PortId {
-    PortId(index as u8)
 }
 
 /// The MAC that a port has in a replay.
