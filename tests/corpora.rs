@@ -146,18 +146,18 @@ fn replay(file: &Path) -> Result<Outcome, ReplayError> {
     let folder = tempfile::tempdir().unwrap();
     let mut runs = Vec::new();
     for run in 0..2 {
-        let path = |port: &str| folder.path().join(format!("{port}-{run}"));
+        let path = |name: &str| folder.path().join(format!("{name}-{run}"));
         let out = |port: &str| PortFile { port: Some(port.to_owned()), file: path(port) };
         let options = Options {
             inputs: vec![PortFile { port: None, file: file.to_owned() }],
             outputs: vec![out("wan"), out("lan")],
-            metrics: None,
+            metrics: Some(path("metrics")),
             seed: 7,
         };
         let ledger = replay::run(&config, &options)?;
         ledger.check().unwrap();
-        let sent = ["wan", "lan"].map(|port| fs::read(path(port)).unwrap());
-        runs.push((ledger.to_json(), sent, ledger));
+        let written = ["wan", "lan", "metrics"].map(|file| fs::read(path(file)).unwrap());
+        runs.push((ledger.to_json(), written, ledger));
     }
     let (second, first) = (runs.pop().unwrap(), runs.pop().unwrap());
     assert_eq!(first.0, second.0, "{}: two runs, two ledgers", file.display());

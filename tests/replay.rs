@@ -135,6 +135,63 @@ fn a_connection_through_two_ports() {
     assert_eq!(to_wan[0].1[26..38], [203, 0, 113, 100, 198, 51, 100, 7, 0, 80, 0x0f, 0xa0]);
 }
 
+/// The value of a series of an exposition, named with its labels.
+fn metric(exposition: &str, series: &str) -> f64 {
+    let line = exposition.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{exposition}")).parse().unwrap()
+}
+
+#[test]
+fn metrics_as_of_the_last_packet() {
+    let folder = Folder::new();
+    let (wan, mut lan) = conversation();
+    // The last packet comes when the connection has idled out (240 s), and an hour of silence has gone by.
+    lan.push((T0 + 3_600 * S, tcp(SERVER, CLIENT, ACK, b"")));
+    folder.put("wan.pcap", &pcap(&framed(&wan)));
+    folder.put("lan.pcap", &pcap(&framed(&lan)));
+    let inputs = [folder.at("wan", "wan.pcap"), folder.at("lan", "lan.pcap")];
+    let options = Options { metrics: Some(folder.path("metrics")), ..io(&inputs, &[]) };
+    let ledger = run(&web(), &options);
+    assert_eq!((ledger.rx, ledger.forwarded, ledger.dropped["transit"]), (7, 5, 1));
+
+    let text = fs::read_to_string(folder.path("metrics")).unwrap();
+    let bytes: u64 = [&wan[..3], &lan[..2]].concat().iter().map(|p| p.1.len() as u64).sum();
+    for (series, value) in [
+        ("processed_packets_total", 5.0),
+        ("processed_bytes_total", bytes as f64),
+        ("processed_tcp_packets", 5.0),
+        ("processed_udp_packets", 0.0),
+        ("total_requests", 1.0),
+        ("total_errors", 0.0),
+        (r#"service_traffic_packets{service="203.0.113.100:80"}"#, 5.0),
+        (r#"endpoint_traffic_bytes{service="203.0.113.100:80",dip="100.127.254.10"}"#, bytes as f64),
+        (
+            r#"lb_rule_interaction_packets{service="203.0.113.100:80",sip="198.51.100.7",dip="100.127.254.10"}"#,
+            5.0,
+        ),
+        ("active_conntrack_count", 0.0),
+        ("inactive_flow_count", 0.0),
+        ("rps_pps", 0.0),
+        (r#"pollux_dropped_packets_total{reason="no_service"}"#, 1.0),
+        (r#"pollux_dropped_packets_total{reason="transit"}"#, 1.0),
+        ("pollux_snapshot_timestamp_seconds", (T0 / S + 3600) as f64 + 0.123_456),
+    ] {
+        let found = metric(&text, series);
+        assert!((found - value).abs() < 1e-3, "{series} {found}, not {value}");
+    }
+    assert!(
+        !text.contains("system_cpu_utilization 0") && !text.contains("process_cpu"),
+        "no figures of the machine"
+    );
+
+    // Without the last packet the connection lives.
+    folder.put("lan.pcap", &pcap(&framed(&lan[..2])));
+    run(&web(), &options);
+    let text = fs::read_to_string(folder.path("metrics")).unwrap();
+    assert_eq!(metric(&text, "active_conntrack_count"), 1.0);
+    assert_eq!(metric(&text, "active_flow_count_tcp"), 1.0);
+}
+
 /// The same packets in every format: pcap and pcapng, both byte orders, both resolutions, Ethernet and raw IP.
 #[test]
 fn every_format_gives_the_same_bytes() {

@@ -1,22 +1,25 @@
 //! The shard, its clock and its counters.
 
+use std::time::Duration;
+
 use arrayvec::ArrayVec;
 
 use super::merge::Packet;
 use super::output::{Outbox, Outputs};
 use super::{Ledger, Options, ReplayError, ports};
 use crate::config::Config;
-use crate::counters::{Term, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::ids::{PortId, WorkerId};
+use crate::metrics::{Aggregator, Settings};
 use crate::pipeline::{DropReason, Frame, MAX_BURST, Resolution, Shard, ShardConfig, VecFrame};
 use crate::tables::{LinkInfo, Slots, Tables};
 use crate::time::Instant;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Timers run and counters are folded at every whole virtual second, but of a pause between two packets only in its last
-/// so many seconds: more than the longest window that any metric looks back on (2 min).
-const SECONDS_OF_A_PAUSE: u64 = 180;
+/// Of a pause between two packets only so much is gone through second by second, or twice the longest window of the metrics
+/// where that is more; whatever happened before shows in no gauge any more.
+const LEAST_OF_A_PAUSE: Duration = Duration::from_secs(180);
 
 /// Entries that one call of [`Shard::maintain`] looks at; it is called until there is nothing left to do.
 const BUDGET: usize = 1 << 16;
@@ -29,6 +32,11 @@ pub(super) struct Engine {
     shard: Shard<VecFrame>,
     outbox: Outbox,
     burst: ArrayVec<VecFrame, MAX_BURST>,
+    aggregator: Aggregator,
+    /// What was counted in the banks that the aggregator has folded.
+    folded: Ledger,
+    /// How much of a pause is gone through.
+    pause: Duration,
     /// The first time stamp: virtual time 0.
     epoch: Option<u64>,
     now: Instant,
@@ -36,8 +44,8 @@ pub(super) struct Engine {
 
 impl Engine {
     /// `bytes` is the size of the captures, if known: a connection takes a packet, and a packet at least 16 bytes of a file, so
-    /// that a table for millions need not be set up for a small capture.
-    pub(super) fn new(config: &Config, options: &Options, bytes: Option<u64>) -> Self {
+    /// that a table for millions need not be set up for a small capture. `first` is the first time stamp, if known.
+    pub(super) fn new(config: &Config, options: &Options, bytes: Option<u64>, first: Option<u64>) -> Self {
         let links: Vec<_> = (0..config.ports.len())
             .map(|i| LinkInfo { mac: ports::mac(PortId::at(i)), promiscuous: true })
             .collect();
@@ -45,7 +53,7 @@ impl Engine {
         let needed = bytes.map_or(u64::MAX, |bytes| (bytes / 16).max(LEAST_FLOWS));
         let max_flows = usize::try_from(needed).unwrap_or(usize::MAX).min(config.engine.max_flows as usize);
         let pairs = max_flows.min(config.metrics.flow_series_limit);
-        let (_counters, writer) = WorkerCounters::new(tables.sizes(pairs));
+        let (counters, writer) = WorkerCounters::new(tables.sizes(pairs));
         let shard_config = ShardConfig {
             worker: WorkerId(0),
             workers: 1,
@@ -54,11 +62,24 @@ impl Engine {
             resolution: Resolution::Assume,
         };
         let shard = Shard::new(&shard_config, &tables, writer);
+        let settings = Settings {
+            metrics: config.metrics.clone(),
+            ports: config.ports.iter().map(|port| port.name.clone()).collect(),
+            worker_cpus: vec![0],
+            conntrack_capacity: shard.connections().1 as u64,
+            unix_start: Duration::from_nanos(first.unwrap_or(0)),
+            dpdk_version: "none".to_owned(),
+        };
+        let aggregator = Aggregator::new(settings, vec![counters], &tables.names, tables.generation);
+        let window = config.metrics.distribution_tick.max(config.metrics.tick);
         Self {
             tables,
             shard,
             outbox: Outbox::default(),
             burst: ArrayVec::new(),
+            aggregator,
+            folded: Ledger::default(),
+            pause: window.saturating_mul(2).max(LEAST_OF_A_PAUSE),
             epoch: None,
             now: Instant::ZERO,
         }
@@ -75,13 +96,18 @@ impl Engine {
         self.flush(outputs)
     }
 
-    /// Runs the timers up to `to`; not back.
+    /// Runs the timers, and folds the counters when that is due, up to `to`; not back.
     fn advance(&mut self, to: Instant, outputs: &mut Outputs) -> Result<(), ReplayError> {
-        let seconds = to.0 / SECOND;
-        let first = (self.now.0 / SECOND + 1).max(seconds.saturating_sub(SECONDS_OF_A_PAUSE));
-        for second in first..=seconds {
-            self.now = Instant(second * SECOND);
+        let pause = u64::try_from(self.pause.as_nanos()).unwrap_or(u64::MAX);
+        let from = Instant(to.0.saturating_sub(pause) / SECOND * SECOND);
+        loop {
+            let due = self.aggregator.due().max(from);
+            if due > to {
+                break;
+            }
+            self.now = due;
             self.maintain(outputs)?;
+            self.fold();
         }
         self.now = self.now.max(to);
         self.maintain(outputs)
@@ -89,8 +115,19 @@ impl Engine {
 
     fn maintain(&mut self, outputs: &mut Outputs) -> Result<(), ReplayError> {
         while self.shard.maintain(&self.tables, self.now, BUDGET, &mut self.outbox) {}
-        self.shard.turn(self.now);
         self.flush(outputs)
+    }
+
+    fn fold(&mut self) {
+        self.hand_over();
+        self.aggregator.step(self.now);
+    }
+
+    /// Puts the bank that was counted in at rest, for the aggregator, and takes its share of the ledger.
+    fn hand_over(&mut self) {
+        self.folded.add(self.shard.writer().bank());
+        self.aggregator.ask();
+        self.shard.turn(self.now);
     }
 
     /// Everything sent is taken, and written.
@@ -103,30 +140,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends at the last packet's time: what is due is done, and the books are closed.
-    pub(super) fn finish(mut self, outputs: &mut Outputs) -> Result<Ledger, ReplayError> {
+    /// Ends at the last packet's time: what is due is done, and the books are closed. Gives the ledger and the metrics.
+    pub(super) fn finish(mut self, outputs: &mut Outputs) -> Result<(Ledger, String), ReplayError> {
         self.maintain(outputs)?;
-        let ledger = self.ledger();
+        self.hand_over();
+        let metrics = self.aggregator.render_final(self.now);
+        let ledger = std::mem::take(&mut self.folded);
         ledger.check()?;
         self.compare(&ledger)?;
-        Ok(ledger)
-    }
-
-    fn ledger(&self) -> Ledger {
-        let bank = self.shard.writer().bank();
-        let term = |term| bank.term(term).get();
-        let dropped = DropReason::ALL.iter().map(|&r| (r.label(), bank.dropped(r).get()));
-        Ledger {
-            rx: term(Term::Rx),
-            forwarded: term(Term::Forwarded),
-            punted: term(Term::Punted),
-            consumed: term(Term::Consumed),
-            held: term(Term::HeldIn).wrapping_sub(term(Term::HeldOut)),
-            dropped: dropped.filter(|&(_, n)| n > 0).collect(),
-            originated: term(Term::Originated),
-            extra_fragments: term(Term::ExtraFragments),
-            tx: term(Term::Tx),
-        }
+        Ok((ledger, metrics))
     }
 
     /// The counters against the verdicts that were given.

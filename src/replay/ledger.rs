@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::ReplayError;
+use crate::counters::{Bank, Term};
+use crate::pipeline::DropReason;
 
 /// The packet ledger: `rx = forwarded + punted + consumed + held + Σ dropped`, `tx = forwarded + originated + extra_fragments`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,25 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// What a bank has counted, in addition. A bank's `held` may be negative; the sum over all is not.
+    pub(super) fn add(&mut self, bank: &Bank) {
+        let term = |term| bank.term(term).get();
+        self.rx += term(Term::Rx);
+        self.forwarded += term(Term::Forwarded);
+        self.punted += term(Term::Punted);
+        self.consumed += term(Term::Consumed);
+        self.held = self.held.wrapping_add(term(Term::HeldIn)).wrapping_sub(term(Term::HeldOut));
+        for &reason in DropReason::ALL {
+            let n = bank.dropped(reason).get();
+            if n > 0 {
+                *self.dropped.entry(reason.label()).or_default() += n;
+            }
+        }
+        self.originated += term(Term::Originated);
+        self.extra_fragments += term(Term::ExtraFragments);
+        self.tx += term(Term::Tx);
+    }
+
     /// Both equations.
     ///
     /// # Errors

@@ -59,6 +59,11 @@ impl Merge {
         self.bytes
     }
 
+    /// The least time stamp of those that are first in their files.
+    pub(super) fn first_time(&self) -> Option<u64> {
+        self.inputs.iter().filter_map(|input| input.head.as_ref()?.time).min()
+    }
+
     /// The packet with the least time stamp of those that are next in their files, the first input's where several have it;
     /// one without a stamp goes at once.
     pub(super) fn next_packet(&mut self) -> Result<Option<&Packet>, ReplayError> {

@@ -48,11 +48,11 @@ pub struct Options {
 pub fn run(config: &Config, options: &Options) -> Result<Ledger, ReplayError> {
     let mut merge = Merge::open(config, &options.inputs)?;
     let mut outputs = Outputs::open(config, options)?;
-    let mut engine = Engine::new(config, options, merge.bytes());
+    let mut engine = Engine::new(config, options, merge.bytes(), merge.first_time());
     while let Some(packet) = merge.next_packet()? {
         engine.packet(packet, &mut outputs)?;
     }
-    let ledger = engine.finish(&mut outputs)?;
-    outputs.finish()?;
+    let (ledger, metrics) = engine.finish(&mut outputs)?;
+    outputs.finish(&metrics)?;
     Ok(ledger)
 }

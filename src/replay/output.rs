@@ -1,7 +1,7 @@
 //! What leaves, and the files that it is written to.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::BufWriter;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,7 @@ impl Output<VecFrame> for Outbox {
 pub(super) struct Outputs {
     files: Vec<OutFile>,
     by_port: Vec<Option<usize>>,
+    metrics: Option<(PathBuf, File)>,
 }
 
 struct OutFile {
@@ -116,10 +117,13 @@ impl Outputs {
         let mut opened = Vec::new();
         let paths = options.outputs.iter().map(|o| &*o.file).chain(options.metrics.as_deref());
         for path in paths {
-            let failed = |source| ReplayError::Write { file: path.to_owned(), source };
             // Not truncated yet: it may be an input.
-            let file =
-                OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(failed)?;
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .map_err(failed(path))?;
             if let Some(id) = file.metadata().ok().and_then(|m| FileId::of(&m)) {
                 if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == id) {
                     return Err(ReplayError::SameFile { file: path.to_owned(), other: (*other).to_owned() });
@@ -129,15 +133,21 @@ impl Outputs {
             opened.push((path, file));
         }
         let mut files = Vec::new();
-        for (path, file) in opened.into_iter().take(options.outputs.len()) {
-            let failed = |source| ReplayError::Write { file: path.to_owned(), source };
-            if file.metadata().map_err(failed)?.is_file() {
-                file.set_len(0).map_err(failed)?;
+        for (path, file) in opened {
+            if file.metadata().map_err(failed(path))?.is_file() {
+                file.set_len(0).map_err(failed(path))?;
             }
-            let writer = PcapWriter::new(BufWriter::new(file)).map_err(failed)?;
-            files.push(OutFile { path: path.to_owned(), writer });
+            files.push((path.to_owned(), file));
         }
-        Ok(Self { files, by_port })
+        let metrics = files.split_off(options.outputs.len()).pop();
+        let files = files
+            .into_iter()
+            .map(|(path, file)| match PcapWriter::new(BufWriter::new(file)) {
+                Ok(writer) => Ok(OutFile { path, writer }),
+                Err(source) => Err(ReplayError::Write { file: path, source }),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { files, by_port, metrics })
     }
 
     /// Writes a frame that leaves by `port`, if that has a file; `time` in nanoseconds since 1970.
@@ -145,17 +155,24 @@ impl Outputs {
         let slot = self.by_port.get(port.index()).copied().flatten();
         let Some(OutFile { path, writer }) = slot.and_then(|i| self.files.get_mut(i)) else { return Ok(()) };
         let data = frame.data();
-        writer
-            .write(time, u32::try_from(data.len()).unwrap_or(u32::MAX), data)
-            .map_err(|source| ReplayError::Write { file: path.clone(), source })
+        writer.write(time, u32::try_from(data.len()).unwrap_or(u32::MAX), data).map_err(failed(path))
     }
 
-    pub(super) fn finish(self) -> Result<(), ReplayError> {
+    /// Ends the captures and writes the exposition, where it is wanted.
+    pub(super) fn finish(self, metrics: &str) -> Result<(), ReplayError> {
         for OutFile { path, writer } in self.files {
-            writer.finish().map_err(|source| ReplayError::Write { file: path, source })?;
+            writer.finish().map_err(failed(&path))?;
         }
-        Ok(())
+        match self.metrics {
+            Some((path, mut file)) => file.write_all(metrics.as_bytes()).map_err(failed(&path)),
+            None => Ok(()),
+        }
     }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> ReplayError {
+    let file = path.to_owned();
+    |source| ReplayError::Write { file, source }
 }
 
 /// What makes two paths one file; none for what is no regular file, which may be named twice.
