@@ -2,20 +2,18 @@
 //! that balances, the same bytes out of two runs. Where that folder is absent the test says so and passes.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod lab;
-
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use lab::{addr, config, service};
 use pollux::addr::{Addr, Mac};
-use pollux::config::{Config, Protocol};
+use pollux::config::{self, Config, Protocol};
 use pollux::pcap::{self, Link, Reader};
 use pollux::replay::{self, Ledger, Options, PortFile, ReplayError};
 
@@ -93,22 +91,50 @@ impl Seen {
 
     /// A configuration that balances the most frequent targets over two endpoints each.
     fn config(self) -> Config {
-        let mut targets: Vec<_> =
-            self.targets.into_iter().map(|(target, n)| (std::cmp::Reverse(n), target)).collect();
+        let mut targets: Vec<_> = self.targets.into_iter().map(|(target, n)| (Reverse(n), target)).collect();
         targets.sort_unstable_by_key(|&(n, (vip, port, protocol))| (n, protocol, vip, port));
-        let services = targets.into_iter().take(MOST_SERVICES).map(|(_, (vip, port, protocol))| {
-            let endpoints = if vip.is_v4() {
-                ["100.127.254.10", "100.127.254.11"]
-            } else {
-                ["fd00:ffff:2::10", "fd00:ffff:2::11"]
-            };
-            service(vip, port, protocol, &endpoints.map(|e| (addr(e), port)))
-        });
-        let mut config = config(services.collect());
-        config.ports[0].vlan =
-            self.vlans.into_iter().max_by_key(|&(vlan, n)| (n, vlan)).map_or(0, |(vlan, _)| vlan);
-        config
+        let services: Vec<_> =
+            targets.into_iter().take(MOST_SERVICES).map(|(_, target)| service(target)).collect();
+        let vlan = self.vlans.into_iter().max_by_key(|&(vlan, n)| (n, vlan)).map_or(0, |(vlan, _)| vlan);
+        let text = PORTS.replace("vlan = 0", &format!("vlan = {vlan}")) + &services.join("");
+        config::parse("made.toml", &text).unwrap_or_else(|e| panic!("{e}\n{text}")).0
     }
+}
+
+const PORTS: &str = r#"
+engine.max_flows = 65_536
+metrics.flow_series_limit = 1000
+[[port]]
+name = "wan"
+device = "net_null0"
+role = "client"
+addresses = ["100.127.255.2/24", "fd00:ffff:1::2/64"]
+vlan = 0
+[[port]]
+name = "lan"
+device = "net_null1"
+role = "server"
+addresses = ["100.127.254.1/24", "fd00:ffff:2::1/64"]
+[[route]]
+prefix = "0.0.0.0/0"
+via = "100.127.255.1"
+[[route]]
+prefix = "::/0"
+via = "fd00:ffff:1::1"
+"#;
+
+fn service((vip, port, protocol): (Addr, u16, Protocol)) -> String {
+    let vip = SocketAddr::new(vip.into(), port);
+    let (a, b) = if vip.is_ipv4() {
+        ("100.127.254.10", "100.127.254.11")
+    } else {
+        ("[fd00:ffff:2::10]", "[fd00:ffff:2::11]")
+    };
+    let protocol = protocol.name();
+    format!(
+        "[[service]]\nname = '{protocol} {vip}'\nvip = '{vip}'\nprotocol = '{protocol}'\nmaglev_size = 251\n\
+         endpoint = [{{ address = '{a}:{port}' }}, {{ address = '{b}:{port}' }}]\n"
+    )
 }
 
 fn config_for(file: &Path) -> Result<Config, pcap::Error> {
@@ -141,7 +167,7 @@ struct Outcome {
 fn replay(file: &Path) -> Result<Outcome, ReplayError> {
     let config = match config_for(file) {
         Ok(config) => config,
-        Err(_) => config(Vec::new()), // Replaying it finds the same fault.
+        Err(_) => Seen::default().config(), // Replaying it finds the same fault.
     };
     let folder = tempfile::tempdir().unwrap();
     let mut runs = Vec::new();

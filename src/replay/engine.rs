@@ -24,8 +24,8 @@ const LEAST_OF_A_PAUSE: Duration = Duration::from_secs(180);
 /// Entries that one call of [`Shard::maintain`] looks at; it is called until there is nothing left to do.
 const BUDGET: usize = 1 << 16;
 
-/// A table for fewer connections than this is not worth the saving.
-const LEAST_FLOWS: u64 = 4096;
+/// `engine.max_flows` is what a table has, up to this; beyond it, what the capture may need.
+const DEFAULT_FLOWS: u64 = 4_000_000;
 
 pub(super) struct Engine {
     tables: Tables,
@@ -43,14 +43,14 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// `bytes` is the size of the captures, if known: a connection takes a packet, and a packet at least 16 bytes of a file, so
-    /// that a table for millions need not be set up for a small capture. `first` is the first time stamp, if known.
+    /// `bytes` is the size of the captures, if known: a connection takes a packet, and a packet at least 16 bytes of a file. So a
+    /// configuration for a large machine can be replayed on a small one. `first` is the first time stamp, if known.
     pub(super) fn new(config: &Config, options: &Options, bytes: Option<u64>, first: Option<u64>) -> Self {
         let links: Vec<_> = (0..config.ports.len())
             .map(|i| LinkInfo { mac: ports::mac(PortId::at(i)), promiscuous: true })
             .collect();
         let tables = Tables::compile(config, &links, &mut Slots::default());
-        let needed = bytes.map_or(u64::MAX, |bytes| (bytes / 16).max(LEAST_FLOWS));
+        let needed = bytes.map_or(u64::MAX, |bytes| (bytes / 16).max(DEFAULT_FLOWS));
         let max_flows = usize::try_from(needed).unwrap_or(usize::MAX).min(config.engine.max_flows as usize);
         let pairs = max_flows.min(config.metrics.flow_series_limit);
         let (counters, writer) = WorkerCounters::new(tables.sizes(pairs));
