@@ -24,3 +24,7 @@ pub mod counters;
 pub mod metrics;
 
 pub mod dpdk;
+
+pub mod pcap;
+
+pub mod replay;
