@@ -132,6 +132,30 @@ impl Scrape {
             let sum = self.sum(parts) + self.retired(parts) + self.pending(parts);
             same(&format!("{total} = Σ {parts}"), self.value(total), sum);
         }
+        // The packet ledger: each received packet is in exactly one place.
+        let ledger = |terms: &[&str]| terms.iter().map(|t| self.sum(&format!("pollux_{t}"))).sum::<f64>();
+        same(
+            "received = forwarded + punted + consumed + dropped + held + in rings",
+            self.value("pollux_rx_packets_total"),
+            ledger(&[
+                "forwarded_packets_total",
+                "punted_packets_total",
+                "consumed_packets_total",
+                "dropped_packets_total",
+                "held_packets",
+                "handoff_ring_packets",
+            ]),
+        );
+        same(
+            "sent + refused by the device = forwarded + originated + injected + extra fragments",
+            ledger(&["tx_packets_total", "tx_dropped_packets_total"]),
+            ledger(&[
+                "forwarded_packets_total",
+                "originated_packets_total",
+                "injected_packets_total",
+                "extra_fragments_total",
+            ]),
+        );
         let active: f64 =
             ["tcp", "udp", "sctp"].map(|p| self.value(&format!("active_flow_count_{p}"))).iter().sum();
         same("active_conntrack_count = tcp + udp + sctp", self.value("active_conntrack_count"), active);
