@@ -26,6 +26,17 @@ use topology::{
 };
 use wire::{Count, Wires};
 
+/// The public families, as `# TYPE` must show them.
+const GAUGES: &str = "active_conntrack_count active_flow_count_tcp active_flow_count_udp active_flow_count_sctp \
+    inactive_flow_count new_flow_count lb_rule_count healthy_endpoints_count unhealthy_endpoints_count \
+    system_cpu_utilization system_memory_utilization system_disk_utilization total_fw_drops total_fw_drops_per_rule \
+    firewall_rules_count total_load_dists_per_service endpoint_load_dists_per_service rps_requests rps_pps rps_bps \
+    rps_eps rps_1m_avg rps_1m_peak consumed_lcus";
+const COUNTERS: &str = "total_requests total_requests_per_service total_errors total_errors_per_service \
+    processed_bytes_total processed_packets_total processed_tcp_bytes processed_tcp_packets processed_udp_bytes \
+    processed_udp_packets processed_sctp_bytes processed_sctp_packets service_traffic_bytes service_traffic_packets \
+    endpoint_traffic_bytes client_traffic_packets lb_rule_interaction_bytes lb_rule_interaction_packets";
+
 /// Scrapes until told to stop; every scrape must be sound. How many different snapshots were seen.
 fn scrape_under_traffic(lab: &Lab, stop: &AtomicBool) -> usize {
     let (mut snapshots, mut last) = (0, 0.0);
@@ -158,6 +169,21 @@ fn pages_and_echoes_are_balanced_and_counted_to_the_byte() {
     let wires = Wires::new(&captures.0.stop(), &captures.1.stop());
     assert_counted(&scrape, &wires);
     assert_lossless(&lab, &scrape, &wires);
+
+    for (kind, families) in [("gauge", GAUGES), ("counter", COUNTERS)] {
+        for family in families.split_whitespace() {
+            assert_eq!(scrape.kind(family), Some(kind), "# TYPE of {family}");
+            assert!(!scrape.family(family).is_empty(), "{family} has no series");
+        }
+    }
+    for (family, configured) in [
+        ("lb_rule_count", 6.0),
+        ("firewall_rules_count", 1.0),
+        ("healthy_endpoints_count", 15.0),
+        ("unhealthy_endpoints_count", 3.0),
+    ] {
+        assert_eq!(scrape.value(family), configured, "{family}");
+    }
 
     // The client's own ledger.
     assert_eq!(wires.blocked.packets, 25);
