@@ -83,11 +83,11 @@ fn a_missing_device_is_named() {
 fn too_little_memory_is_named() {
     // More than there is, of either kind.
     for (hugepages, word) in [("true", "hugepages"), ("false", "memory_mb")] {
-        let engine = format!("hugepages = {hugepages}\nmemory_mb = 500_000_000");
+        let engine = format!("hugepages = {hugepages}\nmemory_mb = 16_000_000");
         assert_one_line(&run(&[], &config(&engine, "net_null0", "127.0.0.1:0")), &[word]);
     }
     // Less than the port's buffers take.
-    let engine = "hugepages = false\nmemory_mb = 4";
+    let engine = "hugepages = false\nmemory_mb = 16";
     assert_one_line(&run(&[], &config(engine, "net_null0", "127.0.0.1:0")), &["memory_mb"]);
 }
 
