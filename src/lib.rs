@@ -23,3 +23,5 @@ pub mod service;
 pub mod counters;
 
 pub mod dpdk;
+
+pub mod engine;
