@@ -25,6 +25,7 @@ pub mod metrics;
 
 pub mod dpdk;
 
-pub mod pcap;
+pub mod engine;
 
+pub mod pcap;
 pub mod replay;
