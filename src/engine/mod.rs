@@ -10,6 +10,7 @@ mod handoff;
 mod idle;
 mod queues;
 mod run;
+mod telemetry;
 mod transmit;
 mod worker;
 
@@ -24,6 +25,7 @@ use rtrb::{Consumer, RingBuffer};
 
 pub use self::error::EngineError;
 pub use self::run::{RunError, run};
+pub use self::telemetry::{Telemetry, serve};
 
 use self::device::Name;
 use self::idle::Rest;

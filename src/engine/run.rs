@@ -1,16 +1,16 @@
 //! `pollux run`: the engine in the foreground, until a signal ends it.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use thiserror::Error as ThisError;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, serve};
 use crate::config::Config;
+use crate::metrics::http::{self, BindError};
 
 /// Why `pollux run` ends with a failure.
 #[derive(Debug, ThisError)]
@@ -21,23 +21,19 @@ pub enum RunError {
     /// The control threads or signal handlers cannot be had.
     #[error("control threads: {0}")]
     Runtime(#[from] std::io::Error),
-    /// What serves the metrics does not start.
-    #[error("{0}")]
-    Serve(Box<dyn Error + Send + Sync>),
+    /// The metrics cannot be served where they should be.
+    #[error(transparent)]
+    Listen(#[from] BindError),
 }
 
 /// Runs the engine until SIGTERM or SIGINT, then stops it after `engine.shutdown_delay`.
 ///
-/// `serve` starts what listens to the world on the runtime that it is given (the aggregator and its HTTP server), and
-/// returns what must live as long as the engine does.
-///
 /// # Errors
-/// What kept the engine or `serve` from starting; nothing runs then.
-pub fn run<S>(
-    config: &Config,
-    serve: impl FnOnce(&Handle, &Arc<Engine>) -> Result<S, Box<dyn Error + Send + Sync>>,
-) -> Result<(), RunError> {
-    // First, so that threads inherit the control threads' CPUs from this one.
+/// What kept it from starting; nothing runs then.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    // Before the engine, which takes a while: a busy address is found at once.
+    let listener = http::bind(config.metrics.listen)?;
+    // Before the threads, so that they inherit the control threads' CPUs from this one.
     let engine = Arc::new(Engine::start(config)?);
     let runtime =
         Builder::new_multi_thread().worker_threads(2).thread_name("pollux-ctl").enable_all().build()?;
@@ -45,7 +41,7 @@ pub fn run<S>(
         let _context = runtime.enter();
         Signals::new()?
     };
-    let served = serve(runtime.handle(), &engine).map_err(RunError::Serve)?;
+    let telemetry = serve(listener, config, &engine, runtime.handle())?;
 
     eprintln!("pollux: {}", ready_line(config, &engine));
     notify(NotifyState::Ready);
@@ -65,7 +61,7 @@ pub fn run<S>(
     });
     // The last counts are served until the workers have ended.
     engine.stop();
-    drop(served);
+    drop(telemetry);
     runtime.shutdown_timeout(Duration::from_secs(1));
     eprintln!("pollux: stopped");
     Ok(())
