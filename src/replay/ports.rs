@@ -1,6 +1,5 @@
 //! `[PORT=]FILE`.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -19,16 +18,20 @@ pub struct PortFile {
 }
 
 impl FromStr for PortFile {
-    type Err = Infallible;
+    type Err = String;
 
-    /// What stands before the first `=` is the port, unless there is a `/` in it: then all is a path.
-    fn from_str(s: &str) -> Result<Self, Infallible> {
-        Ok(match s.split_once('=') {
-            Some((port, file)) if !port.contains('/') => {
-                Self { port: Some(port.to_owned()), file: PathBuf::from(file) }
-            }
-            _ => Self { port: None, file: PathBuf::from(s) },
-        })
+    /// `PORT=FILE` or `FILE`. What stands before the first `=` is a port if it could be one's name: `./a=b.pcap` is a file.
+    fn from_str(s: &str) -> Result<Self, String> {
+        let name = |s: &str| s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        let (port, file) = match s.split_once('=') {
+            Some(("", _)) => return Err("the port's name is empty; write PORT=FILE".to_owned()),
+            Some((port, file)) if name(port) => (Some(port.to_owned()), file),
+            _ => (None, s),
+        };
+        if file.is_empty() {
+            return Err("the file's name is empty; write PORT=FILE or FILE".to_owned());
+        }
+        Ok(Self { port, file: PathBuf::from(file) })
     }
 }
 
@@ -68,7 +71,7 @@ mod tests {
     use super::*;
 
     fn parse(s: &str) -> (Option<String>, String) {
-        let Ok(PortFile { port, file }) = s.parse();
+        let PortFile { port, file } = s.parse().unwrap();
         (port, file.display().to_string())
     }
 
@@ -78,6 +81,9 @@ mod tests {
         assert_eq!(parse("wan=a=b.pcap"), (Some("wan".into()), "a=b.pcap".into()));
         assert_eq!(parse("in.pcap"), (None, "in.pcap".into()));
         assert_eq!(parse("./wan=in.pcap"), (None, "./wan=in.pcap".into()));
+        for wrong in ["", "=in.pcap", "wan="] {
+            assert!(wrong.parse::<PortFile>().unwrap_err().contains("is empty"));
+        }
     }
 
     #[test]
