@@ -16,6 +16,7 @@ const VIP: (&str, u16) = ("203.0.113.100", 80);
 const SERVER: (&str, u16) = ("100.127.254.10", 8080);
 
 const PORTS: &str = r#"
+metrics.flow_series_limit = 1000
 [[port]]
 name = "wan"
 device = "net_null0"
