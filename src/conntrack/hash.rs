@@ -5,7 +5,7 @@
 //! without knowledge of the key the 128-bit sums are equal with probability at most 2⁻⁶⁴ over the key. The sum is then
 //! folded, keyed again, to 64 bits whose every part can select a bucket. NH is linear enough that whoever sees its output can
 //! solve for the key; nobody does: it never leaves the process. Three multiplications and two, where `SipHash` needs some 130
-//! dependent operations.
+//! operations.
 
 use std::hash::Hasher;
 

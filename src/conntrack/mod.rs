@@ -1,9 +1,9 @@
 //! Connections: one entry for both directions, found by the 5-tuple as it is on the wire.
 //!
-//! - [`table`]: the table itself, what it promises, and what an operation costs
-//! - [`hash`]: the keyed hash of a tuple; [`index`]: from hash to entry; [`wheel`]: which entries may be due
-//! - [`entry`]: the 128 bytes of a connection
-//! - [`tcp`], [`udp`], [`sctp`]: the state machines, pure and without a clock
+//! - `table`: the table itself, what it promises, and what an operation costs
+//! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due
+//! - `entry`: the 128 bytes of a connection
+//! - `tcp`, `udp`, `sctp`: the state machines, pure and without a clock
 
 mod entry;
 mod hash;
@@ -165,5 +165,20 @@ impl Flow {
             Direction::Reply => (self.endpoint, self.endpoint_port, self.client, self.client_port),
         };
         Tuple { src, dst, sport, dport, protocol: self.protocol }
+    }
+    /// Whether [`Self::tuple`] is `tuple`. Directions come in no order, so that a branch on them would be mispredicted: both are
+    /// compared, and one result taken.
+    #[inline]
+    fn has_tuple(&self, direction: Direction, tuple: &Tuple) -> bool {
+        let ports = |s: u16, d: u16| u128::from(s ^ tuple.sport) | u128::from(d ^ tuple.dport);
+        let original = (self.client.0 ^ tuple.src.0)
+            | (self.vip.0 ^ tuple.dst.0)
+            | ports(self.client_port, self.vip_port);
+        let reply = (self.endpoint.0 ^ tuple.src.0)
+            | (self.client.0 ^ tuple.dst.0)
+            | ports(self.endpoint_port, self.client_port);
+        let is_reply = (direction as u128).wrapping_neg();
+        let differs = original & !is_reply | reply & is_reply;
+        differs == 0 && self.protocol == tuple.protocol
     }
 }

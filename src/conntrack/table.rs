@@ -80,7 +80,7 @@ impl Conntrack {
     #[must_use]
     pub fn find(&self, tuple: &Tuple, hash: u64) -> Option<(FlowId, Direction)> {
         let key = self.index.find(hash, |key| {
-            self.entries.get(key.id().0 as usize).is_some_and(|e| e.flow.tuple(key.direction()) == *tuple)
+            self.entries.get(key.id().0 as usize).is_some_and(|e| e.flow.has_tuple(key.direction(), tuple))
         })?;
         Some((key.id(), key.direction()))
     }

@@ -133,6 +133,8 @@ fn handshake_retransmissions_pass_without_prolonging() {
     t.send(Reply, SYN | ACK, 0);
     assert_eq!(t.raw(Original, SYN, ISN[0], 0), Reaction::PASS);
     assert_eq!(t.raw(Reply, SYN | ACK, ISN[1], t.next[0]), Reaction::PASS);
+    // A stray of an older incarnation, which must not replace the numbers.
+    assert_eq!(t.raw(Reply, SYN | ACK, 0x7000_0000, 0x5000_0000), Reaction::PASS);
     t.is(Phase::SynReceived);
     assert_eq!(t.send(Original, ACK, 0), Reaction::REFRESH);
     t.is(Phase::Established);
