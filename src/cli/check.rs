@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use pollux::config::{self, Config, Problem, Severity, Style};
+use pollux::config::{self, Config, Problem, Severity};
 use serde_json::{Value, json};
 
-use super::{ConfigFile, Failure, INVALID, complain, print};
+use super::{ConfigFile, Failure, INVALID, print, warn};
 
 /// Arguments of `pollux check`.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         }
     } else {
         let (config, warnings) = loaded?;
-        complain(&Style::for_stderr().render(&warnings));
+        warn(&warnings);
         print(&format!("{}: valid: {}\n", path.display(), summary(&config)))?;
     }
     if args.system {

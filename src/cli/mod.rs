@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pollux::config::{self, Config, Report, Style};
+use pollux::config::{self, Config, Report, Style, Warning};
 use tracing_subscriber::EnvFilter;
 
 /// Wrong usage or invalid configuration. clap exits with the same for usage.
@@ -64,11 +64,8 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Loads it; warnings go to standard error.
-    fn load(&self) -> Result<Config, Failure> {
-        let (config, warnings) = config::load(&self.config)?;
-        complain(&Style::for_stderr().render(&warnings));
-        Ok(config)
+    fn load(&self) -> Result<(Config, Vec<Warning>), Failure> {
+        Ok(config::load(&self.config)?)
     }
 }
 
@@ -77,6 +74,8 @@ impl ConfigFile {
 pub enum Failure {
     /// An invalid configuration: status 2.
     Config(Report),
+    /// Wrong usage that only the command itself could find: status 2.
+    Usage(String),
     /// Refused or failed, for this reason: status 1. Its first line stands by itself.
     Refused(String),
 }
@@ -115,6 +114,10 @@ pub fn main() -> ExitCode {
             complain(&report.render(&Style::for_stderr()));
             ExitCode::from(INVALID)
         }
+        Err(Failure::Usage(reason)) => {
+            complain(&format!("pollux: {reason}\n"));
+            ExitCode::from(INVALID)
+        }
         Err(Failure::Refused(reason)) => {
             complain(&format!("pollux: {reason}\n"));
             ExitCode::FAILURE
@@ -144,6 +147,11 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Shows warnings on standard error. Not before it is known that the command does not fail: the reason comes first then.
+fn warn(warnings: &[Warning]) {
+    complain(&Style::for_stderr().render(warnings));
 }
 
 /// Writes to standard error, where nobody could be told of a failure.

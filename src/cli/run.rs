@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, Failure};
+use super::{ConfigFile, Failure, warn};
 
 /// Arguments of `pollux run`.
 #[derive(Debug, Args)]
@@ -15,6 +15,7 @@ pub struct RunArgs {
 
 /// Runs the engine until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    let _config = args.file.load()?;
-    Err(Failure::not_supported("`pollux run`"))
+    let (config, warnings) = args.file.load()?;
+    pollux::engine::run(&config, || warn(&warnings)).map_err(Failure::refused)?;
+    Ok(ExitCode::SUCCESS)
 }
