@@ -1,5 +1,148 @@
 //! The configuration file: parsed with spans, validated whole, every problem at once.
+//!
+//! [`parse`] is pure: text in; a [`Config`] and warnings, or a [`Report`] out. The TOML parser gives values with their
+//! places; one file of this folder reads each group of tables through [`section`], which notes what is wrong and goes
+//! on with a default, so that a single pass finds everything. What a later release builds is listed in [`later`].
 
+mod engine;
+mod firewall;
+mod later;
+mod metrics;
 mod model;
+mod names;
+mod network;
+mod report;
+mod section;
+mod services;
+mod source;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::de::DeTable;
 
 pub use model::*;
+pub use report::{Problem, Report, Severity, Style, Warning};
+pub use source::{Position, Source};
+
+use report::{Finding, Sink};
+use section::Section;
+
+/// The largest file that is read, in bytes: a guard against devices without an end.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Reads and validates a configuration file.
+///
+/// # Errors
+/// The file cannot be read, or is not a valid configuration: a report of every problem.
+pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Report> {
+    let name = path.display().to_string();
+    let bytes = match read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let (why, cure) = unreadable(&error);
+            return Err(whole_file(&name, &format!("cannot read the configuration: {why}; {cure}")));
+        }
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&name, &text),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let message = "the configuration is not UTF-8 text; save it as UTF-8";
+            Err(report(Arc::new(Source::new(&name, &text)), vec![Finding::local(at..at + 1, message)]))
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(error: &io::Error) -> (String, &'static str) {
+    let named = "name the file with --config FILE";
+    match error.kind() {
+        io::ErrorKind::NotFound => ("no such file".to_owned(), named),
+        io::ErrorKind::IsADirectory => {
+            ("it is a directory".to_owned(), "name the file in it with --config FILE")
+        }
+        io::ErrorKind::PermissionDenied => {
+            ("permission denied".to_owned(), "make it readable for the user that runs pollux")
+        }
+        io::ErrorKind::FileTooLarge => (format!("it is larger than {} MiB", MAX_BYTES >> 20), named),
+        _ => (error.to_string(), named),
+    }
+}
+
+fn whole_file(name: &str, message: &str) -> Report {
+    report(Arc::new(Source::new(name, "")), vec![Finding::whole_file(message)])
+}
+
+/// A duration as the file has it: `"250ms"`, `"10s"`, `"2m"`, `"1h"`.
+///
+/// # Errors
+/// What is wrong with it and what to write.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    value::duration(text).map_err(|fault| format!("{}; {}", fault.message, fault.help))
+}
+
+/// Validates the text of a configuration file; `name` is what the problems call the file. Never panics.
+///
+/// # Errors
+/// A report of every problem.
+pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Report> {
+    let source = Arc::new(Source::new(name, text));
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let sink = Sink::default();
+    let config = read_config(&sink, document.get_ref());
+    let findings = syntax::merge(&source, &errors, sink.into_findings());
+    let problems = in_order(&source, findings);
+    if problems.iter().any(|p| p.severity() == Severity::Error) {
+        Err(Report::new(problems))
+    } else {
+        Ok((config, problems))
+    }
+}
+
+/// Reads every table. What is malformed is noted in the sink and replaced by its default.
+fn read_config(sink: &Sink, document: &DeTable<'_>) -> Config {
+    let empty = DeTable::new();
+    let mut root = Section::root(sink, document);
+    let engine = engine::read(root.table_or("engine", &empty));
+    let network = network::read(&mut root);
+    let services = services::read(&mut root, &network);
+    for (key, title) in
+        [("snat", "[snat]"), ("limits", "[limits]"), ("history", "[history]"), ("control", "[control]")]
+    {
+        if let Some(table) = root.table(key, key, title.to_owned()) {
+            table.finish();
+        }
+    }
+    let firewall = firewall::read(&mut root, &network);
+    let metrics = metrics::read(root.table_or("metrics", &empty));
+    root.finish();
+    let (ports, routes, neighbors) = network.into_parts();
+    Config { engine, ports, routes, neighbors, services, firewall, metrics }
+}
+
+fn report(source: Arc<Source>, findings: Vec<Finding>) -> Report {
+    Report::new(in_order(&source, findings))
+}
+
+fn in_order(source: &Arc<Source>, mut findings: Vec<Finding>) -> Vec<Problem> {
+    findings.sort_by_key(Finding::start);
+    findings.into_iter().map(|f| Problem::new(f, Arc::clone(source))).collect()
+}

@@ -276,6 +276,10 @@ pub struct Metrics {
     pub service_label: ServiceLabel,
     /// Client–endpoint pairs with a series of their own.
     pub flow_series_limit: usize,
+    /// HTTP connections at once.
+    pub max_connections: usize,
+    /// How long a client may take to send a request's header.
+    pub header_timeout: Duration,
 }
 
 /// `metrics.service_label`

@@ -26,11 +26,12 @@ pub enum RunError {
     Listen(#[from] BindError),
 }
 
-/// Runs the engine until SIGTERM or SIGINT, then stops it after `engine.shutdown_delay`.
+/// Runs the engine until SIGTERM or SIGINT, then stops it after `engine.shutdown_delay`. Once it is ready it calls `ready`:
+/// what is said there comes after the reason of a failure to start.
 ///
 /// # Errors
 /// What kept it from starting; nothing runs then.
-pub fn run(config: &Config) -> Result<(), RunError> {
+pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
     // Before the engine, which takes a while: a busy address is found at once.
     let listener = http::bind(config.metrics.listen)?;
     // Before the threads, so that they inherit the control threads' CPUs from this one.
@@ -44,6 +45,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let telemetry = serve(listener, config, &engine, runtime.handle())?;
 
     eprintln!("pollux: {}", ready_line(config, &engine));
+    ready();
     notify(NotifyState::Ready);
 
     runtime.block_on(async {

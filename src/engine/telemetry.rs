@@ -12,7 +12,7 @@ use super::Engine;
 use crate::config::Config;
 use crate::dpdk;
 use crate::ids::PortId;
-use crate::metrics::http::{self, Context};
+use crate::metrics::http::{self, Context, Limits};
 use crate::metrics::{Aggregator, Clock, DeviceStats, PoolStats, PortStats, Publication, Settings, Ticker};
 
 /// How often readiness is looked at.
@@ -53,12 +53,14 @@ pub fn serve(
 
     runtime.spawn(readiness(Arc::clone(engine), Arc::clone(&publication)));
     let (stop, stopped) = oneshot::channel::<()>();
+    let limits =
+        Limits { connections: config.metrics.max_connections, header_timeout: config.metrics.header_timeout };
     runtime.spawn(async move {
         let end = async {
             // Dropping the sender is the signal.
             let _ = stopped.await;
         };
-        if let Err(error) = http::serve(listener, Context { publication, clock }, end).await {
+        if let Err(error) = http::serve_within(limits, listener, Context { publication, clock }, end).await {
             tracing::error!("the HTTP listener: {error}");
         }
     });

@@ -31,11 +31,20 @@ use super::ticker::Clock;
 /// What `Content-Type` says of the exposition, whatever `Accept` asks for.
 pub const CONTENT_TYPE_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Connections served at once; others wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
+/// What clients may take of the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections served at once, `metrics.max_connections`; others wait to be accepted.
+    pub connections: usize,
+    /// For a request's header to arrive, and for the next one on a connection that is kept open: `metrics.header_timeout`.
+    pub header_timeout: Duration,
+}
 
-/// For a request's header to arrive, and for the next one on a connection that is kept open.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 64, header_timeout: Duration::from_secs(5) }
+    }
+}
 
 /// A connection that is open for so long is closed after the answer under way, which has as long again: nobody holds one for ever by
 /// reading slowly.
@@ -88,7 +97,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen().map_err(|error| BindError { address, error })
 }
 
-/// Serves until `shutdown` comes. To be run on a tokio runtime of the control threads.
+/// Serves within the default limits until `shutdown` comes; see [`serve_within`].
 ///
 /// # Errors
 /// Where the listener cannot be registered with the runtime.
@@ -97,9 +106,22 @@ pub async fn serve(
     context: Context,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    serve_within(Limits::default(), listener, context, shutdown).await
+}
+
+/// Serves until `shutdown` comes. To be run on a tokio runtime of the control threads.
+///
+/// # Errors
+/// Where the listener cannot be registered with the runtime.
+pub async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    context: Context,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let app = router(context);
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let free = Arc::new(Semaphore::new(limits.connections));
     let accept = async {
         loop {
             let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
@@ -107,7 +129,7 @@ pub async fn serve(
                 Ok((stream, _)) => {
                     let app = app.clone();
                     tokio::spawn(async move {
-                        connection(stream, app).await;
+                        connection(stream, app, limits.header_timeout).await;
                         drop(permit);
                     });
                 }
@@ -125,10 +147,10 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, app: Router) {
+async fn connection(stream: TcpStream, app: Router, header_timeout: Duration) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
     let mut served = pin!(served);
     if let Ok(end) = timeout(CONNECTION_TIME, served.as_mut()).await {

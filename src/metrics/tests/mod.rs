@@ -33,6 +33,8 @@ fn settings(flow_series_limit: usize) -> Settings {
             distribution_tick: Duration::from_secs(120),
             service_label: ServiceLabel::Address,
             flow_series_limit,
+            max_connections: 64,
+            header_timeout: Duration::from_secs(5),
         },
         ports: vec!["wan".into(), "lan".into()],
         worker_cpus: vec![1, 2, 3],

@@ -1,0 +1,167 @@
+//! Commands that the contract has and this release does not do yet: their arguments are checked, then they refuse.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{ConfigFile, Failure};
+
+#[derive(Debug, Subcommand)]
+pub enum Later {
+    /// Ask the running engine to read its configuration again (not supported yet)
+    Reload {
+        /// Configuration file, if another than the engine's own
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// What a reload would change (not supported yet)
+    Diff {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// State of the running engine (not supported yet)
+    Status(Engine),
+    /// Services of the running engine (not supported yet)
+    Services(Engine),
+    /// Endpoints of the running engine (not supported yet)
+    Endpoints(Engine),
+    /// Firewall rules of the running engine (not supported yet)
+    Firewall(Engine),
+    /// Ports of the running engine (not supported yet)
+    Ports(Engine),
+    /// Workers of the running engine (not supported yet)
+    Workers(Engine),
+    /// Connections, with state, age, packets and bytes (not supported yet)
+    Flows {
+        /// Only those of this service
+        #[arg(long)]
+        service: Option<String>,
+        /// Only those of this client address
+        #[arg(long)]
+        client: Option<std::net::IpAddr>,
+        /// Only those of this endpoint address
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// Live view: rates, services, endpoints, top clients (not supported yet)
+    Top(Engine),
+    /// Take an endpoint out gracefully (not supported yet)
+    Drain {
+        service: String,
+        endpoint: String,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// Put a drained endpoint back (not supported yet)
+    Undrain {
+        service: String,
+        endpoint: String,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// What the pipeline does to one described packet, stage by stage (not supported yet)
+    Trace {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For example `tcp 198.51.100.7:4000 > 203.0.113.100:80 syn`
+        #[arg(required = true)]
+        packet: Vec<String>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure this machine: the pipeline against a bare forward (not supported yet)
+    Bench {
+        /// Flows in the table
+        #[arg(long, value_name = "N")]
+        flows: Option<u64>,
+        /// L3 size of the packets, in bytes
+        #[arg(long, value_name = "N")]
+        packet_size: Option<u16>,
+        /// Only this case
+        #[arg(long)]
+        case: Option<String>,
+        /// Connections
+        #[arg(long, value_name = "N")]
+        connections: Option<u64>,
+        /// How long each case runs
+        #[arg(long, value_name = "N")]
+        seconds: Option<u64>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// A running engine's packets, also dropped ones, as pcapng (not supported yet)
+    Capture {
+        /// Only this port
+        #[arg(long)]
+        port: Option<String>,
+        /// Only packets that match this filter
+        #[arg(long, value_name = "BPF")]
+        filter: Option<String>,
+        /// Dropped packets, with their reason
+        #[arg(long)]
+        drops: bool,
+        /// At most so many packets
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// File to write
+        #[arg(long, value_name = "F.pcapng")]
+        out: PathBuf,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// Turn another balancer's export into a configuration (not supported yet)
+    Import { format: ImportFormat, file: PathBuf },
+}
+
+/// How a running engine is asked.
+#[derive(Debug, Args)]
+pub struct Engine {
+    /// Admin socket of the running engine
+    #[arg(long, value_name = "PATH", default_value = "/run/pollux/pollux.sock")]
+    socket: PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `pollux import` reads.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ImportFormat {
+    Ipvsadm,
+    Loxilb,
+}
+
+/// Refuses.
+pub fn run(command: &Later) -> Result<ExitCode, Failure> {
+    let name = match command {
+        Later::Reload { .. } => "reload",
+        Later::Diff { .. } => "diff",
+        Later::Status(_) => "status",
+        Later::Services(_) => "services",
+        Later::Endpoints(_) => "endpoints",
+        Later::Firewall(_) => "firewall",
+        Later::Ports(_) => "ports",
+        Later::Workers(_) => "workers",
+        Later::Flows { .. } => "flows",
+        Later::Top(_) => "top",
+        Later::Drain { .. } => "drain",
+        Later::Undrain { .. } => "undrain",
+        Later::Trace { .. } => "trace",
+        Later::Bench { .. } => "bench",
+        Later::Capture { .. } => "capture",
+        Later::Import { .. } => "import",
+    };
+    Err(Failure::not_supported(&format!("`pollux {name}`")))
+}

@@ -1,0 +1,21 @@
+//! `pollux run`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConfigFile, Failure, warn};
+
+/// Arguments of `pollux run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// Runs the engine until SIGTERM or SIGINT.
+pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    let (config, warnings) = args.file.load()?;
+    pollux::engine::run(&config, || warn(&warnings)).map_err(Failure::refused)?;
+    Ok(ExitCode::SUCCESS)
+}
