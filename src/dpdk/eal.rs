@@ -13,6 +13,10 @@ use super::{DpdkError, allowed_cpus, restrict_to};
 /// EAL can be initialised once, and after its clean-up never again.
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
+/// DPDK 22.11's memif leaves an interrupt source registered when a port is closed, and EAL's interrupt thread crashes on it
+/// when the clean-up has unmapped its memory. Without a clean-up the kernel does the same a moment later.
+const CLEANUP_CRASHES: &str = "net_memif";
+
 /// What EAL is started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EalOptions {
@@ -70,6 +74,8 @@ struct Inner {
     /// Ports that have a handle.
     taken: Mutex<Vec<u16>>,
     allowed: Vec<usize>,
+    /// A driver was used that does not survive EAL's clean-up.
+    no_cleanup: AtomicBool,
     runtime_dir: Option<PathBuf>,
 }
 
@@ -107,11 +113,8 @@ impl Eal {
         });
         restrict_to(&options.cpus);
         result?;
-        Ok(Self(Arc::new(Inner {
-            taken: Mutex::new(Vec::new()),
-            allowed,
-            runtime_dir: runtime_dir(&prefix),
-        })))
+        let (taken, no_cleanup) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        Ok(Self(Arc::new(Inner { taken, allowed, no_cleanup, runtime_dir: runtime_dir(&prefix) })))
     }
 
     /// The CPUs that the calling thread of [`Eal::init`] had been allowed before.
@@ -130,6 +133,9 @@ impl Eal {
             return Err(DpdkError::new(operation(), INVALID));
         };
         let mut taken = self.exclusive();
+        if name.starts_with(CLEANUP_CRASHES) {
+            self.0.no_cleanup.store(true, Ordering::Relaxed);
+        }
         captured(|| {
             // SAFETY: EAL is initialised; all three strings are NUL-terminated and copied by EAL.
             let ret = unsafe {
@@ -137,7 +143,7 @@ impl Eal {
             };
             check(operation, ret)
         })?;
-        self.take(&mut taken, name)
+        self.take(&mut taken, name, Some(c_name))
     }
 
     /// The port of a device that EAL has probed, by its name: a PCI address.
@@ -146,10 +152,10 @@ impl Eal {
     /// ENODEV where EAL has no port of that name, EBUSY where it has a handle already.
     pub fn find(&self, name: &str) -> Result<Device, DpdkError> {
         let mut taken = self.exclusive();
-        self.take(&mut taken, name)
+        self.take(&mut taken, name, None)
     }
 
-    fn take(&self, taken: &mut Vec<u16>, name: &str) -> Result<Device, DpdkError> {
+    fn take(&self, taken: &mut Vec<u16>, name: &str, vdev: Option<CString>) -> Result<Device, DpdkError> {
         let operation = || format!("rte_eth_dev_get_port_by_name({name})");
         let c_name = CString::new(name).map_err(|_| DpdkError::new(operation(), INVALID))?;
         let mut id = 0;
@@ -159,7 +165,7 @@ impl Eal {
             return Err(DpdkError::new(operation(), BUSY));
         }
         taken.push(id);
-        Ok(Device::new(self.clone(), id, name))
+        Ok(Device::new(self.clone(), id, name, vdev))
     }
 
     /// What control calls of several threads must not do at once: the list of ports, DPDK's log.
@@ -167,10 +173,10 @@ impl Eal {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Marks a port as having a handle: for ports that are made, not found.
+    /// The handle of a virtual device that was made otherwise than by [`Eal::attach`].
     pub(super) fn adopt(&self, id: u16, name: &str) -> Device {
         self.exclusive().push(id);
-        Device::new(self.clone(), id, name)
+        Device::new(self.clone(), id, name, CString::new(name).ok())
     }
 
     /// The port is closed: its number may be given to another.
@@ -181,9 +187,11 @@ impl Eal {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: EAL is initialised, and with the last handle nothing of it is in use: ports, pools, rings and registered
-        // threads hold handles of their own.
-        unsafe { dpdk_sys::rte_eal_cleanup() };
+        if !*self.no_cleanup.get_mut() {
+            // SAFETY: EAL is initialised, and with the last handle nothing of it is in use: ports, pools, rings and
+            // registered threads hold handles of their own.
+            unsafe { dpdk_sys::rte_eal_cleanup() };
+        }
         if let Some(path) = &self.runtime_dir {
             // EAL leaves it behind; it is this process's own, and of no use to any other.
             let _ = std::fs::remove_dir_all(path);

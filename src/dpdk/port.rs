@@ -1,7 +1,7 @@
 //! Ports: what a device can, its configuration, link and counters.
 
 use std::any::Any;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +23,8 @@ struct Closer {
     eal: Eal,
     id: u16,
     name: String,
+    /// The name as EAL knows it, of a virtual device.
+    vdev: Option<CString>,
     started: bool,
     promiscuous: bool,
     /// What the device itself uses and does not own: the rings of a ring port, the pool of its RX queues.
@@ -105,8 +107,9 @@ pub struct PortStats {
 }
 
 impl Device {
-    pub(super) fn new(eal: Eal, id: u16, name: &str) -> Self {
-        Self(Closer { eal, id, name: name.into(), started: false, promiscuous: false, keep: Keep::default() })
+    pub(super) fn new(eal: Eal, id: u16, name: &str, vdev: Option<CString>) -> Self {
+        let (name, keep) = (name.into(), Keep::default());
+        Self(Closer { eal, id, name, vdev, started: false, promiscuous: false, keep })
     }
 
     /// Holds on to what the device uses until it is closed.
@@ -288,6 +291,10 @@ impl Drop for Closer {
                 dpdk_sys::rte_eth_dev_stop(self.id);
             }
             dpdk_sys::rte_eth_dev_close(self.id);
+            if let Some(vdev) = &self.vdev {
+                // Its name is free again, and what its driver still holds is let go. A PCI device stays probed.
+                dpdk_sys::rte_eal_hotplug_remove(c"vdev".as_ptr(), vdev.as_ptr());
+            }
         }
         self.eal.release(self.id);
     }

@@ -74,6 +74,11 @@ fn open_pci(eal: &Eal, port: &Port, address: &str) -> Result<Device, EngineError
 
 fn open_vdev(eal: &Eal, port: &Port, name: &str, arguments: &str) -> Result<Device, EngineError> {
     let driver = driver(name);
+    if let Some(interface) = interface(driver, arguments)
+        && !Path::new("/sys/class/net").join(interface).exists()
+    {
+        return Err(EngineError::NoInterface { port: port.name.clone(), interface: interface.into() });
+    }
     for &(capability, bit) in needed(driver) {
         if !has_capability(bit) {
             return Err(EngineError::Privilege {
@@ -82,11 +87,6 @@ fn open_vdev(eal: &Eal, port: &Port, name: &str, arguments: &str) -> Result<Devi
                 capability,
             });
         }
-    }
-    if let Some(interface) = interface(driver, arguments)
-        && !Path::new("/sys/class/net").join(interface).exists()
-    {
-        return Err(EngineError::NoInterface { port: port.name.clone(), interface: interface.into() });
     }
     eal.attach(name, arguments).map_err(|error| {
         // What EAL says where no driver wants the name.

@@ -131,8 +131,18 @@ impl Engine {
     /// What this machine lacks, or DPDK refuses.
     pub fn start(config: &Config) -> Result<Self, EngineError> {
         let eal = Self::init_dpdk(config)?;
-        let devices = device::open(&eal, &config.ports)?;
-        Self::start_on(&eal, config, devices.into_iter().map(EnginePort::from).collect())
+        let devices = Self::open_devices(&eal, config)?;
+        Self::start_on(&eal, config, devices)
+    }
+
+    /// Opens the configured devices, not started yet.
+    ///
+    /// # Errors
+    /// A device or interface that is not there, a driver that DPDK has not, a privilege that is missing, what the driver
+    /// logged.
+    pub fn open_devices(eal: &Eal, config: &Config) -> Result<Vec<EnginePort>, EngineError> {
+        let devices = device::open(eal, &config.ports)?;
+        Ok(devices.into_iter().map(EnginePort::from).collect())
     }
 
     /// Initialises DPDK as the configuration says, with its PCI devices but without its vdevs: for those who bring ports
