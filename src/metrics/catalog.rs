@@ -4,7 +4,7 @@
 //! some configured slot has its label; what it counted is retired with the last of them. So it never falls while it is shown.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::hash::Hash;
 
 use slab::Slab;
 
@@ -12,7 +12,7 @@ use super::minute::Readings;
 use super::tally::Tally;
 use super::totals::Retired;
 use crate::addr::Addr;
-use crate::config::{EndpointState, Protocol, ServiceLabel};
+use crate::config::{Protocol, ServiceLabel};
 use crate::ids::{EndpointId, RuleId, ServiceId};
 use crate::tables::Names;
 
@@ -109,14 +109,24 @@ impl Catalog {
     /// Goes over to another configuration: new labels appear at 0, those that are gone are retired. Keys in the result are not
     /// given out again before the next call.
     pub fn reconfigure(&mut self, names: &Names, label: ServiceLabel, retired: &mut Retired) -> Removed {
+        let services = std::mem::take(&mut self.service_of);
+        let endpoints = std::mem::take(&mut self.endpoint_of);
         self.route_services(names, label);
         self.route_endpoints(names);
         self.route_rules(names);
-        self.configured =
-            Configured { services: names.services.len(), rules: names.rules.len(), ..self.health(names) };
+        let health = names.health();
+        self.configured = Configured {
+            services: names.services.len(),
+            rules: names.rules.len(),
+            healthy: health.healthy,
+            unhealthy: health.unhealthy,
+        };
 
         let live: HashSet<usize> = self.service_of.values().copied().collect();
-        let gone = keys_but(&self.endpoints, &self.endpoint_of.values().copied().collect());
+        let live_endpoints: HashSet<usize> = self.endpoint_of.values().copied().collect();
+        keep_routes(&mut self.service_of, services, &live);
+        keep_routes(&mut self.endpoint_of, endpoints, &live_endpoints);
+        let gone = keys_but(&self.endpoints, &live_endpoints);
         let mut removed = Removed { endpoints: Vec::new() };
         for key in gone {
             let series = self.endpoints.remove(key);
@@ -142,7 +152,6 @@ impl Catalog {
     fn route_services(&mut self, names: &Names, label: ServiceLabel) {
         let mut by_label: HashMap<String, usize> =
             self.services.iter().map(|(key, series)| (series.label.clone(), key)).collect();
-        self.service_of.clear();
         for service in &names.services {
             let label = match label {
                 ServiceLabel::Address => &service.address,
@@ -159,7 +168,6 @@ impl Catalog {
     fn route_endpoints(&mut self, names: &Names) {
         let mut by_label: HashMap<(usize, Addr), usize> =
             self.endpoints.iter().map(|(key, series)| ((series.service, series.dip), key)).collect();
-        self.endpoint_of.clear();
         for endpoint in &names.endpoints {
             self.home_of.insert(endpoint.id, endpoint.service);
             let Some(&service) = self.service_of.get(&endpoint.service) else { continue };
@@ -191,17 +199,6 @@ impl Catalog {
         }
     }
 
-    /// Distinct endpoints by (address, port, protocol): healthy if up or draining in any service.
-    fn health(&self, names: &Names) -> Configured {
-        let mut healthy: HashMap<(SocketAddr, Option<Protocol>), bool> = HashMap::new();
-        for endpoint in &names.endpoints {
-            let key = (endpoint.address, self.protocol(endpoint.service));
-            *healthy.entry(key).or_default() |= endpoint.state != EndpointState::Down;
-        }
-        let up = healthy.values().filter(|&&up| up).count();
-        Configured { healthy: up, unhealthy: healthy.len() - up, ..Configured::default() }
-    }
-
     /// Ends the tick, and the distribution window too where that is due.
     pub fn settle(&mut self, window_ends: bool) {
         for (_, series) in &mut self.services {
@@ -222,6 +219,14 @@ impl Catalog {
         for (_, series) in &mut self.rules {
             series.drops.settle();
         }
+    }
+}
+
+/// Connections outlive their service and endpoint: what is gone goes on counting where it did, if the series lives on under another's name
+/// (a service renamed, say).
+fn keep_routes<K: Hash + Eq>(now: &mut HashMap<K, usize>, before: HashMap<K, usize>, live: &HashSet<usize>) {
+    for (id, key) in before.into_iter().filter(|(_, key)| live.contains(key)) {
+        now.entry(id).or_insert(key);
     }
 }
 

@@ -48,22 +48,22 @@ fn service(id: u32, name: &str, address: &str, protocol: Protocol) -> ServiceNam
     ServiceName { id: ServiceId(id), name: name.into(), address: address.into(), protocol }
 }
 
-fn endpoint(id: u32, service: u32, address: &str, state: EndpointState) -> EndpointName {
-    EndpointName { id: EndpointId(id), service: ServiceId(service), address: address.parse().unwrap(), state }
+fn endpoint(id: u32, service: &ServiceName, address: &str, state: EndpointState) -> EndpointName {
+    let (service, protocol) = (service.id, service.protocol);
+    EndpointName { id: EndpointId(id), service, address: address.parse().unwrap(), protocol, state }
 }
 
 /// Two services, with two endpoints and one, and a rule.
 fn names() -> Names {
+    let web = service(0, "web", "203.0.113.100:80", Protocol::Tcp);
+    let dns = service(1, "dns", "[2001:db8::100]:53", Protocol::Udp);
     Names {
-        services: vec![
-            service(0, "web", "203.0.113.100:80", Protocol::Tcp),
-            service(1, "dns", "[2001:db8::100]:53", Protocol::Udp),
-        ],
         endpoints: vec![
-            endpoint(0, 0, "10.0.0.1:8080", EndpointState::Up),
-            endpoint(1, 0, "10.0.0.2:8080", EndpointState::Up),
-            endpoint(2, 1, "[2001:db8:1::3]:53", EndpointState::Up),
+            endpoint(0, &web, "10.0.0.1:8080", EndpointState::Up),
+            endpoint(1, &web, "10.0.0.2:8080", EndpointState::Up),
+            endpoint(2, &dns, "[2001:db8:1::3]:53", EndpointState::Up),
         ],
+        services: vec![web, dns],
         rules: vec![(RuleId(0), "block_icmp".into())],
     }
 }

@@ -101,8 +101,9 @@ fn no_name_breaks_the_exposition() {
     let mut names = Names::default();
     for (n, name) in nasty.iter().enumerate() {
         let id = n as u32;
-        names.services.push(service(id, name, name, Protocol::Tcp));
-        names.endpoints.push(endpoint(id, id, "10.0.0.1:1", EndpointState::Up));
+        let service = service(id, name, name, Protocol::Tcp);
+        names.endpoints.push(endpoint(id, &service, "10.0.0.1:1", EndpointState::Up));
+        names.services.push(service);
         names.rules.push((RuleId(id), (*name).into()));
     }
     let mut settings = settings(10);
@@ -272,15 +273,16 @@ fn one_minute_average_and_peak() {
 #[test]
 fn healthy_is_what_is_up_or_draining_in_any_service() {
     let mut names = names();
-    names.endpoints = vec![
-        endpoint(0, 0, "10.0.0.1:80", EndpointState::Up),
-        endpoint(1, 0, "10.0.0.2:80", EndpointState::Drain),
-        endpoint(2, 0, "10.0.0.3:80", EndpointState::Down),
-        endpoint(3, 1, "10.0.0.3:80", EndpointState::Down), // another protocol: another endpoint
-        endpoint(4, 2, "10.0.0.1:80", EndpointState::Down), // up in the first service
-        endpoint(5, 2, "10.0.0.1:81", EndpointState::Down), // another port
-    ];
     names.services.push(service(2, "more", "203.0.113.101:80", Protocol::Tcp));
+    let [web, dns, more] = &names.services[..] else { unreachable!() };
+    names.endpoints = vec![
+        endpoint(0, web, "10.0.0.1:80", EndpointState::Up),
+        endpoint(1, web, "10.0.0.2:80", EndpointState::Drain),
+        endpoint(2, web, "10.0.0.3:80", EndpointState::Down),
+        endpoint(3, dns, "10.0.0.3:80", EndpointState::Down), // another protocol: another endpoint
+        endpoint(4, more, "10.0.0.1:80", EndpointState::Down), // up in the first service
+        endpoint(5, more, "10.0.0.1:81", EndpointState::Down), // another port
+    ];
     let s = Bench::new(10, &names).scrape();
     assert_eq!((s.count("healthy_endpoints_count", &[]), s.count("unhealthy_endpoints_count", &[])), (2, 3));
     assert_eq!((s.count("lb_rule_count", &[]), s.count("firewall_rules_count", &[])), (3, 1));
@@ -339,8 +341,8 @@ fn a_removed_series_is_retired_and_comes_back_at_0() {
 fn services_of_one_label_share_a_series_that_never_falls() {
     let mut names = names();
     names.services.push(service(2, "web3", WEB, Protocol::Sctp));
-    names.endpoints.push(endpoint(3, 2, "10.0.0.1:9", EndpointState::Up));
-    names.endpoints.push(endpoint(4, 0, "10.0.0.1:9090", EndpointState::Up));
+    names.endpoints.push(endpoint(3, &names.services[2], "10.0.0.1:9", EndpointState::Up));
+    names.endpoints.push(endpoint(4, &names.services[0], "10.0.0.1:9090", EndpointState::Up));
     let mut b = Bench::new(10, &names);
     b.traffic(0, 0, client(1), 1);
     b.traffic(0, 4, client(1), 2);
@@ -361,6 +363,35 @@ fn services_of_one_label_share_a_series_that_never_falls() {
     let s = b.scrape();
     assert_eq!(s.count("service_traffic_packets", &key[..1]), 7);
     assert_eq!(s.count("lb_rule_interaction_packets", &key), 7);
+    check_conservation(&s).unwrap();
+}
+
+#[test]
+fn connections_of_a_renamed_service_stay_in_its_series() {
+    let mut b = Bench::new(10, &names());
+    for _ in 0..3 {
+        b.traffic(0, 0, client(1), 1);
+        b.tick();
+    }
+    let mut renamed = names();
+    renamed.services[0] = service(5, "www", WEB, Protocol::Tcp);
+    for (n, endpoint) in renamed.endpoints.iter_mut().take(2).enumerate() {
+        (endpoint.id, endpoint.service) = (EndpointId(5 + n as u32), ServiceId(5));
+    }
+    b.aggregator.reconfigure(b.now, &settings(10).metrics, &renamed, 2);
+    b.traffic(0, 0, client(1), 10); // an old connection
+    b.traffic(5, 5, client(1), 100); // a new one
+    let s = b.tick();
+    let key = [("service", WEB), ("sip", "192.0.2.1"), ("dip", "10.0.0.1")];
+    assert_eq!(s.count("service_traffic_packets", &key[..1]), 113);
+    assert_eq!(s.count("lb_rule_interaction_packets", &key), 113);
+    assert_eq!(s.sum("pollux_retired_total"), 0);
+    // The name does not keep the series when it is removed at last.
+    renamed.services.remove(0);
+    renamed.endpoints.drain(..2);
+    b.aggregator.reconfigure(b.now, &settings(10).metrics, &renamed, 3);
+    let s = b.scrape();
+    assert_eq!(s.get("service_traffic_packets", &key[..1]), None);
     check_conservation(&s).unwrap();
 }
 
