@@ -21,3 +21,5 @@ pub mod route;
 pub mod service;
 
 pub mod counters;
+
+pub mod demo;
