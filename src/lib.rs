@@ -21,5 +21,8 @@ pub mod route;
 pub mod service;
 
 pub mod counters;
+pub mod metrics;
+
+pub mod dpdk;
 
 pub mod demo;

@@ -1,11 +1,18 @@
 //! First stage: bytes to [`Parsed`], or the reason to drop them.
 
+mod ipv4;
+mod ipv6;
+mod l4;
 mod quoted;
+#[cfg(test)]
+mod tests;
 
 pub use quoted::{Quoted, quoted};
 
 use crate::addr::{Addr, Mac};
 use crate::pipeline::{DropReason, RxChecksum};
+use crate::wire::arp::Arp;
+use crate::wire::ethernet::{Ethernet, ethertype};
 
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,10 +132,31 @@ pub struct Link {
     pub vlan: u16,
 }
 
-/// Parses and checks one frame.
+/// Parses and checks one frame, from the link inwards: the reason given is that of the outermost flaw.
 ///
 /// # Errors
 /// The reason to drop it.
-pub fn parse(_link: &Link, _frame: &[u8], _checksum: RxChecksum) -> Result<Parsed, DropReason> {
-    todo!()
+#[inline]
+pub fn parse(link: &Link, frame: &[u8], checksum: RxChecksum) -> Result<Parsed, DropReason> {
+    let eth = Ethernet::new_checked(frame).map_err(|_| DropReason::FrameTooShort)?;
+    let to_group = eth.dst().is_group();
+    if !to_group && link.mac.is_some_and(|mac| mac != eth.dst()) {
+        return Err(DropReason::NotOurMac);
+    }
+    // A priority tag is as good as none; on a tagged port it is not the port's VLAN.
+    if eth.vlan().unwrap_or(0) != link.vlan {
+        return Err(DropReason::VlanMismatch);
+    }
+    let l3 = eth.header_len();
+    match eth.ethertype() {
+        ethertype::IPV4 => ipv4::parse(eth.payload(), l3, to_group, checksum).map(Parsed::Ip),
+        ethertype::IPV6 => ipv6::parse(eth.payload(), l3, to_group).map(Parsed::Ip),
+        ethertype::ARP => match Arp::new_checked(eth.payload()) {
+            Ok(_) => Ok(Parsed::Arp { offset: l3 }),
+            Err(_) => Err(DropReason::ArpMalformed),
+        },
+        // A second tag: of no VLAN that a port can have.
+        ethertype::VLAN => Err(DropReason::VlanMismatch),
+        _ => Err(DropReason::UnknownEthertype),
+    }
 }

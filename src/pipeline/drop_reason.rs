@@ -67,7 +67,8 @@ drop_reasons! {
     Ipv6Header = "ipv6_header",
     /// IPv6 payload length beyond the end of the frame.
     Ipv6Truncated = "ipv6_truncated",
-    /// IPv6 extension header chain malformed, too long, or with a type 0 routing header (RFC 5095).
+    /// IPv6 extension header chain malformed, too long, or with a routing header of type 0 (RFC 5095) or with segments
+    /// left.
     Ipv6Extension = "ipv6_extension",
     /// A fragment: ports are not known.
     Fragment = "fragment",
@@ -87,7 +88,8 @@ drop_reasons! {
     UdpHeader = "udp_header",
     /// SCTP common header or first chunk truncated (RFC 9260 §3).
     SctpHeader = "sctp_header",
-    /// INIT, INIT ACK or SHUTDOWN COMPLETE bundled with other chunks, or INIT with a verification tag (RFC 9260 §6.10, §8.5.1).
+    /// INIT, INIT ACK or SHUTDOWN COMPLETE bundled with other chunks, INIT with a verification tag, or no initiate tag
+    /// (RFC 9260 §6.10, §8.5.1, §3.3.2).
     SctpChunk = "sctp_chunk",
     /// SCTP CRC32c wrong, where it has to be computed anew because a port changes.
     SctpChecksum = "sctp_checksum",

@@ -1,0 +1,230 @@
+//! The bounded series: one for each *label*, however many slots count for it.
+//!
+//! Two services on one VIP and port, or two endpoints with one address, share a label and therefore a series. A series lives as long as
+//! some configured slot has its label; what it counted is retired with the last of them. So it never falls while it is shown.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use slab::Slab;
+
+use super::minute::Readings;
+use super::tally::Tally;
+use super::totals::Retired;
+use crate::addr::Addr;
+use crate::config::{EndpointState, Protocol, ServiceLabel};
+use crate::ids::{EndpointId, RuleId, ServiceId};
+use crate::tables::Names;
+
+/// Series of a value of the label `service`.
+#[derive(Debug, Default)]
+pub(super) struct ServiceSeries {
+    pub label: String,
+    pub requests: Tally,
+    pub errors: Tally,
+    pub packets: Tally,
+    pub bytes: Tally,
+    /// Packets of clients without a series.
+    pub other_packets: Tally,
+    pub readings: Readings,
+}
+
+/// Series of an endpoint's address within a service label.
+#[derive(Debug)]
+pub(super) struct EndpointSeries {
+    /// Key of its [`ServiceSeries`].
+    pub service: usize,
+    pub dip: Addr,
+    pub bytes: Tally,
+    /// Traffic of clients without a series.
+    pub other_packets: Tally,
+    pub other_bytes: Tally,
+    /// Bytes in the distribution window that is open, and in the last whole one.
+    pub window: u64,
+    pub last_window: u64,
+}
+
+/// Series of a firewall rule's name.
+#[derive(Debug, Default)]
+pub(super) struct RuleSeries {
+    pub name: String,
+    pub drops: Tally,
+}
+
+/// How much is configured.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Configured {
+    pub services: usize,
+    pub rules: usize,
+    pub healthy: usize,
+    pub unhealthy: usize,
+}
+
+/// All bounded series, and which slot counts for which.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    pub services: Slab<ServiceSeries>,
+    pub endpoints: Slab<EndpointSeries>,
+    pub rules: Slab<RuleSeries>,
+    pub configured: Configured,
+    service_of: HashMap<ServiceId, usize>,
+    endpoint_of: HashMap<EndpointId, usize>,
+    rule_of: HashMap<RuleId, usize>,
+    /// Never forgotten: connections outlive their service and endpoint.
+    protocol_of: HashMap<ServiceId, Protocol>,
+    home_of: HashMap<EndpointId, ServiceId>,
+}
+
+/// The endpoint series that a change of the configuration removed, with the key of their service, where that is still there.
+pub(super) struct Removed {
+    pub endpoints: Vec<(usize, Option<usize>)>,
+}
+
+impl Catalog {
+    /// The series that a service's counts belong to.
+    pub fn service(&mut self, id: ServiceId) -> Option<&mut ServiceSeries> {
+        self.services.get_mut(*self.service_of.get(&id)?)
+    }
+
+    /// Key of the series that an endpoint's counts belong to.
+    pub fn endpoint_key(&self, id: EndpointId) -> Option<usize> {
+        self.endpoint_of.get(&id).copied()
+    }
+
+    /// The series that a rule's counts belong to.
+    pub fn rule(&mut self, id: RuleId) -> Option<&mut RuleSeries> {
+        self.rules.get_mut(*self.rule_of.get(&id)?)
+    }
+
+    /// A service's protocol, also of one that was removed.
+    pub fn protocol(&self, id: ServiceId) -> Option<Protocol> {
+        self.protocol_of.get(&id).copied()
+    }
+
+    /// An endpoint's service, also of one that was removed.
+    pub fn home(&self, id: EndpointId) -> Option<ServiceId> {
+        self.home_of.get(&id).copied()
+    }
+
+    /// Goes over to another configuration: new labels appear at 0, those that are gone are retired. Keys in the result are not
+    /// given out again before the next call.
+    pub fn reconfigure(&mut self, names: &Names, label: ServiceLabel, retired: &mut Retired) -> Removed {
+        self.route_services(names, label);
+        self.route_endpoints(names);
+        self.route_rules(names);
+        self.configured =
+            Configured { services: names.services.len(), rules: names.rules.len(), ..self.health(names) };
+
+        let live: HashSet<usize> = self.service_of.values().copied().collect();
+        let gone = keys_but(&self.endpoints, &self.endpoint_of.values().copied().collect());
+        let mut removed = Removed { endpoints: Vec::new() };
+        for key in gone {
+            let series = self.endpoints.remove(key);
+            retired.endpoint_bytes.absorb(series.bytes);
+            retired.pair_bytes.absorb(series.other_bytes);
+            retired.pair_packets.absorb(series.other_packets);
+            removed.endpoints.push((key, live.contains(&series.service).then_some(series.service)));
+        }
+        for key in keys_but(&self.services, &live) {
+            let series = self.services.remove(key);
+            retired.requests.absorb(series.requests);
+            retired.errors.absorb(series.errors);
+            retired.service_packets.absorb(series.packets);
+            retired.service_bytes.absorb(series.bytes);
+            retired.client_packets.absorb(series.other_packets);
+        }
+        for key in keys_but(&self.rules, &self.rule_of.values().copied().collect()) {
+            retired.fw_drops.absorb(self.rules.remove(key).drops);
+        }
+        removed
+    }
+
+    fn route_services(&mut self, names: &Names, label: ServiceLabel) {
+        let mut by_label: HashMap<String, usize> =
+            self.services.iter().map(|(key, series)| (series.label.clone(), key)).collect();
+        self.service_of.clear();
+        for service in &names.services {
+            let label = match label {
+                ServiceLabel::Address => &service.address,
+                ServiceLabel::Name => &service.name,
+            };
+            let key = *by_label.entry(label.clone()).or_insert_with(|| {
+                self.services.insert(ServiceSeries { label: label.clone(), ..ServiceSeries::default() })
+            });
+            self.service_of.insert(service.id, key);
+            self.protocol_of.insert(service.id, service.protocol);
+        }
+    }
+
+    fn route_endpoints(&mut self, names: &Names) {
+        let mut by_label: HashMap<(usize, Addr), usize> =
+            self.endpoints.iter().map(|(key, series)| ((series.service, series.dip), key)).collect();
+        self.endpoint_of.clear();
+        for endpoint in &names.endpoints {
+            self.home_of.insert(endpoint.id, endpoint.service);
+            let Some(&service) = self.service_of.get(&endpoint.service) else { continue };
+            let dip = Addr::from(endpoint.address.ip());
+            let key = *by_label.entry((service, dip)).or_insert_with(|| {
+                self.endpoints.insert(EndpointSeries {
+                    service,
+                    dip,
+                    bytes: Tally::default(),
+                    other_packets: Tally::default(),
+                    other_bytes: Tally::default(),
+                    window: 0,
+                    last_window: 0,
+                })
+            });
+            self.endpoint_of.insert(endpoint.id, key);
+        }
+    }
+
+    fn route_rules(&mut self, names: &Names) {
+        let mut by_name: HashMap<String, usize> =
+            self.rules.iter().map(|(key, series)| (series.name.clone(), key)).collect();
+        self.rule_of.clear();
+        for (id, name) in &names.rules {
+            let key = *by_name.entry(name.clone()).or_insert_with(|| {
+                self.rules.insert(RuleSeries { name: name.clone(), drops: Tally::default() })
+            });
+            self.rule_of.insert(*id, key);
+        }
+    }
+
+    /// Distinct endpoints by (address, port, protocol): healthy if up or draining in any service.
+    fn health(&self, names: &Names) -> Configured {
+        let mut healthy: HashMap<(SocketAddr, Option<Protocol>), bool> = HashMap::new();
+        for endpoint in &names.endpoints {
+            let key = (endpoint.address, self.protocol(endpoint.service));
+            *healthy.entry(key).or_default() |= endpoint.state != EndpointState::Down;
+        }
+        let up = healthy.values().filter(|&&up| up).count();
+        Configured { healthy: up, unhealthy: healthy.len() - up, ..Configured::default() }
+    }
+
+    /// Ends the tick, and the distribution window too where that is due.
+    pub fn settle(&mut self, window_ends: bool) {
+        for (_, series) in &mut self.services {
+            series.requests.settle();
+            series.errors.settle();
+            series.packets.settle();
+            series.bytes.settle();
+            series.other_packets.settle();
+        }
+        for (_, series) in &mut self.endpoints {
+            series.window += series.bytes.settle();
+            series.other_packets.settle();
+            series.other_bytes.settle();
+            if window_ends {
+                series.last_window = std::mem::take(&mut series.window);
+            }
+        }
+        for (_, series) in &mut self.rules {
+            series.drops.settle();
+        }
+    }
+}
+
+fn keys_but<T>(slab: &Slab<T>, live: &HashSet<usize>) -> Vec<usize> {
+    slab.iter().map(|(key, _)| key).filter(|key| !live.contains(key)).collect()
+}

@@ -1,0 +1,40 @@
+//! What the engine must tell of its devices, so that this module needs to know none.
+
+use crate::ids::PortId;
+
+/// Reads what devices and buffer pools count themselves. Called once a tick in the aggregator's thread.
+pub trait DeviceStats: Send {
+    /// Every port's counters since it was started.
+    fn ports(&mut self) -> Vec<PortStats>;
+
+    /// Every buffer pool.
+    fn pools(&mut self) -> Vec<PoolStats>;
+}
+
+/// Counters of a NIC or vdev.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortStats {
+    /// Which port.
+    pub port: PortId,
+    /// Whether its link is up.
+    pub link_up: bool,
+    /// Frames dropped because the RX queues were full.
+    pub rx_missed: u64,
+    /// Frames dropped because no buffer was free.
+    pub rx_no_mbuf: u64,
+    /// Frames found broken.
+    pub rx_errors: u64,
+    /// Frames that could not be sent.
+    pub tx_errors: u64,
+}
+
+/// A pool of packet buffers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Its name.
+    pub name: String,
+    /// Buffers that it has.
+    pub size: u64,
+    /// Buffers in use.
+    pub in_use: u64,
+}

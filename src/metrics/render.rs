@@ -1,0 +1,384 @@
+//! The text of a snapshot.
+//!
+//! The bounded families go through the `metrics` facade into a recorder of metrics-exporter-prometheus that is built afresh each time, so
+//! that what is no longer configured is no longer there. The recorder writes in the order of its hash maps; here the text is put in the order
+//! of [`families::ALL`], which also gives the families without samples their headers. The `sip`-labelled families are written straight
+//! into the text.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use metrics::Label;
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use super::aggregator::Aggregator;
+use super::encode::{escape, header, sample, unveil, veil};
+use super::families::{self, Family, Kind, Source};
+use super::flows::Pending;
+use super::totals::{BAD_ENDS, REFUSALS};
+use crate::addr::Addr;
+use crate::config::Protocol;
+use crate::counters::{FlowState, Term};
+use crate::pipeline::DropReason;
+
+/// Samples on their way into the recorder that is local to this thread, and those that it cannot take.
+#[derive(Default)]
+struct Samples {
+    /// Counters with a fraction.
+    fractions: Vec<(&'static Family, String)>,
+}
+
+fn labels(family: &Family, values: &[&str]) -> Vec<Label> {
+    debug_assert_eq!(family.labels.len(), values.len(), "{}", family.name);
+    family.labels.iter().zip(values).map(|(&name, value)| Label::new(name, veil(value))).collect()
+}
+
+impl Samples {
+    fn counter(&self, family: &'static Family, values: &[&str], value: u64) {
+        debug_assert_eq!(family.kind, Kind::Counter, "{}", family.name);
+        metrics::counter!(family.name, labels(family, values)).increment(value);
+    }
+
+    fn gauge(&self, family: &'static Family, values: &[&str], value: f64) {
+        debug_assert_eq!(family.kind, Kind::Gauge, "{}", family.name);
+        metrics::gauge!(family.name, labels(family, values)).set(value);
+    }
+
+    fn fraction(&mut self, family: &'static Family, values: &[&str], value: f64) {
+        let escaped: Vec<String> = values.iter().map(|value| escape(value)).collect();
+        let escaped: Vec<&dyn Display> = escaped.iter().map(|value| value as &dyn Display).collect();
+        let mut line = String::new();
+        sample(&mut line, family, &escaped, value);
+        self.fractions.push((family, line));
+    }
+}
+
+impl Aggregator {
+    /// The snapshot, and where its `sip`-labelled families begin. The `last` one of a process leaves nothing pending, and shows nothing of
+    /// the machine.
+    pub(super) fn text(&self, last: bool) -> (String, usize) {
+        let pending = if last { Pending::default() } else { self.flows.pending() };
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let mut samples = Samples::default();
+        metrics::with_local_recorder(&recorder, || {
+            for family in families::ALL {
+                match family.kind {
+                    Kind::Counter => metrics::describe_counter!(family.name, family.help()),
+                    Kind::Gauge => metrics::describe_gauge!(family.name, family.help()),
+                }
+            }
+            self.connections(&samples);
+            self.services(&samples);
+            self.traffic(&samples);
+            self.firewall(&samples);
+            self.shares(&samples);
+            self.rates(&samples);
+            self.ledger(&samples);
+            self.ports(&samples);
+            self.snapshot(&samples, &pending);
+            if !last {
+                self.machine(&mut samples);
+            }
+        });
+        let mut text = arrange(&handle.render(), &samples.fractions);
+        let flows = text.len();
+        self.flow_families(&mut text, last);
+        (text, flows)
+    }
+
+    fn active(&self) -> f64 {
+        Protocol::ALL.into_iter().map(|p| self.totals.active(p)).sum::<i64>() as f64
+    }
+
+    fn connections(&self, to: &Samples) {
+        let totals = &self.totals;
+        to.gauge(&families::ACTIVE_CONNTRACK_COUNT, &[], self.active());
+        for (family, protocol) in [
+            (&families::ACTIVE_FLOW_COUNT_TCP, Protocol::Tcp),
+            (&families::ACTIVE_FLOW_COUNT_UDP, Protocol::Udp),
+            (&families::ACTIVE_FLOW_COUNT_SCTP, Protocol::Sctp),
+        ] {
+            to.gauge(family, &[], totals.active(protocol) as f64);
+        }
+        to.gauge(&families::INACTIVE_FLOW_COUNT, &[], totals.inactive() as f64);
+        to.gauge(&families::NEW_FLOW_COUNT, &[], totals.last.created as f64);
+        to.gauge(&families::CONNTRACK_CAPACITY, &[], self.settings.conntrack_capacity as f64);
+        for protocol in Protocol::ALL {
+            for state in FlowState::ALL {
+                let values = [protocol.name(), state.label()];
+                to.gauge(&families::CONNTRACK_ENTRIES, &values, totals.flows(protocol, state) as f64);
+            }
+        }
+        to.counter(&families::CONNECTIONS, &[], totals.created.settled);
+        for (reason, tally) in REFUSALS.into_iter().zip(&totals.refused) {
+            to.counter(&families::REFUSED, &[reason], tally.settled);
+            if reason != "no_endpoint" {
+                to.counter(&families::CONNTRACK_INSERT_FAILURES, &[reason], tally.settled);
+            }
+        }
+        for (error, tally) in BAD_ENDS.into_iter().zip(&totals.ended_badly) {
+            to.counter(&families::ENDED_BADLY, &[error], tally.settled);
+        }
+    }
+
+    fn services(&self, to: &Samples) {
+        let configured = &self.catalog.configured;
+        to.gauge(&families::LB_RULE_COUNT, &[], configured.services as f64);
+        to.gauge(&families::HEALTHY_ENDPOINTS_COUNT, &[], configured.healthy as f64);
+        to.gauge(&families::UNHEALTHY_ENDPOINTS_COUNT, &[], configured.unhealthy as f64);
+        to.counter(&families::TOTAL_REQUESTS, &[], self.totals.requests.settled);
+        to.counter(&families::TOTAL_ERRORS, &[], self.totals.errors.settled);
+        for (_, series) in &self.catalog.services {
+            let service = [series.label.as_str()];
+            to.counter(&families::TOTAL_REQUESTS_PER_SERVICE, &service, series.requests.settled);
+            to.counter(&families::TOTAL_ERRORS_PER_SERVICE, &service, series.errors.settled);
+            to.counter(&families::SERVICE_TRAFFIC_BYTES, &service, series.bytes.settled);
+            to.counter(&families::SERVICE_TRAFFIC_PACKETS, &service, series.packets.settled);
+            let (average, peak) = self.line.rates(&series.readings);
+            to.gauge(&families::RPS_1M_AVG, &service, average);
+            to.gauge(&families::RPS_1M_PEAK, &service, peak);
+        }
+    }
+
+    fn traffic(&self, to: &Samples) {
+        let totals = &self.totals;
+        to.counter(&families::PROCESSED_BYTES_TOTAL, &[], totals.bytes.settled);
+        to.counter(&families::PROCESSED_PACKETS_TOTAL, &[], totals.packets.settled);
+        for (bytes, packets, protocol) in [
+            (&families::PROCESSED_TCP_BYTES, &families::PROCESSED_TCP_PACKETS, Protocol::Tcp),
+            (&families::PROCESSED_UDP_BYTES, &families::PROCESSED_UDP_PACKETS, Protocol::Udp),
+            (&families::PROCESSED_SCTP_BYTES, &families::PROCESSED_SCTP_PACKETS, Protocol::Sctp),
+        ] {
+            to.counter(bytes, &[], totals.protocol_bytes[protocol.index()].settled);
+            to.counter(packets, &[], totals.protocol_packets[protocol.index()].settled);
+        }
+        for (_, series) in &self.catalog.endpoints {
+            let service = &self.catalog.services[series.service].label;
+            let values = [service.as_str(), &series.dip.to_string()];
+            to.counter(&families::ENDPOINT_TRAFFIC_BYTES, &values, series.bytes.settled);
+        }
+    }
+
+    fn firewall(&self, to: &Samples) {
+        to.gauge(&families::TOTAL_FW_DROPS, &[], self.totals.fw_drops.settled as f64);
+        to.gauge(&families::FIREWALL_RULES_COUNT, &[], self.catalog.configured.rules as f64);
+        for (_, series) in &self.catalog.rules {
+            to.gauge(&families::TOTAL_FW_DROPS_PER_RULE, &[&series.name], series.drops.settled as f64);
+        }
+    }
+
+    /// Shares of the last window's bytes among the endpoints that are configured now, so that the sums are 1 after a change too.
+    fn shares(&self, to: &Samples) {
+        let mut by_service: HashMap<usize, u64> = HashMap::new();
+        for (_, series) in &self.catalog.endpoints {
+            *by_service.entry(series.service).or_default() += series.last_window;
+        }
+        let all: u64 = by_service.values().sum();
+        let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+        for (key, series) in &self.catalog.services {
+            let bytes = by_service.get(&key).copied().unwrap_or_default();
+            to.gauge(&families::TOTAL_LOAD_DISTS_PER_SERVICE, &[&series.label], share(bytes, all));
+        }
+        for (_, series) in &self.catalog.endpoints {
+            let whole = by_service.get(&series.service).copied().unwrap_or_default();
+            let service = &self.catalog.services[series.service].label;
+            let values = [service.as_str(), &series.dip.to_string()];
+            to.gauge(&families::ENDPOINT_LOAD_DISTS_PER_SERVICE, &values, share(series.last_window, whole));
+        }
+    }
+
+    fn rates(&self, to: &Samples) {
+        let last = &self.totals.last;
+        let bytes_per_second = last.per_second(last.bytes);
+        to.gauge(&families::RPS_REQUESTS, &[], last.per_second(last.requests));
+        to.gauge(&families::RPS_PPS, &[], last.per_second(last.packets));
+        to.gauge(&families::RPS_BPS, &[], bytes_per_second);
+        to.gauge(&families::RPS_EPS, &[], last.per_second(last.errors));
+        let services = self.catalog.configured.services as f64;
+        let lcus = self.active() / 2_160_000.0 + services / 1_000.0 + bytes_per_second * 8.0 / 1e9 / 3_600.0;
+        to.gauge(&families::CONSUMED_LCUS, &[], lcus);
+    }
+
+    fn ledger(&self, to: &Samples) {
+        let totals = &self.totals;
+        for (family, term) in [
+            (&families::RX_PACKETS, Term::Rx),
+            (&families::FORWARDED, Term::Forwarded),
+            (&families::PUNTED, Term::Punted),
+            (&families::CONSUMED, Term::Consumed),
+            (&families::ORIGINATED, Term::Originated),
+            (&families::INJECTED, Term::Injected),
+            (&families::EXTRA_FRAGMENTS, Term::ExtraFragments),
+            (&families::TX_PACKETS, Term::Tx),
+            (&families::TX_DROPPED, Term::TxDropped),
+            (&families::HANDOFFS, Term::HandedOut),
+        ] {
+            to.counter(family, &[], totals.term(term));
+        }
+        to.gauge(&families::HELD, &[], totals.between(Term::HeldIn, Term::HeldOut) as f64);
+        to.gauge(&families::HANDOFF_RING, &[], totals.between(Term::HandedOut, Term::HandedIn) as f64);
+        for (reason, tally) in DropReason::ALL.iter().zip(&totals.dropped) {
+            to.counter(&families::DROPPED, &[reason.label()], tally.settled);
+        }
+    }
+
+    fn ports(&self, to: &Samples) {
+        for (name, port) in self.settings.ports.iter().zip(&self.totals.ports) {
+            let port_name = [name.as_str()];
+            to.counter(&families::PORT_RX_PACKETS, &port_name, port.rx_packets.settled);
+            to.counter(&families::PORT_RX_BYTES, &port_name, port.rx_bytes.settled);
+            to.counter(&families::PORT_TX_PACKETS, &port_name, port.tx_packets.settled);
+            to.counter(&families::PORT_TX_BYTES, &port_name, port.tx_bytes.settled);
+            to.counter(&families::PORT_TX_DROPPED, &port_name, port.tx_dropped.settled);
+        }
+    }
+
+    fn snapshot(&self, to: &Samples, pending: &Pending) {
+        let unix = |at: crate::time::Instant| {
+            (self.settings.unix_start + at.since(crate::time::Instant::ZERO)).as_secs_f64()
+        };
+        to.gauge(&families::CONFIG_GENERATION, &[], self.applied.generation as f64);
+        let ok = f64::from(u8::from(self.applied.last_reload_ok));
+        to.gauge(&families::CONFIG_LAST_RELOAD_SUCCESSFUL, &[], ok);
+        to.gauge(&families::CONFIG_LAST_RELOAD_TIME, &[], unix(self.applied.at));
+        to.gauge(&families::SNAPSHOT_TIMESTAMP, &[], unix(self.settled_at));
+        to.gauge(&families::FLOW_SERIES, &[], self.flows.seats.len() as f64);
+        to.gauge(&families::FLOW_SERIES_LIMIT, &[], self.settings.metrics.flow_series_limit as f64);
+        let retired = &self.retired;
+        for (family, retired, pending) in [
+            (&families::TOTAL_REQUESTS_PER_SERVICE, retired.requests, 0),
+            (&families::TOTAL_ERRORS_PER_SERVICE, retired.errors, 0),
+            (&families::SERVICE_TRAFFIC_BYTES, retired.service_bytes, 0),
+            (&families::SERVICE_TRAFFIC_PACKETS, retired.service_packets, 0),
+            (&families::ENDPOINT_TRAFFIC_BYTES, retired.endpoint_bytes, 0),
+            (&families::CLIENT_TRAFFIC_PACKETS, retired.client_packets, pending.client_packets),
+            (&families::LB_RULE_INTERACTION_BYTES, retired.pair_bytes, pending.pair_bytes),
+            (&families::LB_RULE_INTERACTION_PACKETS, retired.pair_packets, pending.pair_packets),
+            (&families::TOTAL_FW_DROPS_PER_RULE, retired.fw_drops, 0),
+        ] {
+            to.counter(&families::RETIRED, &[family.name], retired.settled);
+            to.gauge(&families::PENDING, &[family.name], pending as f64);
+        }
+        let build = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, &self.settings.dpdk_version];
+        to.gauge(&families::BUILD_INFO, &build, 1.0);
+    }
+
+    fn machine(&self, to: &mut Samples) {
+        for port in &self.device_stats.ports {
+            let Some(name) = self.settings.ports.get(port.port.index()) else { continue };
+            to.gauge(&families::PORT_UP, &[name], f64::from(u8::from(port.link_up)));
+            to.counter(&families::PORT_RX_MISSED, &[name], port.rx_missed);
+            to.counter(&families::PORT_RX_NO_MBUF, &[name], port.rx_no_mbuf);
+            to.counter(&families::PORT_RX_ERRORS, &[name], port.rx_errors);
+            to.counter(&families::PORT_TX_ERRORS, &[name], port.tx_errors);
+        }
+        for pool in &self.device_stats.pools {
+            to.gauge(&families::MEMPOOL_BUFFERS, &[&pool.name], pool.size as f64);
+            to.gauge(&families::MEMPOOL_IN_USE, &[&pool.name], pool.in_use as f64);
+        }
+        let Some(reading) = &self.reading else { return };
+        for (n, load) in self.totals.load.iter().enumerate() {
+            let worker = n.to_string();
+            to.gauge(&families::WORKER_BUSY_RATIO, &[&worker], load.busy_ratio);
+            to.fraction(&families::WORKER_BUSY_SECONDS, &[&worker], load.busy_nanos.settled as f64 / 1e9);
+            to.counter(&families::WORKER_POLLS, &[&worker], load.polls.settled);
+            to.counter(&families::WORKER_BUSY_POLLS, &[&worker], load.busy_polls.settled);
+        }
+        let process = reading.process;
+        for (family, value) in [
+            (&families::SYSTEM_CPU_UTILIZATION, reading.cpu_percent),
+            (&families::SYSTEM_MEMORY_UTILIZATION, reading.memory_percent),
+            (&families::SYSTEM_DISK_UTILIZATION, reading.disk_percent),
+            (&families::TICK_DURATION, self.tick_seconds),
+            (&families::PROCESS_RESIDENT_MEMORY, process.map(|p| p.resident_bytes)),
+            (&families::PROCESS_VIRTUAL_MEMORY, process.map(|p| p.virtual_bytes)),
+            (&families::PROCESS_OPEN_FDS, process.map(|p| p.open_fds)),
+            (&families::PROCESS_THREADS, process.map(|p| p.threads)),
+            (&families::PROCESS_START_TIME, process.map(|p| p.start_unix)),
+        ] {
+            if let Some(value) = value {
+                to.gauge(family, &[], value);
+            }
+        }
+        if let Some(process) = process {
+            to.fraction(&families::PROCESS_CPU_SECONDS, &[], process.cpu_seconds);
+        }
+    }
+
+    /// The `sip`-labelled families, sorted by label.
+    fn flow_families(&self, text: &mut String, last: bool) {
+        let services: HashMap<usize, String> =
+            self.catalog.services.iter().map(|(key, series)| (key, escape(&series.label))).collect();
+        let mut clients: Vec<(&str, Option<Addr>, u64)> = self
+            .catalog
+            .services
+            .iter()
+            .map(|(key, series)| (services[&key].as_str(), None, series.other_packets.settled))
+            .collect();
+        clients.extend(self.flows.clients.iter().map(|(&(service, sip), series)| {
+            let shown = if series.pending() && !last { 0 } else { series.packets };
+            (services[&service].as_str(), Some(sip), shown)
+        }));
+        clients.sort_unstable();
+
+        let mut pairs: Vec<(&str, Option<Addr>, Addr, u64, u64)> = self
+            .catalog
+            .endpoints
+            .iter()
+            .map(|(_, series)| {
+                let other = (series.other_packets.settled, series.other_bytes.settled);
+                (services[&series.service].as_str(), None, series.dip, other.0, other.1)
+            })
+            .collect();
+        pairs.extend(self.flows.seats.iter().map(|(&(endpoint, sip), seat)| {
+            let series = &self.catalog.endpoints[endpoint];
+            let shown = if seat.pending() && !last { Default::default() } else { seat.counted };
+            (services[&series.service].as_str(), Some(sip), series.dip, shown.packets, shown.bytes)
+        }));
+        pairs.sort_unstable();
+
+        text.reserve(100 * (clients.len() + 2 * pairs.len()));
+        let other: &dyn Display = &"other";
+        header(text, &families::CLIENT_TRAFFIC_PACKETS);
+        for (service, sip, packets) in &clients {
+            let sip = sip.as_ref().map_or(other, |sip| sip);
+            sample(text, &families::CLIENT_TRAFFIC_PACKETS, &[service, sip], packets);
+        }
+        header(text, &families::LB_RULE_INTERACTION_BYTES);
+        for (service, sip, dip, _, bytes) in &pairs {
+            let sip = sip.as_ref().map_or(other, |sip| sip);
+            sample(text, &families::LB_RULE_INTERACTION_BYTES, &[service, sip, dip], bytes);
+        }
+        header(text, &families::LB_RULE_INTERACTION_PACKETS);
+        for (service, sip, dip, packets, _) in &pairs {
+            let sip = sip.as_ref().map_or(other, |sip| sip);
+            sample(text, &families::LB_RULE_INTERACTION_PACKETS, &[service, sip, dip], packets);
+        }
+    }
+}
+
+/// Puts what the recorder rendered in order: families as in the table, samples by their labels. Every family of the table has its headers,
+/// also one without samples.
+fn arrange(rendered: &str, fractions: &[(&'static Family, String)]) -> String {
+    let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
+    for line in rendered.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let end = line.find(['{', ' ']).unwrap_or(line.len());
+        by_name.entry(&line[..end]).or_default().push(line);
+    }
+    for (family, line) in fractions {
+        by_name.entry(family.name).or_default().push(line.trim_end());
+    }
+    let mut text = String::with_capacity(rendered.len() + rendered.len() / 4);
+    for family in families::ALL.iter().filter(|family| family.source != Source::Flows) {
+        header(&mut text, family);
+        let mut lines = by_name.remove(family.name).unwrap_or_default();
+        lines.sort_unstable();
+        for line in lines {
+            text.push_str(&unveil(line));
+            text.push('\n');
+        }
+    }
+    debug_assert!(by_name.is_empty(), "not in the table: {:?}", by_name.keys());
+    text
+}

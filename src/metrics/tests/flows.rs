@@ -1,0 +1,159 @@
+use super::*;
+
+const WEB: &str = "203.0.113.100:80";
+
+fn sip(n: u8) -> String {
+    client(n).to_string()
+}
+
+fn pair<'a>(sip: &'a str, dip: &'a str) -> [(&'static str, &'a str); 3] {
+    [("service", WEB), ("sip", sip), ("dip", dip)]
+}
+
+#[test]
+fn a_new_series_shows_0_for_two_ticks_and_then_all_of_it() {
+    let mut b = Bench::new(10, &names());
+    let s1 = sip(1);
+    for (tick, shown, pending) in [(1, 0, 300), (2, 0, 600), (3, 900, 0), (4, 1200, 0)] {
+        b.traffic(0, 0, client(1), 3);
+        let s = b.tick();
+        assert_eq!(s.count("lb_rule_interaction_bytes", &pair(&s1, "10.0.0.1")), shown, "tick {tick}");
+        assert_eq!(s.count("lb_rule_interaction_packets", &pair(&s1, "10.0.0.1")), shown / 100);
+        assert_eq!(s.count("client_traffic_packets", &[("service", WEB), ("sip", &s1)]), shown / 100);
+        let of = |family| s.count("pollux_pending", &[("family", family)]);
+        assert_eq!(of("lb_rule_interaction_bytes"), pending);
+        assert_eq!(of("lb_rule_interaction_packets"), pending / 100);
+        assert_eq!(of("client_traffic_packets"), pending / 100);
+        check_conservation(&s).unwrap();
+    }
+    // A second endpoint: the client's series is there already, the pair's is new.
+    b.traffic(0, 1, client(1), 5);
+    let s = b.tick();
+    assert_eq!(s.count("client_traffic_packets", &[("service", WEB), ("sip", &s1)]), 17);
+    assert_eq!(s.count("lb_rule_interaction_packets", &pair(&s1, "10.0.0.2")), 0);
+    check_conservation(&s).unwrap();
+}
+
+#[test]
+fn those_above_the_limit_are_other_by_service_and_endpoint() {
+    let mut b = Bench::new(1, &names());
+    b.traffic(0, 0, client(1), 10);
+    b.traffic(0, 0, client(2), 4);
+    b.traffic(0, 1, client(3), 3);
+    let s = b.tick();
+    assert_eq!(s.count("lb_rule_interaction_packets", &pair("other", "10.0.0.1")), 4);
+    assert_eq!(s.count("lb_rule_interaction_packets", &pair("other", "10.0.0.2")), 3);
+    assert_eq!(s.count("client_traffic_packets", &[("service", WEB), ("sip", "other")]), 7);
+    assert_eq!(s.count("pollux_flow_series", &[]), 1);
+    assert!(
+        s.get("lb_rule_interaction_packets", &pair(&sip(1), "10.0.0.1")).is_some(),
+        "the heaviest has the seat"
+    );
+}
+
+#[test]
+fn no_seats_at_all() {
+    let mut b = Bench::new(0, &names());
+    b.traffic(0, 0, client(1), 10);
+    let s = b.tick();
+    assert_eq!(s.count("lb_rule_interaction_packets", &pair("other", "10.0.0.1")), 10);
+    check_conservation(&s).unwrap();
+}
+
+#[test]
+fn a_seat_changes_hands_once_and_for_good_reason() {
+    let mut b = Bench::new(1, &names());
+    let (mine, theirs) = (sip(1), sip(2));
+    for _ in 0..10 {
+        b.traffic(0, 0, client(1), 10);
+        b.tick();
+    }
+    // Half as much again is no reason, however long it lasts.
+    for tick in 0..50 {
+        b.traffic(0, 0, client(1), 10);
+        b.traffic(0, 0, client(2), 15);
+        let s = b.tick();
+        assert!(s.get("lb_rule_interaction_packets", &pair(&mine, "10.0.0.1")).is_some(), "tick {tick}");
+    }
+    // Five times as much is.
+    let (mut changes, mut had, mut before) = (0, true, b.scrape());
+    for _ in 0..60 {
+        b.traffic(0, 0, client(1), 10);
+        b.traffic(0, 0, client(2), 50);
+        let s = b.tick();
+        let has = s.get("lb_rule_interaction_packets", &pair(&mine, "10.0.0.1")).is_some();
+        assert_ne!(has, s.get("lb_rule_interaction_packets", &pair(&theirs, "10.0.0.1")).is_some());
+        check_conservation(&s).unwrap();
+        check_monotony(&before, &s).unwrap();
+        if had && !has {
+            changes += 1;
+            // Its value goes to retired in one piece, its traffic to other as it comes.
+            let of = |s: &Scrape| s.count("lb_rule_interaction_packets", &pair("other", "10.0.0.1"));
+            assert_eq!(of(&s) - of(&before), 10);
+            let retired = s.count("pollux_retired_total", &[("family", "lb_rule_interaction_packets")]);
+            assert_eq!(retired, before.count("lb_rule_interaction_packets", &pair(&mine, "10.0.0.1")));
+        }
+        assert!(had || !has, "the seat came back");
+        (had, before) = (has, s);
+    }
+    assert_eq!(changes, 1);
+}
+
+#[test]
+fn a_client_keeps_its_series_while_one_of_its_pairs_does() {
+    let mut b = Bench::new(2, &names());
+    for _ in 0..10 {
+        b.traffic(0, 0, client(1), 10);
+        b.traffic(0, 1, client(1), 40);
+        b.tick();
+    }
+    let before = b.tick();
+    let mut after = None;
+    for _ in 0..40 {
+        b.traffic(0, 1, client(1), 40);
+        b.traffic(0, 0, client(2), 30);
+        let s = b.tick();
+        check_conservation(&s).unwrap();
+        after = Some(s);
+    }
+    let after = after.unwrap();
+    let key = [("service", WEB), ("sip", &*sip(1))];
+    assert!(after.get("lb_rule_interaction_packets", &pair(&sip(1), "10.0.0.1")).is_none(), "lost its seat");
+    assert_eq!(
+        after.count("client_traffic_packets", &key),
+        before.count("client_traffic_packets", &key) + 40 * 40,
+        "the client's own series goes on"
+    );
+}
+
+#[test]
+fn a_lower_limit_takes_seats_away() {
+    let mut b = Bench::new(10, &names());
+    for n in 1..=8 {
+        b.traffic(0, 0, client(n), u64::from(n));
+    }
+    b.tick();
+    let mut metrics = settings(10).metrics;
+    metrics.flow_series_limit = 3;
+    b.aggregator.reconfigure(b.now, &metrics, &names(), 2);
+    b.traffic(0, 0, client(9), 1);
+    let s = b.tick();
+    assert_eq!(s.count("pollux_flow_series", &[]), 3);
+    for n in 6..=8 {
+        assert!(s.get("lb_rule_interaction_packets", &pair(&sip(n), "10.0.0.1")).is_some(), "{n}");
+    }
+    check_conservation(&s).unwrap();
+}
+
+#[test]
+fn clients_without_a_slot_in_the_workers_are_other() {
+    let mut b = Bench::new(1000, &names());
+    let slots: Vec<_> = (0..70).map(|n| b.slot(0, 0, client(n))).collect();
+    assert!(slots[64..].iter().all(|slot| slot.0 == 0));
+    let account = Account { pair: slots[69], service: ServiceId(0), bytes: 60, icmp_error: false };
+    b.writer.transmitted(PortId(1), 74, Some(&account));
+    let s = b.tick();
+    assert_eq!(s.count("lb_rule_interaction_bytes", &pair("other", "10.0.0.1")), 60);
+    assert_eq!(s.count("service_traffic_bytes", &[("service", WEB)]), 60);
+    check_conservation(&s).unwrap();
+}

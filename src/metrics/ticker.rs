@@ -1,0 +1,113 @@
+//! The aggregator's thread.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::aggregator::{Aggregator, Step};
+use crate::config;
+use crate::tables::Names;
+use crate::time::Instant;
+
+/// The engine's time.
+pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
+
+/// How long workers are given to answer, once a second. None is waited for longer; the next second asks on.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Between two looks whether they have answered.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// Drives an [`Aggregator`] on real time, until it is dropped.
+pub struct Ticker {
+    aggregator: Arc<Mutex<Aggregator>>,
+    clock: Clock,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    /// Publishes a first snapshot, all 0, and starts the thread. `on_start` runs in it first: to move it to its CPU.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn start(
+        mut aggregator: Aggregator,
+        clock: Clock,
+        on_start: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        aggregator.publish();
+        let aggregator = Arc::new(Mutex::new(aggregator));
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (aggregator, clock, stop) = (Arc::clone(&aggregator), Arc::clone(&clock), Arc::clone(&stop));
+            thread::Builder::new().name("aggregator".into()).spawn(move || {
+                on_start();
+                run(&aggregator, &clock, &stop);
+            })?
+        };
+        Ok(Self { aggregator, clock, stop, thread: Some(thread) })
+    }
+
+    /// Goes over to another configuration; see [`Aggregator::reconfigure`].
+    pub fn reconfigure(&self, metrics: &config::Metrics, names: &Names, generation: u64) {
+        lock(&self.aggregator).reconfigure((self.clock)(), metrics, names, generation);
+    }
+
+    /// A new configuration was refused; see [`Aggregator::reload_refused`].
+    pub fn reload_refused(&self) {
+        lock(&self.aggregator).reload_refused();
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A panic there has been reported by its own thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A reader that panicked has changed nothing.
+fn lock(aggregator: &Mutex<Aggregator>) -> MutexGuard<'_, Aggregator> {
+    aggregator.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(aggregator: &Mutex<Aggregator>, clock: &Clock, stop: &AtomicBool) {
+    let mut due = lock(aggregator).due();
+    while !stop.load(Ordering::Acquire) {
+        let now = clock();
+        if now < due {
+            thread::park_timeout(due.since(now));
+            continue;
+        }
+        lock(aggregator).ask();
+        due = match wait(aggregator, clock, stop, now.after(PATIENCE)) {
+            Step::Waiting => clock().after(PATIENCE),
+            Step::Folded | Step::Ticked => lock(aggregator).due(),
+        };
+    }
+}
+
+/// Looks until all workers have answered, `deadline` has passed, or the end has come.
+fn wait(aggregator: &Mutex<Aggregator>, clock: &Clock, stop: &AtomicBool, deadline: Instant) -> Step {
+    loop {
+        let now = clock();
+        {
+            let mut aggregator = lock(aggregator);
+            let step = aggregator.step(now);
+            if step == Step::Ticked {
+                aggregator.publish();
+            }
+            if step != Step::Waiting || now >= deadline || stop.load(Ordering::Acquire) {
+                return step;
+            }
+        }
+        thread::sleep(LOOK);
+    }
+}
