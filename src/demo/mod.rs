@@ -12,6 +12,8 @@ mod rng;
 mod sctp;
 mod station;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod udp;
 mod world;
 
