@@ -70,10 +70,12 @@ pub struct ServiceLedger {
     pub first_packets: u64,
     /// How they ended.
     pub ends: BTreeMap<End, u64>,
-    /// What came out of the engine, towards endpoints and towards clients, by client: TCP, UDP, SCTP.
+    /// What was forwarded, towards endpoints and towards clients, by client: TCP, UDP, SCTP.
     pub clients: BTreeMap<Addr, Traffic>,
-    /// ICMP errors about its connections that came out of the engine.
+    /// ICMP errors about its connections that were forwarded.
     pub icmp_errors: Traffic,
+    /// Answers of the engine itself, in a server's name: RST, ABORT. Told by their TTL, which no forwarding has lowered.
+    pub own: Traffic,
 }
 
 impl ServiceLedger {
@@ -83,7 +85,7 @@ impl ServiceLedger {
         self.ends.get(&end).copied().unwrap_or(0)
     }
 
-    /// All that came out of the engine for this service.
+    /// All that was forwarded for this service.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.clients.values().chain([&self.icmp_errors]).fold(Traffic::default(), |sum, one| Traffic {

@@ -17,7 +17,7 @@ const RETRANSMIT: Duration = Duration::from_secs(1);
 const RETRANSMIT_MOST: Duration = Duration::from_secs(4);
 /// Retransmissions until the other end counts as gone: of a SYN, of anything else.
 const SYN_RETRIES: u32 = 3;
-const RETRIES: u32 = 6;
+const RETRIES: u32 = 3;
 /// A connection on which nothing happens is forgotten.
 const IDLE: Duration = Duration::from_secs(90);
 /// Silence of a client that has forgotten its connection.
@@ -76,8 +76,17 @@ pub(super) struct Half {
 }
 
 enum Role {
-    Client { script: Script, awaited: u32, absent: bool },
+    Client { script: Script, stage: Stage, awaited: u32 },
     Server { request: Vec<u8>, reset: bool },
+}
+
+/// How far a client has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Requests,
+    Finale,
+    /// Between [`Finale::Abandon`] and its last segment.
+    Absent,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +124,7 @@ const fn whim(seq: u32) -> Whim {
 impl Half {
     /// A client begins.
     pub fn connect(script: Script, cx: &mut Context<'_>) -> Self {
-        let role = Role::Client { script, awaited: 0, absent: false };
+        let role = Role::Client { script, stage: Stage::Requests, awaited: 0 };
         let mut half = Self::new(role, State::SynSent, 0, cx);
         half.send_syn(cx);
         half
@@ -357,10 +366,10 @@ impl Half {
     fn was_reset(&mut self, cx: &mut Context<'_>) {
         let end = match &self.role {
             _ if self.state == State::SynSent => End::Refused,
-            Role::Client { absent: true, .. } => End::Abandoned,
-            Role::Client { script, .. } if script.finale == Finale::ServerReset && script.requests == 0 => {
-                End::ServerReset
-            }
+            Role::Client { stage: Stage::Absent, .. } => End::Abandoned,
+            Role::Client {
+                stage: Stage::Finale, script: Script { finale: Finale::ServerReset, .. }, ..
+            } => End::ServerReset,
             _ => End::Lost,
         };
         self.over(end, cx);
@@ -376,10 +385,10 @@ impl Half {
     /// Payload, in order.
     fn read(&mut self, payload: &[u8], cx: &mut Context<'_>) {
         match &mut self.role {
-            Role::Client { script, awaited, .. } => {
+            Role::Client { script, stage, awaited } => {
                 let before = *awaited;
                 *awaited = awaited.saturating_sub(payload.len() as u32);
-                if before > 0 && *awaited == 0 {
+                if before > 0 && *awaited == 0 && *stage == Stage::Requests {
                     self.wake_at = Some(cx.now.after(cx.rng.millis(script.think_ms.0, script.think_ms.1)));
                 }
             }
@@ -401,18 +410,16 @@ impl Half {
 
     /// The client's next step: connected, or through with thinking.
     fn go_on(&mut self, cx: &mut Context<'_>) {
-        let Role::Client { script, awaited, absent } = &mut self.role else { return };
-        if *absent {
-            // Nobody knows the connection any more; if the engine is silent about it, so be it.
-            request(&mut self.out, "bytes", 1);
-            return self.flush(cx);
-        }
+        let Role::Client { script, stage, awaited } = &mut self.role else { return };
         let mut size = || cx.rng.log_between(script.size.0, script.size.1);
-        if script.requests > 0 {
+        if *stage == Stage::Absent {
+            request(&mut self.out, "bytes", 1);
+        } else if script.requests > 0 {
             script.requests -= 1;
             *awaited = size();
             request(&mut self.out, "bytes", *awaited);
         } else {
+            *stage = Stage::Finale;
             match script.finale {
                 Finale::Close => self.fin = Fin::Wanted,
                 Finale::ServerClose => {
@@ -429,7 +436,7 @@ impl Half {
                     return self.over(End::ClientReset, cx);
                 }
                 Finale::Abandon => {
-                    *absent = true;
+                    *stage = Stage::Absent;
                     self.wake_at = Some(cx.now.after(ABSENCE));
                 }
             }
@@ -451,8 +458,9 @@ fn parse(request: &[u8]) -> (Option<&str>, usize) {
 
 /// A response of exactly so many bytes, headers and all.
 fn respond(out: &mut Vec<u8>, size: usize) {
-    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n";
-    out.extend(head.iter().copied().chain((b'a'..=b'z').cycle()).take(size));
+    let end = out.len() + size;
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n");
+    out.resize(end, b'.');
 }
 
 /// What the clients of a service do, this time.

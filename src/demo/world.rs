@@ -18,6 +18,9 @@ use crate::wire::build::{Layer4, eth};
 use crate::wire::icmp::Icmp;
 use crate::wire::protocol;
 
+/// TTL and hop limit of what hosts send, and of what the engine says itself.
+const HOPS: u8 = 64;
+
 /// Everything around the engine.
 pub struct World {
     net: Net,
@@ -289,7 +292,12 @@ impl World {
             return;
         };
         let client = if listener.is_some() { packet.src } else { packet.dst };
-        self.ledger.services[service].clients.entry(client).or_default().add(packet.l3);
+        let own = &mut self.ledger.services[service];
+        if packet.hops == HOPS {
+            own.own.add(packet.l3);
+        } else {
+            own.clients.entry(client).or_default().add(packet.l3);
+        }
 
         if self.net.silent_until(now, packet.dst).is_some() {
             if let Some(entry) = existing {
@@ -358,7 +366,7 @@ impl World {
             self.ledger.corrupt += 1;
             return;
         };
-        if packet.src == remote.0 {
+        if packet.hops < HOPS {
             self.ledger.services[service].icmp_errors.add(packet.l3);
         }
         let key = Key { protocol: Protocol::Udp, local, remote };
