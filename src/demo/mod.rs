@@ -1,7 +1,7 @@
 //! The world of `pollux demo`: clients, gateways and endpoints in this process, which talk through the engine.
 //!
 //! [`World`] is as pure as the core is: frames and time in, frames out, chance from a seed. It keeps a [`Ledger`] of its own,
-//! against which the engine's counters can be held.
+//! against which the engine's counters can be held. [`run`] puts it at the other end of a real engine's ports.
 
 mod conn;
 mod ledger;
@@ -9,6 +9,7 @@ mod mix;
 mod net;
 mod packet;
 mod rng;
+mod run;
 mod sctp;
 mod station;
 mod tcp;
@@ -18,6 +19,7 @@ mod udp;
 mod world;
 
 pub use ledger::{End, Ledger, ServiceLedger, Traffic};
+pub use run::{DemoError, Options, run};
 pub use world::World;
 
 /// The demo's configuration.
