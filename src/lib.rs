@@ -25,4 +25,9 @@ pub mod metrics;
 
 pub mod dpdk;
 
+pub mod engine;
+
+pub mod pcap;
+pub mod replay;
+
 pub mod demo;

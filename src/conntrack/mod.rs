@@ -1,4 +1,20 @@
 //! Connections: one entry for both directions, found by the 5-tuple as it is on the wire.
+//!
+//! - [`table`]: the table itself, what it promises, and what an operation costs
+//! - [`hash`]: the keyed hash of a tuple; [`index`]: from hash to entry; [`wheel`]: which entries may be due
+//! - [`entry`]: the 128 bytes of a connection
+//! - [`tcp`], [`udp`], [`sctp`]: the state machines, pure and without a clock
+
+mod entry;
+mod hash;
+mod index;
+mod sctp;
+mod table;
+mod tcp;
+mod udp;
+mod wheel;
+
+pub use table::Conntrack;
 
 use crate::addr::Addr;
 use crate::config::Protocol;
@@ -6,7 +22,6 @@ use crate::counters::FlowState;
 use crate::ids::{EndpointId, PairSlot, PortId, ServiceId};
 use crate::parse::L4;
 use crate::pipeline::DropReason;
-use crate::time::Instant;
 
 /// A 5-tuple as a packet carries it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -128,102 +143,27 @@ pub enum InsertError {
     TupleInUse,
 }
 
-/// May this packet open a connection? `None` where it is mid-stream.
+/// May this packet open a connection? A TCP SYN without ACK, RST and FIN; any UDP packet; an SCTP INIT (RFC 9260 §3.3.2: with an
+/// initiate tag that is not 0). `false` where it is mid-stream.
 #[must_use]
-pub fn opens(_l4: &L4) -> bool {
-    todo!()
+pub fn opens(l4: &L4) -> bool {
+    match *l4 {
+        L4::Tcp { flags, .. } => tcp::opens(flags),
+        L4::Udp { .. } => true,
+        L4::Sctp { chunks, initiate_tag, .. } => sctp::opens(chunks, initiate_tag),
+        L4::Icmp { .. } | L4::Other => false,
+    }
 }
 
-/// The table of one worker.
-#[derive(Debug)]
-pub struct Conntrack {}
-
-impl Conntrack {
-    /// An empty table for `capacity` connections, all memory taken now. `hash_key` is secret, against hash flooding.
-    #[must_use]
-    pub fn new(_capacity: usize, _hash_key: (u64, u64)) -> Self {
-        todo!()
-    }
-
-    /// The keyed hash of a tuple.
+impl Flow {
+    /// The 5-tuple of packets that go this way, as they arrive.
     #[inline]
     #[must_use]
-    pub fn hash(&self, _tuple: &Tuple) -> u64 {
-        todo!()
-    }
-
-    /// Finds the connection that a packet with this tuple belongs to.
-    #[inline]
-    #[must_use]
-    pub fn find(&self, _tuple: &Tuple, _hash: u64) -> Option<(FlowId, Direction)> {
-        todo!()
-    }
-
-    /// An entry.
-    #[inline]
-    #[must_use]
-    pub fn flow(&self, _id: FlowId) -> &Flow {
-        todo!()
-    }
-
-    /// An entry, writable: for the next hop and the epoch; addresses and ports must stay.
-    #[inline]
-    #[must_use]
-    pub fn flow_mut(&mut self, _id: FlowId) -> &mut Flow {
-        todo!()
-    }
-
-    /// An entry's state.
-    #[must_use]
-    pub fn state(&self, _id: FlowId) -> FlowState {
-        todo!()
-    }
-
-    /// Enters a connection by its first packet, in state half-open.
-    ///
-    /// # Errors
-    /// [`InsertError`]; the table is then unchanged.
-    pub fn insert(&mut self, _flow: Flow, _first: &L4, _now: Instant) -> Result<FlowId, InsertError> {
-        todo!()
-    }
-
-    /// Advances the state machine by a packet of the connection, and its timer.
-    pub fn step(&mut self, _id: FlowId, _direction: Direction, _l4: &L4, _now: Instant) -> Step {
-        todo!()
-    }
-
-    /// Whether a first packet of this kind, original direction, starts the connection anew (port reuse: a SYN or INIT on an
-    /// entry that is closed). The caller removes the entry and creates another.
-    #[must_use]
-    pub fn reopens(&self, _id: FlowId, _direction: Direction, _l4: &L4) -> bool {
-        todo!()
-    }
-
-    /// Removes an entry.
-    pub fn remove(&mut self, _id: FlowId) -> Expired {
-        todo!()
-    }
-
-    /// Removes what has expired by `now`, looking at no more than `budget` entries, and says whether any are left to look at.
-    pub fn expire(&mut self, _now: Instant, _budget: usize, _gone: impl FnMut(Expired)) -> bool {
-        todo!()
-    }
-
-    /// Connections in the table.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Connections that fit.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        todo!()
+    pub const fn tuple(&self, direction: Direction) -> Tuple {
+        let (src, sport, dst, dport) = match direction {
+            Direction::Original => (self.client, self.client_port, self.vip, self.vip_port),
+            Direction::Reply => (self.endpoint, self.endpoint_port, self.client, self.client_port),
+        };
+        Tuple { src, dst, sport, dport, protocol: self.protocol }
     }
 }

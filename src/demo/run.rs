@@ -18,11 +18,10 @@ use crate::config::{self, Config, Report};
 use crate::dpdk::{
     Clock, DpdkError, Mbuf, Mempool, RingConsumer, RingProducer, allowed_cpus, free_all, ring_port,
 };
-use crate::engine::{Engine, EngineError, EnginePort};
+use crate::engine::{self, Engine, EngineError, EnginePort};
 use crate::ids::PortId;
 use crate::metrics::http::{self, BindError};
 use crate::pipeline::Frame;
-use crate::serve;
 
 /// Workers, where there are as many CPUs.
 const WORKERS: usize = 2;
@@ -74,6 +73,7 @@ pub enum DemoError {
 pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), DemoError> {
     // First: a busy address is the likeliest obstacle, and DPDK takes its time.
     let listener = http::bind(options.listen)?;
+    let address = listener.local_addr()?;
     let config = configuration(options)?;
     let eal = Engine::init_dpdk(&config)?;
     let queues = config.engine.workers.len() as u16;
@@ -88,10 +88,11 @@ pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), D
 
     let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("pollux-ctl").enable_all().build()?;
     let mut signals = Signals::new(&runtime)?;
-    let served = serve::start(listener, &config, &engine, runtime.handle())?;
-    let wiring = Wiring { world: World::new(&config, SEED), wires, pool, clock: engine.clock(), stuck: None };
+    let telemetry = engine::serve(listener, &config, &engine, runtime.handle())?;
+    let (world, clock) = (World::new(&config, SEED), engine.clock());
+    let wiring = Wiring { world, wires, pool: pool.clone(), clock, stuck: None };
     let traffic = Traffic::start(wiring)?;
-    announce(served.address());
+    announce(address);
 
     runtime.block_on(async {
         match options.duration {
@@ -106,8 +107,10 @@ pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), D
     });
     drop(traffic);
     engine.stop();
-    drop(served);
+    drop(telemetry);
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // Not before the engine's ports have let go of the last frames.
+    drop(pool);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::check;
 use super::log::captured;
 use super::port::Device;
-use super::{DpdkError, restrict_to};
+use super::{DpdkError, allowed_cpus, restrict_to};
 
 /// EAL can be initialised once, and after its clean-up never again.
 static INITIALISED: AtomicBool = AtomicBool::new(false);
@@ -69,6 +69,7 @@ pub struct Eal(Arc<Inner>);
 struct Inner {
     /// Ports that have a handle.
     taken: Mutex<Vec<u16>>,
+    allowed: Vec<usize>,
     runtime_dir: Option<PathBuf>,
 }
 
@@ -92,6 +93,7 @@ impl Eal {
         let argc = arguments.len() as c_int;
         let argv = Vec::leak(arguments);
 
+        let allowed = allowed_cpus();
         // EAL's own threads inherit this mask.
         restrict_to(&options.cpus);
         let result = captured(|| {
@@ -105,7 +107,17 @@ impl Eal {
         });
         restrict_to(&options.cpus);
         result?;
-        Ok(Self(Arc::new(Inner { taken: Mutex::new(Vec::new()), runtime_dir: runtime_dir(&prefix) })))
+        Ok(Self(Arc::new(Inner {
+            taken: Mutex::new(Vec::new()),
+            allowed,
+            runtime_dir: runtime_dir(&prefix),
+        })))
+    }
+
+    /// The CPUs that the calling thread of [`Eal::init`] had been allowed before.
+    #[must_use]
+    pub fn allowed_cpus(&self) -> &[usize] {
+        &self.0.allowed
     }
 
     /// Creates a virtual device: `net_af_packet0` with `iface=eth1`.

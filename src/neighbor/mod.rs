@@ -138,7 +138,7 @@ impl Neighbors {
             return Some(self.handle(slot));
         }
         let (mac, state) = if self.assume {
-            (assumed_mac(hop.addr), State::Static)
+            (assumed_mac(hop.addr), State::Reachable)
         } else {
             (Mac::default(), State::Unreachable)
         };
@@ -156,7 +156,7 @@ impl Neighbors {
         entry.used = true;
         match entry.state {
             State::Static => Lookup::Resolved(entry.hop.port, entry.mac),
-            State::Reachable if now.since(entry.since) < REACHABLE => {
+            State::Reachable if self.assume || now.since(entry.since) < REACHABLE => {
                 Lookup::Resolved(entry.hop.port, entry.mac)
             }
             State::Probe => Lookup::Resolved(entry.hop.port, entry.mac),
@@ -179,6 +179,10 @@ impl Neighbors {
 
     /// Takes in a MAC. Says whose packets may go now, if the neighbour is one of ours.
     pub fn learn(&mut self, update: &NeighborUpdate, now: Instant) -> Option<NextHop> {
+        if self.assume {
+            // What is assumed stays: a next hop that was heard would grow old and be asked for.
+            return None;
+        }
         let slot = match self.index.get(&(update.port, update.addr)) {
             Some(&slot) => slot,
             None if update.create => {
@@ -388,6 +392,21 @@ mod tests {
             Hop { port: PortId(0), addr: Addr::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]) };
         let hop = n.intern(six).unwrap();
         assert_eq!(asked(&mut n, hop, at(0)).0, Lookup::Resolved(PortId(0), Mac([2, 0, 1, 2, 3, 4])));
+    }
+
+    #[test]
+    fn what_is_assumed_neither_grows_old_nor_learns_nor_fills_the_table() {
+        let mut n = Neighbors::new(&[], true);
+        assert_eq!(n.learn(&update(true), at(0)), None);
+        let hop = n.intern(HOP).unwrap();
+        n.learn(&update(true), at(1));
+        let assumed = Lookup::Resolved(HOP.port, Mac([2, 0, 10, 1, 0, 10]));
+        assert_eq!(asked(&mut n, hop, at(10_000)), (assumed, None));
+        assert!(!n.is_asking());
+        for i in 0..=CAPACITY as u32 {
+            let hop = Hop { port: PortId(0), addr: Addr::v4((0x0a00_0000 + i).to_be_bytes()) };
+            assert!(n.intern(hop).is_some(), "{i}");
+        }
     }
 
     #[test]

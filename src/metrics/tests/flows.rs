@@ -127,6 +127,27 @@ fn a_client_keeps_its_series_while_one_of_its_pairs_does() {
 }
 
 #[test]
+fn a_client_that_gives_one_pair_up_for_another_keeps_its_series() {
+    let mut b = Bench::new(1, &names());
+    let s1 = sip(1);
+    let mut before = b.scrape();
+    for tick in 0..60 {
+        b.traffic(0, 0, client(1), 10);
+        if tick >= 20 {
+            b.traffic(0, 1, client(1), 90);
+        }
+        let s = b.tick();
+        check_monotony(&before, &s).unwrap();
+        before = s;
+    }
+    assert!(
+        before.get("lb_rule_interaction_packets", &pair(&s1, "10.0.0.2")).is_some(),
+        "the seat changed hands"
+    );
+    assert!(before.count("client_traffic_packets", &[("service", WEB), ("sip", &s1)]) > 0);
+}
+
+#[test]
 fn a_lower_limit_takes_seats_away() {
     let mut b = Bench::new(10, &names());
     for n in 1..=8 {

@@ -2,6 +2,8 @@
 
 mod families;
 mod flows;
+mod http;
+mod model;
 
 mod parser;
 mod render;

@@ -1,0 +1,191 @@
+//! The 128 bytes of a connection: what its creator said, its state, and its place in the timer wheel.
+
+use super::wheel::Links;
+use super::{Direction, Flow, FlowError, sctp, tcp, udp};
+use crate::config::Protocol;
+use crate::counters::FlowState;
+use crate::parse::L4;
+use crate::pipeline::DropReason;
+
+/// A handshake that makes no progress is given up after this, milliseconds.
+const HALF_OPEN_MS: u32 = 10_000;
+
+/// A connection that one side has finished is forgotten after this long without a packet, milliseconds.
+const CLOSING_MS: u32 = 120_000;
+
+/// Stragglers of a finished connection pass for this long, milliseconds.
+const CLOSED_MS: u32 = 10_000;
+
+/// Longest idle timeout, 12 days: elapsed times stay well clear of the 49 days at which u32 milliseconds wrap.
+const MAX_IDLE_MS: u32 = 1 << 30;
+
+/// Longer than any timeout, in milliseconds.
+pub(super) const PAST_ALL_TIMEOUTS_MS: u32 = 1 << 31;
+
+/// Two cache lines; an established packet reads the 5-tuple and the rewrite, and writes the machine and `touched_ms`.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Entry {
+    pub(super) flow: Flow,
+    pub(super) machine: Machine,
+    /// When the timeout began to run: low 32 bits of the time in milliseconds.
+    pub(super) touched_ms: u32,
+    pub(super) links: Links,
+}
+
+const _: () = assert!(size_of::<Entry>() == 128);
+
+impl Entry {
+    /// How long an entry in `state` lives without a refresh.
+    pub(super) fn timeout_ms(&self, state: FlowState) -> u32 {
+        match state {
+            // Nothing tells a UDP handshake from a talk that the server does not answer.
+            FlowState::HalfOpen if matches!(self.machine, Machine::Udp(_)) => self.idle_ms(),
+            FlowState::HalfOpen => HALF_OPEN_MS,
+            FlowState::Established => self.idle_ms(),
+            FlowState::Closing => CLOSING_MS,
+            FlowState::Closed => CLOSED_MS,
+        }
+    }
+
+    fn idle_ms(&self) -> u32 {
+        self.flow.idle_timeout_ms.min(MAX_IDLE_MS)
+    }
+
+    /// Milliseconds until it is due, seen at `now_ms`; 0: it is.
+    pub(super) fn left_ms(&self, now_ms: u64) -> u32 {
+        let timeout_ms = self.timeout_ms(self.machine.flow_state());
+        timeout_ms.saturating_sub((now_ms as u32).wrapping_sub(self.touched_ms))
+    }
+}
+
+/// What a packet does to a machine, apart from its state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Reaction {
+    /// The packet made the connection a bad one.
+    pub(super) error: Option<FlowError>,
+    /// Whether it may pass.
+    pub(super) pass: Result<(), DropReason>,
+    /// The timeout begins anew. Set whenever the state changes.
+    pub(super) refresh: bool,
+}
+
+impl Reaction {
+    /// Passes without effect on the timer.
+    pub(super) const PASS: Self = Self { error: None, pass: Ok(()), refresh: false };
+
+    /// Passes, and the timeout begins anew.
+    pub(super) const REFRESH: Self = Self { error: None, pass: Ok(()), refresh: true };
+
+    /// Must not pass; no effect.
+    pub(super) const fn refuse(reason: DropReason) -> Self {
+        Self { error: None, pass: Err(reason), refresh: false }
+    }
+
+    pub(super) const fn with(self, error: Option<FlowError>) -> Self {
+        Self { error, ..self }
+    }
+}
+
+/// Four bytes of a number: alignment 1 lets the machines and the enum's tag share 20 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Packed([u8; 4]);
+
+impl Packed {
+    #[inline]
+    pub(super) const fn new(n: u32) -> Self {
+        Self(n.to_ne_bytes())
+    }
+
+    #[inline]
+    pub(super) const fn get(self) -> u32 {
+        u32::from_ne_bytes(self.0)
+    }
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// Whether a connection has gone bad: it does so once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fault(bool);
+
+impl Fault {
+    pub(super) const NONE: Self = Self(false);
+
+    /// `error` if it is the first.
+    pub(super) fn note(&mut self, error: FlowError) -> Option<FlowError> {
+        (!std::mem::replace(&mut self.0, true)).then_some(error)
+    }
+}
+
+/// The state machine of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Machine {
+    Tcp(tcp::State),
+    Udp(udp::State),
+    Sctp(sctp::State),
+    /// The entry holds no connection.
+    Vacant,
+}
+
+impl Machine {
+    /// The machine after the first packet. A packet that is not of `protocol` leaves UDP's, which asks nothing of packets.
+    pub(super) fn open(protocol: Protocol, first: &L4) -> Self {
+        match (protocol, *first) {
+            (Protocol::Tcp, L4::Tcp { flags, payload, seq, ack, .. }) => {
+                Self::Tcp(tcp::State::open(&tcp::Segment { flags, payload, seq, ack }))
+            }
+            (Protocol::Sctp, L4::Sctp { initiate_tag, .. }) => Self::Sctp(sctp::State::open(initiate_tag)),
+            _ => Self::Udp(udp::State::open()),
+        }
+    }
+
+    /// Advances by a packet; one of another protocol (an ICMP error about the connection) passes without effect.
+    #[inline]
+    pub(super) fn step(&mut self, direction: Direction, l4: &L4) -> Reaction {
+        match (self, *l4) {
+            (Self::Tcp(state), L4::Tcp { flags, payload, seq, ack, .. }) => {
+                state.step(direction, &tcp::Segment { flags, payload, seq, ack })
+            }
+            (Self::Udp(state), L4::Udp { .. }) => state.step(direction),
+            (Self::Sctp(state), L4::Sctp { tag, chunks, initiate_tag, reflected, .. }) => {
+                state.step(direction, &sctp::Packet { tag, chunks, initiate_tag, reflected })
+            }
+            _ => Reaction::PASS,
+        }
+    }
+
+    #[inline]
+    pub(super) fn flow_state(&self) -> FlowState {
+        match self {
+            Self::Tcp(state) => state.flow_state(),
+            Self::Udp(state) => state.flow_state(),
+            Self::Sctp(state) => state.flow_state(),
+            Self::Vacant => FlowState::Closed,
+        }
+    }
+
+    /// Whether an opening packet of the client starts anew.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Tcp(state) => state.is_over(),
+            Self::Sctp(state) => state.flow_state() == FlowState::Closed,
+            Self::Udp(_) | Self::Vacant => false,
+        }
+    }
+
+    /// The error that it is to expire in this state.
+    pub(super) fn expiry_error(&mut self) -> Option<FlowError> {
+        let half_open = self.flow_state() == FlowState::HalfOpen;
+        match self {
+            Self::Tcp(tcp::State { fault, .. }) | Self::Sctp(sctp::State { fault, .. }) if half_open => {
+                fault.note(FlowError::TimedOut)
+            }
+            _ => None,
+        }
+    }
+}

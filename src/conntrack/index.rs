@@ -1,0 +1,230 @@
+//! From the hash of a tuple to the entries that may have it: buckets of one cache line.
+//!
+//! A key lies in one of two buckets; there is no displacement, so an insertion writes one line (two where the first bucket is
+//! rather full) and a lookup reads one or two. The index is sized so that at full capacity it is a quarter to half full:
+//! under endless churn one key of eleven at most then lies in its second bucket, and none of 10⁷ insertions finds both full.
+
+use bytemuck::Zeroable;
+
+use super::{Direction, FlowId};
+
+/// An entry and the direction whose tuple this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Key(u32);
+
+impl Key {
+    /// Entries are numbered below 2³⁰.
+    #[inline]
+    pub(super) const fn new(id: FlowId, direction: Direction) -> Self {
+        Self(id.0 << 1 | direction as u32)
+    }
+
+    #[inline]
+    pub(super) const fn id(self) -> FlowId {
+        FlowId(self.0 >> 1)
+    }
+
+    #[inline]
+    pub(super) const fn direction(self) -> Direction {
+        if self.0 & 1 == 0 { Direction::Original } else { Direction::Reply }
+    }
+}
+
+const PLACES: usize = 10;
+
+/// At full capacity there are at most this many keys a bucket.
+const MEAN: usize = 5;
+
+/// Until it has this many keys a bucket takes those whose first it is, whatever the second has: with strict balance four keys of
+/// ten would lie in their second.
+const COMFORTABLE: u32 = 8;
+
+/// Tag 0 marks a free place.
+#[derive(Clone, Copy, Zeroable)]
+#[repr(C, align(64))]
+struct Bucket {
+    tags: [u16; PLACES],
+    keys: [u32; PLACES],
+    /// Keys that have this as their first bucket and lie in their second: while 0, a lookup ends here.
+    displaced: u32,
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    /// Which places have this tag, as bits. Branch-free, so that it becomes vector code.
+    #[inline]
+    fn places_with(&self, tag: u16) -> u32 {
+        let mut found = 0;
+        for (i, t) in self.tags.iter().enumerate() {
+            found |= u32::from(*t == tag) << i;
+        }
+        found
+    }
+
+    fn used(&self) -> u32 {
+        PLACES as u32 - self.places_with(0).count_ones()
+    }
+}
+
+pub(super) struct Index {
+    buckets: Box<[Bucket]>,
+}
+
+/// Where a hash leads.
+#[derive(Clone, Copy)]
+struct Home {
+    first: usize,
+    second: usize,
+    tag: u16,
+}
+
+impl Index {
+    /// Room for `keys`. The memory is zero pages until it is used.
+    pub(super) fn new(keys: usize) -> Self {
+        let n = keys.div_ceil(MEAN).next_power_of_two().max(2);
+        Self { buckets: bytemuck::zeroed_slice_box(n) }
+    }
+
+    #[inline]
+    fn home(&self, hash: u64) -> Home {
+        let mask = self.buckets.len() - 1;
+        let tag = ((hash >> 48) as u16).max(1);
+        let first = hash as usize & mask;
+        // Odd, hence another bucket than the first.
+        let second = first ^ ((u32::from(tag).wrapping_mul(0x9e37_79b9) >> 8) as usize | 1) & mask;
+        Home { first, second, tag }
+    }
+
+    /// The first key of this hash for which `is` holds; `is` also sees a few keys of other hashes.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is: impl Fn(Key) -> bool) -> Option<Key> {
+        let home = self.home(hash);
+        let first = &self.buckets[home.first];
+        if let Some(key) = Self::find_in(first, home.tag, &is) {
+            return Some(key);
+        }
+        if first.displaced == 0 {
+            return None;
+        }
+        Self::find_in(&self.buckets[home.second], home.tag, &is)
+    }
+
+    #[inline]
+    fn find_in(bucket: &Bucket, tag: u16, is: &impl Fn(Key) -> bool) -> Option<Key> {
+        let mut places = bucket.places_with(tag);
+        while places != 0 {
+            let key = Key(bucket.keys[places.trailing_zeros() as usize]);
+            if is(key) {
+                return Some(key);
+            }
+            places &= places - 1;
+        }
+        None
+    }
+
+    /// `false`, and no change, where both buckets are full.
+    pub(super) fn insert(&mut self, hash: u64, key: Key) -> bool {
+        let home = self.home(hash);
+        let used = self.buckets[home.first].used();
+        let displace = used >= COMFORTABLE && self.buckets[home.second].used() < used;
+        let bucket = &mut self.buckets[if displace { home.second } else { home.first }];
+        let free = bucket.places_with(0).trailing_zeros() as usize;
+        if free >= PLACES {
+            return false;
+        }
+        bucket.tags[free] = home.tag;
+        bucket.keys[free] = key.0;
+        self.buckets[home.first].displaced += u32::from(displace);
+        true
+    }
+
+    /// Removes a key that was inserted with this hash.
+    pub(super) fn remove(&mut self, hash: u64, key: Key) {
+        let home = self.home(hash);
+        for at in [home.first, home.second] {
+            let bucket = &mut self.buckets[at];
+            if let Some(place) = bucket.keys.iter().zip(bucket.tags).position(|(k, t)| *k == key.0 && t != 0)
+            {
+                bucket.tags[place] = 0;
+                if at == home.second {
+                    self.buckets[home.first].displaced -= 1;
+                }
+                return;
+            }
+        }
+        debug_assert!(false, "{key:?} is not in the index");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// splitmix64
+    fn random(seed: &mut u64) -> u64 {
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (*seed ^ *seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn key(n: usize) -> Key {
+        Key(n as u32)
+    }
+
+    #[test]
+    fn finds_what_was_inserted_until_it_is_removed() {
+        let mut index = Index::new(1000);
+        let mut seed = 1;
+        let hashes: Vec<_> = (0..1000).map(|_| random(&mut seed)).collect();
+        for (n, h) in hashes.iter().enumerate() {
+            assert!(index.insert(*h, key(n)));
+        }
+        for (n, h) in hashes.iter().enumerate() {
+            assert_eq!(index.find(*h, |k| k == key(n)), Some(key(n)));
+            index.remove(*h, key(n));
+            assert_eq!(index.find(*h, |k| k == key(n)), None);
+        }
+        assert!(index.buckets.iter().all(|b| b.used() == 0 && b.displaced == 0), "nothing is left behind");
+    }
+
+    #[test]
+    fn a_full_pair_of_buckets_refuses_and_stays_as_it_is() {
+        let mut index = Index::new(100);
+        let hash = 0x1234_0000_0000_0003;
+        for n in 0..2 * PLACES {
+            assert!(index.insert(hash, key(n)), "{n}");
+        }
+        assert!(!index.insert(hash, key(99)));
+        assert_eq!(index.find(hash, |k| k == key(99)), None);
+        for n in 0..2 * PLACES {
+            assert_eq!(index.find(hash, |k| k == key(n)), Some(key(n)));
+        }
+        index.remove(hash, key(3));
+        assert!(index.insert(hash, key(99)));
+        assert_eq!(index.find(hash, |k| k == key(99)), Some(key(99)));
+    }
+
+    /// The worst load that a capacity can lead to, filled and then churned.
+    #[test]
+    fn two_choices_suffice() {
+        let buckets = 1 << 13;
+        let keys = buckets * MEAN;
+        let mut index = Index::new(keys);
+        assert_eq!(index.buckets.len(), buckets);
+        let mut seed = 7;
+        let mut live: Vec<u64> = (0..keys).map(|_| random(&mut seed)).collect();
+        for (n, h) in live.iter().enumerate() {
+            assert!(index.insert(*h, key(n)), "full at {n} of {keys}");
+        }
+        for round in 0..8 * keys {
+            let n = random(&mut seed) as usize % keys;
+            index.remove(live[n], key(n));
+            live[n] = random(&mut seed);
+            assert!(index.insert(live[n], key(n)), "full in round {round}");
+        }
+        let displaced: u32 = index.buckets.iter().map(|b| b.displaced).sum();
+        assert!((displaced as usize) < keys / 10, "{displaced} of {keys} lie in their second bucket");
+    }
+}

@@ -1,0 +1,257 @@
+//! SCTP (RFC 9260 §4) as seen from the middle.
+//!
+//! ```text
+//!              INIT ACK            COOKIE ECHO              COOKIE ACK             SHUTDOWN           SHUTDOWN COMPLETE
+//!   CookieWait ───────▶ InitAcked ────────────▶ CookieEchoed ─────────▶ Established ───────▶ Closing ─────────────▶ Closed
+//!       └───────────────────┴────────────────────────┴──── ABORT ───────────┴───────────────────┴─────────────────────▲
+//! ```
+//!
+//! Every packet must carry the verification tag that its receiver chose (§8.5); the exceptions of §8.5.1:
+//!
+//! - INIT carries 0. The parser has seen to that
+//! - ABORT and SHUTDOWN COMPLETE with the T bit carry the sender's own tag, which they reflect
+//! - before establishment, SHUTDOWN ACK alone and a reflected SHUTDOWN COMPLETE belong to an older association that one
+//!   side has forgotten (§8.5.1 E): they pass
+//!
+//! The client's tag is known from INIT, the server's from INIT ACK. A retransmitted INIT has INIT ACKs with different
+//! tags; whichever COOKIE ECHO follows decides. A restart (§5.2.2) is INIT, INIT ACK and COOKIE ECHO within an established
+//! association: its tags are kept aside, and take effect with a COOKIE ECHO that carries the right one.
+
+use super::Direction::{Original, Reply};
+use super::entry::{Fault, Packed, Reaction};
+use super::{Direction, FlowError};
+use crate::counters::FlowState;
+use crate::pipeline::DropReason;
+
+const DATA: u16 = 1 << 0;
+const INIT: u16 = 1 << 1;
+const INIT_ACK: u16 = 1 << 2;
+const ABORT: u16 = 1 << 6;
+const SHUTDOWN: u16 = 1 << 7;
+const SHUTDOWN_ACK: u16 = 1 << 8;
+const ERROR: u16 = 1 << 9;
+const COOKIE_ECHO: u16 = 1 << 10;
+const COOKIE_ACK: u16 = 1 << 11;
+const SHUTDOWN_COMPLETE: u16 = 1 << 14;
+
+/// Whether a packet with these chunks opens an association. An initiate tag of 0 is to be discarded (§3.3.2).
+pub(super) const fn opens(chunks: u16, initiate_tag: u32) -> bool {
+    chunks & INIT != 0 && initiate_tag != 0
+}
+
+/// What the machine looks at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet {
+    pub(super) tag: u32,
+    pub(super) chunks: u16,
+    pub(super) initiate_tag: u32,
+    pub(super) reflected: bool,
+}
+
+impl Packet {
+    const fn has(&self, chunk: u16) -> bool {
+        self.chunks & chunk != 0
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Phase {
+    CookieWait,
+    InitAcked,
+    CookieEchoed,
+    Established,
+    Closing,
+    Closed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct State {
+    /// By direction: the tag that packets must carry; 0: not known yet.
+    tags: [Packed; 2],
+    /// By direction: the tags of a handshake that may supersede `tags`; 0: none.
+    pending: [Packed; 2],
+    phase: Phase,
+    /// The furthest phase that has refreshed the timer: a repeated handshake does not prolong itself.
+    furthest: Phase,
+    pub(super) fault: Fault,
+}
+
+const UNKNOWN: Packed = Packed::new(0);
+
+impl State {
+    /// After the client's INIT.
+    pub(super) const fn open(initiate_tag: u32) -> Self {
+        Self {
+            tags: [UNKNOWN, Packed::new(initiate_tag)],
+            pending: [UNKNOWN; 2],
+            phase: Phase::CookieWait,
+            furthest: Phase::CookieWait,
+            fault: Fault::NONE,
+        }
+    }
+
+    pub(super) const fn flow_state(&self) -> FlowState {
+        match self.phase {
+            Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed => FlowState::HalfOpen,
+            Phase::Established => FlowState::Established,
+            Phase::Closing => FlowState::Closing,
+            Phase::Closed => FlowState::Closed,
+        }
+    }
+
+    pub(super) fn step(&mut self, direction: Direction, packet: &Packet) -> Reaction {
+        if packet.has(INIT) {
+            if direction == Original && packet.initiate_tag != 0 {
+                self.init(packet.initiate_tag);
+            }
+            return self.alive();
+        }
+        if !self.tag_is_good(direction, packet) {
+            return Reaction::refuse(DropReason::SctpVerificationTag);
+        }
+        if packet.has(ABORT) {
+            return self.abort(direction, packet);
+        }
+        match (self.phase, direction) {
+            (Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed, Original) => {
+                if packet.has(COOKIE_ECHO) && self.phase != Phase::CookieWait {
+                    self.tags[Original as usize] = Packed::new(packet.tag);
+                    self.pending = [UNKNOWN; 2];
+                    return self.enter(Phase::CookieEchoed);
+                }
+                Reaction::PASS
+            }
+            (Phase::CookieWait | Phase::InitAcked, Reply) => {
+                if packet.has(INIT_ACK) && packet.initiate_tag != 0 {
+                    let known = self.phase == Phase::InitAcked;
+                    let tags = if known { &mut self.pending } else { &mut self.tags };
+                    tags[Original as usize] = Packed::new(packet.initiate_tag);
+                    return self.enter(Phase::InitAcked);
+                }
+                if packet.has(DATA) {
+                    return Reaction::refuse(DropReason::SctpState)
+                        .with(self.fault.note(FlowError::Violation));
+                }
+                Reaction::PASS
+            }
+            (Phase::CookieEchoed, Reply) => {
+                if packet.has(COOKIE_ACK) {
+                    self.enter(Phase::Established)
+                } else {
+                    Reaction::PASS
+                }
+            }
+            (Phase::Established | Phase::Closing, _) => self.talk(direction, packet),
+            (Phase::Closed, _) => Reaction::PASS,
+        }
+    }
+
+    /// INIT, first of a handshake, whatever was before.
+    fn init(&mut self, tag: u32) {
+        let tag = Packed::new(tag);
+        match self.flow_state() {
+            FlowState::HalfOpen if tag != self.tags[Reply as usize] => {
+                self.tags = [UNKNOWN, tag];
+                self.pending = [UNKNOWN; 2];
+                self.phase = Phase::CookieWait;
+            }
+            FlowState::Established | FlowState::Closing if tag != self.pending[Reply as usize] => {
+                self.pending = [UNKNOWN, tag];
+            }
+            _ => {}
+        }
+    }
+
+    /// Anything in an association that is up, or going down.
+    fn talk(&mut self, direction: Direction, packet: &Packet) -> Reaction {
+        let restarts = self.is_pending(direction, packet.tag);
+        if direction == Reply && packet.has(INIT_ACK) {
+            if restarts {
+                self.pending[Original as usize] = Packed::new(packet.initiate_tag);
+            }
+            return Reaction::REFRESH;
+        }
+        if direction == Original && packet.has(COOKIE_ECHO) && restarts {
+            self.tags = self.pending;
+            self.pending = [UNKNOWN; 2];
+            self.phase = Phase::Established;
+            return Reaction::REFRESH;
+        }
+        if packet.has(SHUTDOWN | SHUTDOWN_ACK) {
+            self.phase = Phase::Closing;
+        } else if packet.has(SHUTDOWN_COMPLETE) && self.phase == Phase::Closing {
+            self.phase = Phase::Closed;
+        }
+        // Bundled with COOKIE ECHO it reports parameters that the client does not know (§3.2.2), which harms nobody.
+        let harmful = packet.has(ERROR) && !packet.has(COOKIE_ECHO);
+        let error = if harmful { self.fault.note(FlowError::Abort) } else { None };
+        Reaction::REFRESH.with(error)
+    }
+
+    fn abort(&mut self, direction: Direction, packet: &Packet) -> Reaction {
+        let error = match (self.flow_state(), direction) {
+            (FlowState::HalfOpen, Original) => None,
+            (FlowState::HalfOpen, Reply) => Some(FlowError::Refused),
+            // Of a restart that was refused: the association goes on (§5.2.2).
+            (FlowState::Established | FlowState::Closing, _) if !self.is_current(direction, packet) => {
+                return Reaction::PASS;
+            }
+            (FlowState::Established | FlowState::Closing, _) => Some(FlowError::Abort),
+            (FlowState::Closed, _) => return Reaction::PASS,
+        };
+        self.phase = Phase::Closed;
+        Reaction::REFRESH.with(error.and_then(|e| self.fault.note(e)))
+    }
+
+    /// Handshake step to `phase`; the timer runs anew where it was never reached before.
+    fn enter(&mut self, phase: Phase) -> Reaction {
+        self.phase = phase;
+        let first = phase > self.furthest;
+        self.furthest = self.furthest.max(phase);
+        if first { Reaction::REFRESH } else { Reaction::PASS }
+    }
+
+    fn alive(&self) -> Reaction {
+        match self.phase {
+            Phase::Established | Phase::Closing => Reaction::REFRESH,
+            _ => Reaction::PASS,
+        }
+    }
+
+    fn is_pending(&self, direction: Direction, tag: u32) -> bool {
+        let pending = self.pending[direction as usize];
+        pending != UNKNOWN && pending.get() == tag
+    }
+
+    /// Carries the tag of the association itself, reflected if so said.
+    fn is_current(&self, direction: Direction, packet: &Packet) -> bool {
+        let d = direction as usize;
+        let expected = self.tags[if packet.reflected { 1 - d } else { d }];
+        expected != UNKNOWN && expected.get() == packet.tag
+    }
+
+    fn tag_is_good(&self, direction: Direction, packet: &Packet) -> bool {
+        if self.is_current(direction, packet) {
+            return true;
+        }
+        if self.flow_state() == FlowState::HalfOpen {
+            let stale = match direction {
+                Original => packet.has(SHUTDOWN_COMPLETE) && packet.reflected,
+                Reply => packet.chunks == SHUTDOWN_ACK,
+            };
+            if stale {
+                return true;
+            }
+        }
+        // A handshake that is not decided yet.
+        let of_handshake = match direction {
+            Original => packet.has(COOKIE_ECHO | ABORT),
+            Reply => packet.has(INIT_ACK | ABORT),
+        };
+        of_handshake && !packet.reflected && self.is_pending(direction, packet.tag)
+    }
+}
+
+#[cfg(test)]
+#[path = "sctp_tests.rs"]
+mod tests;

@@ -1,0 +1,268 @@
+//! The table: a slab of entries, an index by hash, a timer wheel.
+//!
+//! Memory is taken in [`Conntrack::new`] and never grows, moves or is rehashed; its pages are touched as connections come. A lookup
+//! touches one bucket (64 bytes; a second for one key of eleven at worst) and one entry (128 bytes); inserting touches a
+//! bucket for each of the two tuples, the entry, and one more entry in whose timer list it goes.
+
+use std::fmt;
+
+use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
+use super::hash::TupleHash;
+use super::index::{Index, Key};
+use super::wheel::{Links, NIL, Wheel, tick};
+use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Step, Tuple, opens};
+use crate::counters::FlowState;
+use crate::parse::L4;
+use crate::time::Instant;
+
+/// Entry numbers leave room for a direction and the wheel's marks in 32 bits.
+const MAX_CAPACITY: usize = 1 << 30;
+
+/// The table of one worker.
+///
+/// A [`FlowId`] is good until its entry is removed. One that was good once is never out of bounds, so that a stale one cannot
+/// make the data path panic: [`flow`](Self::flow) then shows the remains or the entry's next tenant,
+/// [`state`](Self::state) is closed and [`step`](Self::step) and [`remove`](Self::remove) do nothing while it is vacant. Only a number that no
+/// table of this capacity ever gave out panics.
+///
+/// Time never goes back: an earlier `now` than the latest seen counts as that. [`expire`](Self::expire) must be called at least
+/// once a day.
+pub struct Conntrack {
+    hash: TupleHash,
+    index: Index,
+    entries: Vec<Entry>,
+    wheel: Wheel,
+    /// First of the vacant entries, linked by `next`.
+    vacant: u32,
+    len: usize,
+    capacity: usize,
+    /// The latest time seen, milliseconds.
+    now_ms: u64,
+}
+
+impl fmt::Debug for Conntrack {
+    /// Without the hash key and the entries.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conntrack")
+            .field("len", &self.len)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Conntrack {
+    /// An empty table for `capacity` connections (at most 2³⁰), all memory taken now. `hash_key` is secret, against hash
+    /// flooding.
+    #[must_use]
+    pub fn new(capacity: usize, hash_key: (u64, u64)) -> Self {
+        let capacity = capacity.min(MAX_CAPACITY);
+        Self {
+            hash: TupleHash::new(hash_key),
+            index: Index::new(2 * capacity),
+            entries: Vec::with_capacity(capacity),
+            wheel: Wheel::new(),
+            vacant: NIL,
+            len: 0,
+            capacity,
+            now_ms: 0,
+        }
+    }
+
+    /// The keyed hash of a tuple.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, tuple: &Tuple) -> u64 {
+        self.hash.of(tuple)
+    }
+
+    /// Finds the connection that a packet with this tuple belongs to; `hash` is [`Self::hash`] of it.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, tuple: &Tuple, hash: u64) -> Option<(FlowId, Direction)> {
+        let key = self.index.find(hash, |key| {
+            self.entries.get(key.id().0 as usize).is_some_and(|e| e.flow.tuple(key.direction()) == *tuple)
+        })?;
+        Some((key.id(), key.direction()))
+    }
+
+    /// An entry.
+    #[inline]
+    #[must_use]
+    pub fn flow(&self, id: FlowId) -> &Flow {
+        &self.entries[id.0 as usize].flow
+    }
+
+    /// An entry, writable: for the next hop and the epoch; addresses and ports must stay.
+    #[inline]
+    #[must_use]
+    pub fn flow_mut(&mut self, id: FlowId) -> &mut Flow {
+        &mut self.entries[id.0 as usize].flow
+    }
+
+    /// An entry's state.
+    #[must_use]
+    pub fn state(&self, id: FlowId) -> FlowState {
+        self.entries[id.0 as usize].machine.flow_state()
+    }
+
+    /// Enters a connection by its first packet, in state half-open.
+    ///
+    /// # Errors
+    /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.
+    pub fn insert(&mut self, flow: Flow, first: &L4, now: Instant) -> Result<FlowId, InsertError> {
+        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple(d));
+        let [original, reply] = tuples.map(|t| self.hash(&t));
+        if tuples[0] == tuples[1]
+            || self.find(&tuples[0], original).is_some()
+            || self.find(&tuples[1], reply).is_some()
+        {
+            return Err(InsertError::TupleInUse);
+        }
+        let id = match self.vacant {
+            NIL if self.entries.len() < self.capacity => FlowId(self.entries.len() as u32),
+            NIL => return Err(InsertError::Full),
+            vacant => FlowId(vacant),
+        };
+        if !self.index.insert(original, Key::new(id, Direction::Original)) {
+            return Err(InsertError::Full);
+        }
+        if !self.index.insert(reply, Key::new(id, Direction::Reply)) {
+            self.index.remove(original, Key::new(id, Direction::Original));
+            return Err(InsertError::Full);
+        }
+        let now_ms = self.clock(now);
+        let entry = Entry {
+            machine: Machine::open(flow.protocol, first),
+            flow,
+            touched_ms: now_ms as u32,
+            links: Links::NONE,
+        };
+        let deadline = now_ms + u64::from(entry.left_ms(now_ms));
+        match self.entries.get_mut(id.0 as usize) {
+            Some(vacant) => {
+                self.vacant = vacant.links.next;
+                *vacant = entry;
+            }
+            // Within the capacity taken at the start: does not allocate.
+            None => self.entries.push(entry),
+        }
+        self.wheel.link(&mut self.entries, id.0, deadline);
+        self.len += 1;
+        Ok(id)
+    }
+
+    /// Advances the state machine by a packet of the connection, and its timer.
+    #[inline]
+    pub fn step(&mut self, id: FlowId, direction: Direction, l4: &L4, now: Instant) -> Step {
+        let now_ms = self.clock(now);
+        let entry = &mut self.entries[id.0 as usize];
+        let before = entry.machine.flow_state();
+        let reaction = entry.machine.step(direction, l4);
+        let after = entry.machine.flow_state();
+        if reaction.refresh {
+            entry.touched_ms = now_ms as u32;
+        }
+        if after != before && entry.timeout_ms(after) < entry.timeout_ms(before) {
+            // The wheel would look too late; where a deadline moves away, it looks too early and finds that out.
+            let deadline = now_ms + u64::from(entry.left_ms(now_ms));
+            self.wheel.unlink(&mut self.entries, id.0);
+            self.wheel.link(&mut self.entries, id.0, deadline);
+        }
+        Step { before, after, error: reaction.error, pass: reaction.pass }
+    }
+
+    /// Whether a first packet of this kind, original direction, starts the connection anew (port reuse: a SYN or INIT on an
+    /// entry that is closed, or a SYN after both FINs). The caller removes the entry and creates another.
+    #[must_use]
+    pub fn reopens(&self, id: FlowId, direction: Direction, l4: &L4) -> bool {
+        direction == Direction::Original && opens(l4) && self.entries[id.0 as usize].machine.is_over()
+    }
+
+    /// Removes an entry. That is no bad end: `error` is not set.
+    pub fn remove(&mut self, id: FlowId) -> Expired {
+        if self.entries[id.0 as usize].machine == Machine::Vacant {
+            return Expired { flow: *self.flow(id), state: FlowState::Closed, error: None };
+        }
+        self.take(id, None)
+    }
+
+    /// Removes what has expired by `now`, looking at no more than `budget` entries, and says whether any are left to look at.
+    ///
+    /// An entry goes in the first call that comes 128 ms or more after its deadline; never before the deadline.
+    pub fn expire(&mut self, now: Instant, budget: usize, mut gone: impl FnMut(Expired)) -> bool {
+        let now_ms = self.clock(now);
+        for _ in 0..budget {
+            let Some(id) = self.wheel.due(tick(now_ms)) else { return false };
+            let entry = &mut self.entries[id as usize];
+            match entry.left_ms(now_ms) {
+                0 => {
+                    let error = entry.machine.expiry_error();
+                    gone(self.take(FlowId(id), error));
+                }
+                left => {
+                    self.wheel.unlink(&mut self.entries, id);
+                    self.wheel.link(&mut self.entries, id, now_ms + u64::from(left));
+                }
+            }
+        }
+        self.wheel.due(tick(now_ms)).is_some()
+    }
+
+    /// Connections in the table.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Connections that fit.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Makes the entry of a connection vacant.
+    fn take(&mut self, id: FlowId, error: Option<FlowError>) -> Expired {
+        let Entry { flow, ref machine, .. } = self.entries[id.0 as usize];
+        let state = machine.flow_state();
+        for direction in [Direction::Original, Direction::Reply] {
+            let hash = self.hash.of(&flow.tuple(direction));
+            self.index.remove(hash, Key::new(id, direction));
+        }
+        self.wheel.unlink(&mut self.entries, id.0);
+        let entry = &mut self.entries[id.0 as usize];
+        entry.machine = Machine::Vacant;
+        entry.links.next = self.vacant;
+        self.vacant = id.0;
+        self.len -= 1;
+        Expired { flow, state, error }
+    }
+
+    /// The time in milliseconds, monotonic.
+    #[inline]
+    fn clock(&mut self, now: Instant) -> u64 {
+        let ms = now.millis();
+        if ms.saturating_sub(self.now_ms) >= u64::from(PAST_ALL_TIMEOUTS_MS) {
+            self.leap(ms);
+        }
+        self.now_ms = self.now_ms.max(ms);
+        self.now_ms
+    }
+
+    /// A gap of weeks in a capture: every entry is due, and must not look young again when 32 bits of milliseconds have wrapped.
+    #[cold]
+    fn leap(&mut self, ms: u64) {
+        for entry in &mut self.entries {
+            entry.touched_ms = (ms as u32).wrapping_sub(PAST_ALL_TIMEOUTS_MS);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,0 +1,279 @@
+//! TCP (RFC 9293 §3.3.2) as seen from the middle.
+//!
+//! ```text
+//!              SYN-ACK            ACK              FIN           both FINs acknowledged
+//!   SynSent ───────────▶ SynRcvd ─────▶ Established ─────▶ Closing ─────────────▶ Closed
+//!      └──────────────────────┴──────────────┴─── RST ───────┴──────────────────────▲
+//! ```
+//!
+//! Each direction is followed by two numbers: `sent`, the end of what was seen of it, and `acked`, the highest acknowledgement
+//! in it. They advance by at most [`MAX_ADVANCE`] at a time, so that no single packet with an arbitrary number puts them off.
+//! A RST ends the connection only where its sender can plausibly have sent it (after RFC 5961 §3.2), else it passes and changes
+//! nothing; the receiver answers one that is not exact with a challenge ACK, and the RST that follows that is exact:
+//!
+//! - handshake not answered yet: from the server with an acknowledgement of the SYN (RFC 9293 §3.10.7.3), up to [`SLACK`] short
+//!   of it (data in the SYN); from the client with the sequence number after its SYN, ± [`SLACK`]
+//! - SYN-ACK seen: also from the server with an acknowledgement of the SYN (it has forgotten the handshake meanwhile)
+//! - from then on: sequence number between what the other side has acknowledged and what this side has sent, ± [`SLACK`]
+
+use super::Direction::{Original, Reply};
+use super::entry::{Fault, Packed, Reaction};
+use super::{Direction, FlowError};
+use crate::counters::FlowState;
+use crate::pipeline::DropReason;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// How far a number may lie outside what was seen, for segments lost or reordered on their way to us.
+const SLACK: u32 = 1 << 16;
+
+/// Sequence numbers may run ahead of what was seen by the largest window in practice (64 MiB), not by any amount.
+const MAX_ADVANCE: u32 = 1 << 26;
+
+/// Whether a segment with these flags opens a connection.
+pub(super) const fn opens(flags: u8) -> bool {
+    flags & (SYN | ACK | RST | FIN) == SYN
+}
+
+/// What the machine looks at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) flags: u8,
+    pub(super) payload: u32,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+}
+
+impl Segment {
+    const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The sequence number after it (SYN and FIN count one each).
+    const fn end(&self) -> u32 {
+        self.seq
+            .wrapping_add(self.payload)
+            .wrapping_add(self.has(SYN) as u32)
+            .wrapping_add(self.has(FIN) as u32)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    SynSent,
+    SynReceived,
+    Established,
+    Closing,
+    Closed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct State {
+    /// By direction: the number after the last byte seen.
+    sent: [Packed; 2],
+    /// By direction: the highest acknowledgement number seen in it.
+    acked: [Packed; 2],
+    phase: Phase,
+    /// FINs seen, bit 0: the client's, bit 1: the server's.
+    fins: u8,
+    pub(super) fault: Fault,
+}
+
+const BOTH: u8 = 3;
+
+const fn other(direction: Direction) -> Direction {
+    match direction {
+        Original => Reply,
+        Reply => Original,
+    }
+}
+
+/// `low − SLACK ≤ n ≤ high + SLACK` in the circle of sequence numbers, `low` and `high` in any order.
+const fn near(n: u32, low: u32, high: u32) -> bool {
+    let (low, span) = match high.wrapping_sub(low) {
+        ahead if ahead < 1 << 31 => (low, ahead),
+        behind => (high, behind.wrapping_neg()),
+    };
+    n.wrapping_sub(low).wrapping_add(SLACK) <= span.saturating_add(2 * SLACK)
+}
+
+fn advance(number: &mut Packed, to: u32) {
+    if to.wrapping_sub(number.get()) <= MAX_ADVANCE {
+        *number = Packed::new(to);
+    }
+}
+
+impl State {
+    /// After the client's first segment.
+    pub(super) fn open(segment: &Segment) -> Self {
+        let mut state = Self {
+            sent: [Packed::default(); 2],
+            acked: [Packed::default(); 2],
+            phase: Phase::SynSent,
+            fins: 0,
+            fault: Fault::NONE,
+        };
+        state.client_syn(segment);
+        state
+    }
+
+    pub(super) const fn flow_state(&self) -> FlowState {
+        match self.phase {
+            Phase::SynSent | Phase::SynReceived => FlowState::HalfOpen,
+            Phase::Established => FlowState::Established,
+            Phase::Closing => FlowState::Closing,
+            Phase::Closed => FlowState::Closed,
+        }
+    }
+
+    /// Closed, or as good as: a SYN of the client is a new connection (RFC 9293 §3.6.1).
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closed) || self.fins == BOTH
+    }
+
+    pub(super) fn step(&mut self, direction: Direction, segment: &Segment) -> Reaction {
+        if segment.has(RST) {
+            return self.reset(direction, segment);
+        }
+        match (self.phase, direction) {
+            (Phase::SynSent, Original) => {
+                // A retransmission does not prolong the handshake.
+                if opens(segment.flags) {
+                    self.client_syn(segment);
+                }
+                Reaction::PASS
+            }
+            (Phase::SynSent, Reply) => self.answer(segment),
+            (Phase::SynReceived, Original) => self.confirm(segment),
+            (Phase::SynReceived, Reply) => {
+                // The SYN-ACK again, or with TCP Fast Open data and even FIN (RFC 7413 §4.2.2).
+                if segment.has(SYN) {
+                    if self.answers_syn(segment) {
+                        self.server_syn(segment);
+                    }
+                } else {
+                    self.follow(direction, segment);
+                }
+                Reaction::PASS
+            }
+            (Phase::Established | Phase::Closing, _) => {
+                if direction == Reply && segment.flags & (SYN | ACK) == SYN | ACK {
+                    self.incarnate(segment);
+                } else {
+                    self.follow(direction, segment);
+                    self.settle();
+                }
+                Reaction::REFRESH
+            }
+            (Phase::Closed, _) => Reaction::PASS,
+        }
+    }
+
+    fn client_syn(&mut self, segment: &Segment) {
+        self.sent[Original as usize] = Packed::new(segment.end());
+        self.acked[Reply as usize] = Packed::new(segment.end());
+    }
+
+    fn server_syn(&mut self, segment: &Segment) {
+        self.sent[Reply as usize] = Packed::new(segment.end());
+        self.acked[Original as usize] = Packed::new(segment.end());
+        self.acked[Reply as usize] = Packed::new(segment.ack);
+    }
+
+    /// Whether a segment of the server acknowledges the client's SYN, with or without the data in it.
+    fn answers_syn(&self, segment: &Segment) -> bool {
+        segment.has(ACK) && self.sent[Original as usize].get().wrapping_sub(segment.ack) <= SLACK
+    }
+
+    /// The server's first words.
+    fn answer(&mut self, segment: &Segment) -> Reaction {
+        if segment.has(SYN) {
+            // One that acknowledges something else belongs to an older incarnation; the client resets it.
+            if !self.answers_syn(segment) {
+                return Reaction::PASS;
+            }
+            self.server_syn(segment);
+            self.phase = Phase::SynReceived;
+            return Reaction::REFRESH;
+        }
+        if segment.payload > 0 || segment.has(FIN) {
+            return Reaction::refuse(DropReason::TcpState).with(self.fault.note(FlowError::Violation));
+        }
+        // A plain ACK: half-open recovery (RFC 9293 §3.5.1), the client answers with RST.
+        Reaction::PASS
+    }
+
+    /// The client's answer to the SYN-ACK.
+    fn confirm(&mut self, segment: &Segment) -> Reaction {
+        let [_, server_sent] = self.sent;
+        let [confirmed, _] = self.acked;
+        if segment.flags & (SYN | ACK) != ACK || !near(segment.ack, confirmed.get(), server_sent.get()) {
+            return Reaction::PASS;
+        }
+        self.phase = Phase::Established;
+        self.follow(Original, segment);
+        self.settle();
+        Reaction::REFRESH
+    }
+
+    /// A SYN-ACK in an established connection that acknowledges nothing of it: the server had forgotten the connection and takes
+    /// the client's SYN on the same port for a new one. The numbers begin anew.
+    fn incarnate(&mut self, segment: &Segment) {
+        if self.sent[Original as usize].get().wrapping_sub(segment.ack) > MAX_ADVANCE {
+            self.sent[Original as usize] = Packed::new(segment.ack);
+            self.server_syn(segment);
+            self.fins = 0;
+            self.phase = Phase::Established;
+        }
+    }
+
+    fn follow(&mut self, direction: Direction, segment: &Segment) {
+        let d = direction as usize;
+        advance(&mut self.sent[d], segment.end());
+        if segment.has(ACK) {
+            advance(&mut self.acked[d], segment.ack);
+        }
+        // One whose number is implausible did not advance `sent`.
+        if segment.has(FIN) && self.sent[d].get() == segment.end() {
+            self.fins |= 1 << d;
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.fins != 0 {
+            self.phase = Phase::Closing;
+        }
+        // Each FIN is the end of what its side has sent.
+        let [client, server] = self.sent;
+        if self.fins == BOTH && self.acked == [server, client] {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    fn reset(&mut self, direction: Direction, segment: &Segment) -> Reaction {
+        let d = direction as usize;
+        let plausible = near(segment.seq, self.acked[other(direction) as usize].get(), self.sent[d].get());
+        let (ends, error) = match (self.phase, direction) {
+            (Phase::SynSent, Original) => (plausible, None),
+            (Phase::SynSent, Reply) => (self.answers_syn(segment), Some(FlowError::Refused)),
+            (Phase::SynReceived, Original) => (plausible, None),
+            (Phase::SynReceived, Reply) => (plausible || self.answers_syn(segment), Some(FlowError::Refused)),
+            (Phase::Established, Original) => (plausible, None),
+            (Phase::Established, Reply) => (plausible, Some(FlowError::ServerReset)),
+            (Phase::Closing, _) => (plausible, None),
+            (Phase::Closed, _) => (false, None),
+        };
+        if !ends {
+            return Reaction::PASS;
+        }
+        self.phase = Phase::Closed;
+        Reaction::REFRESH.with(error.and_then(|e| self.fault.note(e)))
+    }
+}
+
+#[cfg(test)]
+#[path = "tcp_tests.rs"]
+mod tests;

@@ -1,0 +1,210 @@
+//! From `port.device` to a device of DPDK, with what is missing on this machine said before DPDK says it less clearly.
+
+use std::fs;
+use std::path::Path;
+
+use super::EngineError;
+use crate::config::Port;
+use crate::dpdk::{Device, Eal};
+
+/// What `port.device` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name<'a> {
+    /// A PCI address.
+    Pci(&'a str),
+    /// A virtual device: its name and arguments.
+    Vdev(&'a str, &'a str),
+}
+
+impl<'a> Name<'a> {
+    /// `0000:3b:00.0` and `3b:00.0` are PCI addresses, anything else is a vdev.
+    pub fn parse(device: &'a str) -> Self {
+        if is_pci(device) {
+            return Self::Pci(device);
+        }
+        match device.split_once(',') {
+            Some((name, arguments)) => Self::Vdev(name, arguments),
+            None => Self::Vdev(device, ""),
+        }
+    }
+}
+
+fn is_pci(device: &str) -> bool {
+    let hex = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let short = |text: &str| {
+        text.split_once(':').is_some_and(|(bus, rest)| {
+            hex(bus, 2)
+                && rest.split_once('.').is_some_and(|(device, function)| hex(device, 2) && hex(function, 1))
+        })
+    };
+    short(device) || device.split_once(':').is_some_and(|(domain, rest)| hex(domain, 4) && short(rest))
+}
+
+/// Opens the devices of all ports, in their order.
+pub(super) fn open(eal: &Eal, ports: &[Port]) -> Result<Vec<Device>, EngineError> {
+    ports
+        .iter()
+        .map(|port| match Name::parse(&port.device) {
+            Name::Pci(address) => open_pci(eal, port, address),
+            Name::Vdev(name, arguments) => open_vdev(eal, port, name, arguments),
+        })
+        .collect()
+}
+
+fn open_pci(eal: &Eal, port: &Port, address: &str) -> Result<Device, EngineError> {
+    // DPDK names ports by the full address.
+    let full = if address.matches(':').count() == 1 { format!("0000:{address}") } else { address.to_owned() };
+    let full = full.to_ascii_lowercase();
+    eal.find(&full).map_err(|error| {
+        let sys = Path::new("/sys/bus/pci/devices").join(&full);
+        if !sys.exists() {
+            return EngineError::NoPciDevice { port: port.name.clone(), device: address.into() };
+        }
+        let driver = fs::read_link(sys.join("driver")).ok();
+        match driver.as_deref().and_then(Path::file_name) {
+            Some(driver) if driver == "vfio-pci" => EngineError::Port { port: port.name.clone(), error },
+            driver => EngineError::PciDriver {
+                port: port.name.clone(),
+                device: address.into(),
+                driver: driver.map_or_else(|| "no driver".into(), |name| name.to_string_lossy().into_owned()),
+            },
+        }
+    })
+}
+
+fn open_vdev(eal: &Eal, port: &Port, name: &str, arguments: &str) -> Result<Device, EngineError> {
+    let driver = driver(name);
+    for &(capability, bit) in needed(driver) {
+        if !has_capability(bit) {
+            return Err(EngineError::Privilege {
+                port: port.name.clone(),
+                driver: driver.into(),
+                capability,
+            });
+        }
+    }
+    if let Some(interface) = interface(driver, arguments)
+        && !Path::new("/sys/class/net").join(interface).exists()
+    {
+        return Err(EngineError::NoInterface { port: port.name.clone(), interface: interface.into() });
+    }
+    eal.attach(name, arguments).map_err(|error| {
+        // What EAL says where no driver wants the name.
+        if error.log().is_some_and(|log| log.contains("failed to parse device")) {
+            EngineError::NoDriver { port: port.name.clone(), device: name.into() }
+        } else {
+            EngineError::Port { port: port.name.clone(), error }
+        }
+    })
+}
+
+/// `net_af_packet` of `net_af_packet0`.
+fn driver(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit())
+}
+
+/// The interface of the kernel's that a vdev wants to exist.
+fn interface<'a>(driver: &str, arguments: &'a str) -> Option<&'a str> {
+    // A TAP's `iface` is one that it makes.
+    if !matches!(driver, "net_af_packet" | "eth_af_packet" | "net_af_xdp") {
+        return None;
+    }
+    arguments.split(',').find_map(|argument| argument.strip_prefix("iface="))
+}
+
+type Capability = (&'static str, u32);
+const NET_ADMIN: Capability = ("CAP_NET_ADMIN", 12);
+const NET_RAW: Capability = ("CAP_NET_RAW", 13);
+
+/// Capabilities without which a driver fails: for the packet socket, and for promiscuous mode, which multicast needs there.
+fn needed(driver: &str) -> &'static [Capability] {
+    match driver {
+        "net_af_packet" | "eth_af_packet" | "net_af_xdp" => &[NET_RAW, NET_ADMIN],
+        "net_tap" | "net_tun" => &[NET_ADMIN],
+        _ => &[],
+    }
+}
+
+fn has_capability(bit: u32) -> bool {
+    // Where it cannot be read, the driver will say.
+    fs::read_to_string("/proc/thread-self/status")
+        .ok()
+        .and_then(|status| effective(&status))
+        .is_none_or(|set| set >> bit & 1 == 1)
+}
+
+/// The effective set in a thread's status.
+fn effective(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// Says what hugepages are missing for this much memory.
+pub(super) fn check_hugepages(memory_mb: u32) -> Result<(), EngineError> {
+    let mut pages: Vec<(u64, u64)> = Vec::new();
+    for entry in fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let size =
+            name.to_str().and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok());
+        let free = fs::read_to_string(entry.path().join("free_hugepages")).ok();
+        if let (Some(size), Some(free)) = (size, free.and_then(|free| free.trim().parse().ok())) {
+            pages.push((size, free));
+        }
+    }
+    enough(memory_mb, &pages)
+}
+
+/// `pages`: size in KiB, and how many are free.
+fn enough(memory_mb: u32, pages: &[(u64, u64)]) -> Result<(), EngineError> {
+    let wanted_kb = u64::from(memory_mb) * 1024;
+    if pages.iter().map(|(size, free)| size * free).sum::<u64>() >= wanted_kb {
+        return Ok(());
+    }
+    // The smallest are the ones that can still be reserved on a running machine.
+    let &(page_kb, free) = pages.iter().min().ok_or(EngineError::NoHugepages)?;
+    Err(EngineError::Hugepages { memory_mb, page_kb, needed: wanted_kb.div_ceil(page_kb), free })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_vdevs_are_told_apart() {
+        for pci in ["0000:3b:00.0", "3b:00.1", "10de:0A:1f.7"] {
+            assert_eq!(Name::parse(pci), Name::Pci(pci));
+        }
+        assert_eq!(Name::parse("net_tap0"), Name::Vdev("net_tap0", ""));
+        assert_eq!(
+            Name::parse("net_af_packet0,iface=eth1,qpairs=2"),
+            Name::Vdev("net_af_packet0", "iface=eth1,qpairs=2")
+        );
+        assert_eq!(Name::parse("0000:3b:00"), Name::Vdev("0000:3b:00", ""));
+    }
+
+    #[test]
+    fn interfaces_that_must_exist() {
+        assert_eq!(driver("net_af_packet12"), "net_af_packet");
+        assert_eq!(interface("net_af_packet", "qpairs=1,iface=eth1"), Some("eth1"));
+        assert_eq!(interface("net_tap", "iface=tap7"), None);
+    }
+
+    #[test]
+    fn capabilities_are_read_from_the_status() {
+        let set = effective("Name:\tx\nCapEff:\t0000000000003000\nCapBnd:\t00\n");
+        assert_eq!(set, Some(1 << NET_ADMIN.1 | 1 << NET_RAW.1));
+        assert_eq!(effective("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn hugepages_that_are_missing_are_named() {
+        assert!(enough(64, &[(2048, 32)]).is_ok());
+        assert!(enough(1025, &[(2048, 1), (1_048_576, 1)]).is_ok());
+        assert_eq!(
+            enough(1024, &[(1_048_576, 0), (2048, 3)]).unwrap_err().to_string(),
+            "engine.memory_mb = 1024 needs 512 free hugepages of 2048 kB, there are 3: reserve them (sysctl -w \
+             vm.nr_hugepages=512), or set engine.hugepages = false"
+        );
+        assert!(matches!(enough(1, &[]), Err(EngineError::NoHugepages)));
+    }
+}

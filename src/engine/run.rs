@@ -1,0 +1,121 @@
+//! `pollux run`: the engine in the foreground, until a signal ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use thiserror::Error as ThisError;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Engine, EngineError, serve};
+use crate::config::Config;
+use crate::metrics::http::{self, BindError};
+
+/// Why `pollux run` ends with a failure.
+#[derive(Debug, ThisError)]
+pub enum RunError {
+    /// The engine does not start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The control threads or signal handlers cannot be had.
+    #[error("control threads: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// The metrics cannot be served where they should be.
+    #[error(transparent)]
+    Listen(#[from] BindError),
+}
+
+/// Runs the engine until SIGTERM or SIGINT, then stops it after `engine.shutdown_delay`.
+///
+/// # Errors
+/// What kept it from starting; nothing runs then.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    // Before the engine, which takes a while: a busy address is found at once.
+    let listener = http::bind(config.metrics.listen)?;
+    // Before the threads, so that they inherit the control threads' CPUs from this one.
+    let engine = Arc::new(Engine::start(config)?);
+    let runtime =
+        Builder::new_multi_thread().worker_threads(2).thread_name("pollux-ctl").enable_all().build()?;
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::new()?
+    };
+    let telemetry = serve(listener, config, &engine, runtime.handle())?;
+
+    eprintln!("pollux: {}", ready_line(config, &engine));
+    notify(NotifyState::Ready);
+
+    runtime.block_on(async {
+        signals.until_end().await;
+        notify(NotifyState::Stopping);
+        engine.retire();
+        let delay = config.engine.shutdown_delay;
+        if delay > Duration::ZERO {
+            eprintln!("pollux: stopping in {} s; a second signal stops at once", delay.as_secs_f32());
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = signals.until_end() => {}
+            }
+        }
+    });
+    // The last counts are served until the workers have ended.
+    engine.stop();
+    drop(telemetry);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    eprintln!("pollux: stopped");
+    Ok(())
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn until_end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                _ = self.hup.recv() => {
+                    tracing::warn!("SIGHUP: reload is not supported yet; the running configuration stays");
+                }
+            }
+        }
+    }
+}
+
+fn ready_line(config: &Config, engine: &Engine) -> String {
+    let ports: Vec<_> = engine
+        .ports()
+        .iter()
+        .map(|port| {
+            let link = if port.link_up { "up" } else { "down" };
+            format!("{} ({}, {}, link {link})", port.name, port.device, port.mac)
+        })
+        .collect();
+    let workers = engine.worker_cpus().len();
+    format!(
+        "ready: {} service(s) on {workers} worker(s), ports {}; metrics on http://{}/metrics",
+        config.services.len(),
+        ports.join(", "),
+        config.metrics.listen
+    )
+}
+
+/// Tells systemd, where it listens.
+fn notify(state: NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("sd_notify: {error}");
+    }
+}

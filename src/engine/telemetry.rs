@@ -1,0 +1,101 @@
+//! What an engine shows of itself: the aggregator over its counters, and the HTTP listener.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::Engine;
+use crate::config::Config;
+use crate::dpdk;
+use crate::ids::PortId;
+use crate::metrics::http::{self, Context};
+use crate::metrics::{Aggregator, Clock, DeviceStats, PoolStats, PortStats, Publication, Settings, Ticker};
+
+/// How often readiness is looked at.
+const READINESS: Duration = Duration::from_millis(100);
+
+/// Serves an engine's metrics until it is dropped.
+pub struct Telemetry {
+    _ticker: Ticker,
+    _stop: oneshot::Sender<()>,
+}
+
+/// Starts the aggregator's thread, and serves its snapshots on `listener`, which was bound before the engine started.
+///
+/// # Errors
+/// Where no thread can be started.
+pub fn serve(
+    listener: TcpListener,
+    config: &Config,
+    engine: &Arc<Engine>,
+    runtime: &Handle,
+) -> io::Result<Telemetry> {
+    let engine_clock = engine.clock();
+    let clock: Clock = Arc::new(move || engine_clock.now());
+    let settings = Settings {
+        metrics: config.metrics.clone(),
+        ports: config.ports.iter().map(|port| port.name.clone()).collect(),
+        worker_cpus: engine.worker_cpus().to_vec(),
+        conntrack_capacity: engine.flow_capacity().iter().map(|&flows| flows as u64).sum(),
+        unix_start: engine.started_at().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        dpdk_version: dpdk::version(),
+    };
+    let tables = engine.tables();
+    let aggregator = Aggregator::new(settings, engine.counters(), &tables.names, tables.generation)
+        .with_machine()
+        .with_devices(Box::new(Devices(Arc::clone(engine))));
+    let publication = aggregator.publication();
+    let ticker = Ticker::start(aggregator, Arc::clone(&clock), || {})?;
+
+    runtime.spawn(readiness(Arc::clone(engine), Arc::clone(&publication)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    runtime.spawn(async move {
+        let end = async {
+            // Dropping the sender is the signal.
+            let _ = stopped.await;
+        };
+        if let Err(error) = http::serve(listener, Context { publication, clock }, end).await {
+            tracing::error!("the HTTP listener: {error}");
+        }
+    });
+    Ok(Telemetry { _ticker: ticker, _stop: stop })
+}
+
+/// Links go down and come up: `/readyz` follows.
+async fn readiness(engine: Arc<Engine>, publication: Arc<Publication>) {
+    loop {
+        publication.set_ready(engine.is_ready());
+        tokio::time::sleep(READINESS).await;
+    }
+}
+
+struct Devices(Arc<Engine>);
+
+impl DeviceStats for Devices {
+    fn ports(&mut self) -> Vec<PortStats> {
+        let ports = self.0.ports();
+        let stats = ports.iter().enumerate().map(|(index, port)| PortStats {
+            port: PortId::at(index),
+            link_up: port.link_up,
+            rx_missed: port.stats.rx_missed,
+            rx_no_mbuf: port.stats.rx_no_mbuf,
+            rx_errors: port.stats.rx_errors,
+            tx_errors: port.stats.tx_errors,
+        });
+        stats.collect()
+    }
+
+    fn pools(&mut self) -> Vec<PoolStats> {
+        let pool = self.0.mempool();
+        let stats = pool.map(|pool| PoolStats {
+            name: "pollux".into(),
+            size: pool.size.into(),
+            in_use: pool.in_use.into(),
+        });
+        stats.into_iter().collect()
+    }
+}

@@ -1,0 +1,314 @@
+//! A worker's way out: TX buffers, rings to other workers, and the list of frames to free.
+//!
+//! Where a device has fewer TX queues than there are workers, each queue belongs to one worker, and the others reach it
+//! through a ring of their own that it empties. Such a ring is a part of the TX queue: what fits into it counts as taken,
+//! by the worker that put it in, whose counters alone know the pair; what does not is dropped and counted, as with a full
+//! queue. The owner never drops what it finds there: what the device does not take stays for the next turn. So each frame
+//! is counted once, by one worker, in the tick in which it was forwarded, and nobody locks or waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use rtrb::{Consumer, Producer, PushError};
+
+use super::handoff::Handed;
+use crate::counters::Writer;
+use crate::dpdk::{Mbuf, Mempool, TxQueue, free_all};
+use crate::ids::{PortId, WorkerId};
+use crate::pipeline::{Account, DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
+
+/// Frames that a turn can have for one port.
+pub(super) const TX_BUFFER: usize = 512;
+/// Frames that a ring to the owner of a TX queue holds.
+pub(super) const RELAY: usize = 512;
+/// Neighbour updates that wait for room in a ring.
+const PENDING: usize = 64;
+
+/// Where the frames of one worker for one port go.
+#[derive(Debug)]
+pub(super) struct TxPort {
+    id: PortId,
+    frames: Box<ArrayVec<Mbuf, TX_BUFFER>>,
+    /// One for each of `frames`.
+    notes: Box<ArrayVec<Note, TX_BUFFER>>,
+    /// Frames that found the buffer full, not counted yet.
+    overflow: u32,
+    way: Way,
+}
+
+/// What to count when a frame is taken.
+#[derive(Clone, Copy, Debug)]
+struct Note {
+    len: usize,
+    account: Option<Account>,
+}
+
+/// The device's queue, or the ring to its owner.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// This worker owns the queue, and empties these rings into it.
+    Own(TxQueue, Vec<Relay>),
+    /// Another does.
+    Other(Producer<Mbuf>),
+}
+
+/// The end of a ring of another worker's frames for a queue of ours.
+#[derive(Debug)]
+pub(super) struct Relay {
+    from: Consumer<Mbuf>,
+    /// Taken from the ring, not yet taken by the device.
+    backlog: ArrayVec<Mbuf, MAX_BURST>,
+}
+
+impl Relay {
+    pub fn new(from: Consumer<Mbuf>) -> Self {
+        Self { from, backlog: ArrayVec::new() }
+    }
+
+    /// Sends what the queue takes; whether there was anything.
+    fn send(&mut self, queue: &mut TxQueue) -> bool {
+        while !self.backlog.is_full() {
+            let Ok(frame) = self.from.pop() else { break };
+            self.backlog.push(frame);
+        }
+        if self.backlog.is_empty() {
+            return false;
+        }
+        queue.burst(&mut self.backlog);
+        true
+    }
+
+    fn is_done(&self) -> bool {
+        self.backlog.is_empty() && self.from.is_empty() && self.from.is_abandoned()
+    }
+}
+
+impl TxPort {
+    pub fn new(id: PortId, way: Way) -> Self {
+        Self { id, frames: Box::default(), notes: Box::default(), overflow: 0, way }
+    }
+
+    /// Puts a frame into the buffer; it comes back where that is full.
+    fn push(&mut self, frame: Mbuf, account: Option<Account>) -> Option<Mbuf> {
+        let len = frame.data().len();
+        match self.frames.try_push(frame) {
+            Ok(()) => {
+                self.notes.push(Note { len, account });
+                None
+            }
+            Err(error) => {
+                self.overflow += 1;
+                Some(error.element())
+            }
+        }
+    }
+
+    /// One TX burst, and the bookkeeping of what it took and what it did not. Whether there was anything.
+    fn flush(&mut self, writer: &Writer, relays_first: bool) -> bool {
+        let Self { id, frames, notes, overflow, way } = self;
+        let mut busy = false;
+        let mut relay_all = |way: &mut Way| {
+            if let Way::Own(queue, relays) = way {
+                for relay in relays {
+                    busy |= relay.send(queue);
+                }
+            }
+        };
+        if relays_first {
+            relay_all(way);
+        }
+        if !frames.is_empty() {
+            let taken = match way {
+                Way::Own(queue, _) => queue.burst(frames),
+                Way::Other(ring) => relay(ring, frames),
+            };
+            for (at, note) in notes.drain(..).enumerate() {
+                if at < taken {
+                    writer.transmitted(*id, note.len, note.account.as_ref());
+                } else {
+                    writer.tx_dropped(*id);
+                }
+            }
+            free_all(frames);
+        }
+        for _ in 0..std::mem::take(overflow) {
+            writer.tx_dropped(*id);
+        }
+        if !relays_first {
+            relay_all(way);
+        }
+        busy
+    }
+}
+
+/// Moves frames from the front into the ring, as many as fit; the others stay. How many fitted.
+fn relay(ring: &mut Producer<Mbuf>, frames: &mut ArrayVec<Mbuf, TX_BUFFER>) -> usize {
+    let n = ring.slots().min(frames.len());
+    match ring.write_chunk_uninit(n) {
+        Ok(chunk) => chunk.fill_from_iter(frames.drain(..n)),
+        Err(_) => 0,
+    }
+}
+
+/// Neighbour updates for one other worker: those that its ring had no room for are tried again.
+#[derive(Debug)]
+struct Outbox {
+    to: Producer<NeighborUpdate>,
+    pending: ArrayVec<NeighborUpdate, PENDING>,
+}
+
+/// One worker's way out.
+#[derive(Debug)]
+pub(super) struct Io {
+    /// The tick that the worker counts in.
+    pub tick: u32,
+    pool: Mempool,
+    ports: Box<[TxPort]>,
+    handed: Box<[Option<Producer<Handed>>]>,
+    outboxes: Vec<Outbox>,
+    lost_updates: Arc<AtomicU64>,
+    freed: ArrayVec<Mbuf, MAX_BURST>,
+    relays_first: bool,
+    crowded: bool,
+}
+
+impl Io {
+    pub fn new(
+        pool: Mempool,
+        ports: Vec<TxPort>,
+        handed: Vec<Option<Producer<Handed>>>,
+        updates: Vec<Option<Producer<NeighborUpdate>>>,
+        lost_updates: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            tick: 0,
+            pool,
+            ports: ports.into(),
+            handed: handed.into(),
+            outboxes: updates
+                .into_iter()
+                .flatten()
+                .map(|to| Outbox { to, pending: ArrayVec::new() })
+                .collect(),
+            lost_updates,
+            freed: ArrayVec::new(),
+            relays_first: false,
+            crowded: false,
+        }
+    }
+
+    /// At the end of a turn: sends, counts, frees. Whether other workers' frames were sent.
+    pub fn flush(&mut self, writer: &Writer) -> bool {
+        self.crowded = false;
+        // In turn, so that under a full queue neither side's frames always lose.
+        self.relays_first = !self.relays_first;
+        let mut busy = false;
+        for port in &mut self.ports {
+            busy |= port.flush(writer, self.relays_first);
+        }
+        for outbox in &mut self.outboxes {
+            let Outbox { to, pending } = outbox;
+            let n = to.slots().min(pending.len());
+            for update in pending.drain(..n) {
+                let _ = to.push(update);
+            }
+        }
+        free_all(&mut self.freed);
+        busy
+    }
+
+    /// In the middle of a turn: sends where a TX buffer is half full.
+    pub fn relieve(&mut self, writer: &Writer) {
+        if self.crowded {
+            self.flush(writer);
+        }
+    }
+
+    /// At the worker's end: lets go of the rings to others, and sends what others had put into those to it. Whether all
+    /// is sent.
+    pub fn finish(&mut self) -> bool {
+        self.handed = Box::default();
+        self.outboxes.clear();
+        let mut done = true;
+        let ports = std::mem::take(&mut self.ports).into_vec();
+        self.ports = ports
+            .into_iter()
+            .filter_map(|mut port| match &mut port.way {
+                Way::Other(_) => None,
+                Way::Own(queue, relays) => {
+                    for relay in relays {
+                        relay.send(queue);
+                        done &= relay.is_done();
+                    }
+                    Some(port)
+                }
+            })
+            .collect();
+        done
+    }
+
+    fn free(&mut self, frame: Mbuf) {
+        if self.freed.is_full() {
+            free_all(&mut self.freed);
+        }
+        self.freed.push(frame);
+    }
+
+    fn send(&mut self, port: PortId, frame: Mbuf, account: Option<Account>) {
+        let Some(tx) = self.ports.get_mut(port.index()) else { return self.free(frame) };
+        let refused = tx.push(frame, account);
+        self.crowded |= tx.frames.len() >= TX_BUFFER / 2;
+        if let Some(frame) = refused {
+            self.free(frame);
+        }
+    }
+}
+
+impl Output<Mbuf> for Io {
+    #[inline]
+    fn forward(&mut self, port: PortId, frame: Mbuf, account: Account) {
+        self.send(port, frame, Some(account));
+    }
+
+    #[inline]
+    fn drop(&mut self, _port: PortId, frame: Mbuf, _reason: DropReason) {
+        self.free(frame);
+    }
+
+    fn punt(&mut self, _port: PortId, frame: Mbuf) {
+        self.free(frame);
+    }
+
+    fn consume(&mut self, _port: PortId, frame: Mbuf) {
+        self.free(frame);
+    }
+
+    #[inline]
+    fn hand_off(&mut self, to: WorkerId, port: PortId, frame: Mbuf) -> Result<(), Mbuf> {
+        let Some(Some(ring)) = self.handed.get_mut(to.index()) else { return Err(frame) };
+        ring.push(Handed { tick: self.tick, port, frame })
+            .map_err(|PushError::Full(Handed { frame, .. })| frame)
+    }
+
+    fn originate(&mut self, port: PortId, bytes: &[u8], _fragment: bool) -> bool {
+        match self.pool.frame(bytes) {
+            Some(frame) => {
+                self.send(port, frame, None);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn announce(&mut self, update: NeighborUpdate) {
+        for outbox in &mut self.outboxes {
+            // Behind those that wait already.
+            let late = if outbox.pending.is_empty() { outbox.to.push(update).is_err() } else { true };
+            if late && outbox.pending.try_push(update).is_err() {
+                // The other worker will ask for itself.
+                self.lost_updates.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}

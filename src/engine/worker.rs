@@ -1,0 +1,119 @@
+//! The poll loop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use rtrb::Consumer;
+
+use super::handoff::{self, Handed};
+use super::idle::Rest;
+use super::transmit::Io;
+use crate::dpdk::{Clock, Mbuf, RxQueue};
+use crate::ids::PortId;
+use crate::pipeline::{DropReason, MAX_BURST, NeighborUpdate, Shard};
+use crate::tables::Tables;
+use crate::time::Instant;
+
+/// Connections that a turn with packets looks at for expiry.
+const BUSY_BUDGET: usize = 32;
+/// Connections that a turn without packets looks at.
+const IDLE_BUDGET: usize = 256;
+/// How long a worker that ends goes on sending what others left for its TX queues.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// All that one worker owns.
+pub(super) struct Worker {
+    pub shard: Shard<Mbuf>,
+    pub tables: Arc<Tables>,
+    pub rx: Vec<(PortId, RxQueue)>,
+    pub frames_from: Vec<Consumer<Handed>>,
+    pub updates_from: Vec<Consumer<NeighborUpdate>>,
+    pub io: Io,
+    pub burst: usize,
+    pub clock: Clock,
+    pub rest: Rest,
+}
+
+impl Worker {
+    /// Polls until told to stop.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let mut last = self.clock.now();
+        let mut worked = false;
+        while !stop.load(Ordering::Relaxed) {
+            let now = self.clock.now().max(last);
+            // The turn before, in the bank in which it counted its packets.
+            self.record(now.since(last), worked);
+            last = now;
+            worked = self.turn(now);
+            if worked {
+                self.rest.worked();
+            } else {
+                self.rest.idle();
+            }
+        }
+        let deadline = std::time::Instant::now() + FAREWELL;
+        while !self.io.finish() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+    }
+
+    fn record(&self, took: Duration, worked: bool) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let load = &self.shard.writer().bank().load;
+        load.polls.add(1);
+        load.total_nanos.add(nanos);
+        if worked {
+            load.busy_polls.add(1);
+            load.busy_nanos.add(nanos);
+        }
+    }
+
+    /// Once round: rings, queues, timers, TX. Whether there was anything to do.
+    fn turn(&mut self, now: Instant) -> bool {
+        let Self { shard, tables, rx, frames_from, updates_from, io, burst, .. } = self;
+        shard.turn(now);
+        io.tick = shard.writer().tick();
+        let mut worked = false;
+
+        for ring in updates_from {
+            // As many as there are now: its producer must not keep us here.
+            for _ in 0..ring.slots() {
+                let Ok(update) = ring.pop() else { break };
+                shard.learn(tables, now, update, io);
+                worked = true;
+            }
+        }
+
+        for ring in frames_from {
+            let mut frames = ArrayVec::<(PortId, Mbuf), MAX_BURST>::new();
+            handoff::take(ring, io.tick, &mut frames);
+            if !frames.is_empty() {
+                shard.receive_handed(tables, now, &mut frames, io);
+                io.relieve(shard.writer());
+                worked = true;
+            }
+        }
+
+        let mut frames = ArrayVec::<Mbuf, MAX_BURST>::new();
+        let mut refused = ArrayVec::<usize, MAX_BURST>::new();
+        for (port, queue) in rx {
+            queue.burst(*burst, &mut frames, &mut refused);
+            for len in refused.drain(..) {
+                shard.refuse(*port, len, DropReason::Segmented);
+                worked = true;
+            }
+            if !frames.is_empty() {
+                shard.receive(tables, now, *port, &mut frames, io);
+                io.relieve(shard.writer());
+                worked = true;
+            }
+        }
+
+        let budget = if worked { BUSY_BUDGET } else { IDLE_BUDGET };
+        let more = shard.maintain(tables, now, budget, io);
+        let relayed = io.flush(shard.writer());
+        worked || more || relayed
+    }
+}

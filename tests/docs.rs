@@ -1,0 +1,137 @@
+//! What the documentation says is there, is there, and the README's examples work as they stand.
+//!
+//! The veth example needs root.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const POLLUX: &str = env!("CARGO_BIN_EXE_pollux");
+
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(ROOT);
+    let mut found = vec![root.join("README.md")];
+    for folder in ["docs", "docs/adr"] {
+        let entries = std::fs::read_dir(root.join(folder)).expect("a folder of documents");
+        found.extend(
+            entries.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "md")),
+        );
+    }
+    found
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The fenced blocks of a language, with the heading that they are under. Indented fences (in lists) are unindented.
+fn blocks(text: &str, language: &str) -> Vec<(String, String)> {
+    let (mut heading, mut found, mut open) = (String::new(), Vec::new(), None::<(usize, bool, String)>);
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        match (&mut open, line.trim_start().strip_prefix("```")) {
+            (None, Some(info)) => open = Some((indent, info == language, String::new())),
+            (None, None) => {
+                if line.starts_with('#') {
+                    heading = line.trim_start_matches('#').trim().to_owned();
+                }
+            }
+            (Some(_), Some(_)) => {
+                if let Some((_, true, body)) = open.take() {
+                    found.push((heading.clone(), body));
+                }
+            }
+            (Some((indent, _, body)), None) => {
+                body.push_str(line.get(*indent..).unwrap_or_default());
+                body.push('\n');
+            }
+        }
+    }
+    assert!(open.is_none(), "a fence is not closed under {heading}");
+    found
+}
+
+#[test]
+fn links_lead_to_files() {
+    let mut links = 0;
+    for document in documents() {
+        let text = read(&document);
+        let targets =
+            text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        for target in targets.filter(|t| !t.contains("://") && !t.starts_with('#')) {
+            let file = document.parent().expect("a folder").join(target.split('#').next().unwrap_or(target));
+            assert!(file.exists(), "{}: {target} leads nowhere", document.display());
+            links += 1;
+        }
+    }
+    assert!(links > 5, "only {links} links: the search itself is broken");
+}
+
+#[test]
+fn commands_in_examples_exist() {
+    let help = Command::new(POLLUX).arg("--help").output().expect("pollux runs");
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let mut commands = 0;
+    for document in documents() {
+        for (heading, block) in blocks(&read(&document), "sh") {
+            for line in block.lines() {
+                let words: Vec<_> = line.split_whitespace().collect();
+                for pair in words.windows(2) {
+                    if pair[0].ends_with("release/pollux") {
+                        let known = help.lines().any(|l| l.split_whitespace().next() == Some(pair[1]));
+                        assert!(known, "{heading}: no command {} in {help}", pair[1]);
+                        commands += 1;
+                    }
+                }
+                for script in words.iter().filter(|w| w.starts_with("./")) {
+                    assert!(Path::new(ROOT).join(script).exists(), "{heading}: {script} is not there");
+                    commands += 1;
+                }
+            }
+        }
+    }
+    assert!(commands > 4, "only {commands} commands: the search itself is broken");
+}
+
+#[test]
+fn configurations_are_valid() {
+    let folder = Path::new(ROOT).join("config");
+    let files = std::fs::read_dir(folder).expect("config/").map(|e| e.expect("an entry").path());
+    for file in files.filter(|p| p.extension().is_some_and(|e| e == "toml")) {
+        let out = Command::new(POLLUX).args(["check", "--config"]).arg(&file).output().expect("pollux runs");
+        assert!(out.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+#[test]
+fn the_veth_example_works_as_it_stands() {
+    let mut scripts: Vec<_> = blocks(&read(&Path::new(ROOT).join("README.md")), "sh")
+        .into_iter()
+        .filter(|(h, _)| h == "On veth")
+        .collect();
+    assert_eq!(scripts.len(), 2, "the example and its removal");
+    let (removal, example) = (scripts.pop().expect("two").1, scripts.pop().expect("two").1);
+    let example = example.replace("target/release/pollux", POLLUX);
+    // The example's namespaces have fixed names; what an interrupted run left is removed first.
+    let leftovers = "for role in client lb server; do ip netns pids px-$role | xargs -r kill -KILL; ip netns delete px-$role; done 2>/dev/null\n";
+    let script = format!(
+        "{leftovers}set -e\nexample() {{\n{example}\n}}\nremove() {{\n{removal}\n}}\ntrap remove EXIT\nexample\n"
+    );
+    let out = Command::new("timeout")
+        .args(["-k", "5", "60", "bash", "-c", &script])
+        .current_dir(ROOT)
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash runs");
+    let (said, complained) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    let license = read(&Path::new(ROOT).join("LICENSE"));
+    let last = license.lines().last().expect("a line");
+    assert_eq!(said.lines().filter(|l| *l == last).count(), 4, "four pages\n{said}\n{complained}");
+    let value = |name: &str| said.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok());
+    // A page that was asked for before a server had started is asked for again.
+    assert!(value("total_requests ") >= Some(4), "{said}\n{complained}");
+    assert!(value("processed_packets_total ") >= Some(4 * 10), "{said}\n{complained}");
+    assert!(said.contains("endpoint_traffic_bytes{"), "{said}\n{complained}");
+    let left = Command::new("ip").args(["netns", "list"]).output().expect("ip runs");
+    assert!(!String::from_utf8_lossy(&left.stdout).contains("px-"), "the example leaves namespaces behind");
+}

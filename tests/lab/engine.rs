@@ -1,0 +1,91 @@
+//! `pollux run` as a process in a namespace.
+
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::net::{Namespace, signal};
+use crate::scrape::http_get;
+
+/// Where the engine's HTTP listener is, in its own namespace.
+pub const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// A running engine.
+pub struct Engine {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Engine {
+    /// Starts it with this configuration; returns once `/readyz` says so.
+    pub fn start(ns: &Namespace, dir: &Path, config: &str) -> Self {
+        let file = dir.join("pollux.toml");
+        std::fs::write(&file, config).expect("a configuration file");
+        let log = dir.join("pollux.log");
+        let out = std::fs::File::create(&log).expect("a log file");
+        let child = ns
+            .command(env!("CARGO_BIN_EXE_pollux"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a second handle"))
+            .stderr(out)
+            .spawn()
+            .expect("pollux starts");
+        let mut engine = Self { child, log };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !http_get(ns, METRICS, "/readyz").is_ok_and(|(status, _)| status == 200) {
+            if let Some(status) = engine.child.try_wait().expect("its status") {
+                panic!("pollux ended with {status}: {}", engine.log());
+            }
+            assert!(Instant::now() < deadline, "pollux is not ready after 30 s: {}", engine.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        engine
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends a signal and waits for the end; panics where that takes more than `patience`.
+    pub fn stop(mut self, sent: Signal, patience: Duration) -> ExitStatus {
+        signal(self.child.id(), sent);
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still there {patience:?} after {sent:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// SIGTERM, and exit status 0.
+    pub fn finish(self) {
+        let log = self.log.clone();
+        let status = self.stop(Signal::TERM, Duration::from_secs(10));
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        assert_eq!((status.code(), status.signal()), (Some(0), None), "{said}");
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- pollux said:\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
