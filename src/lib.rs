@@ -29,3 +29,5 @@ pub mod engine;
 
 pub mod pcap;
 pub mod replay;
+
+pub mod demo;
