@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pollux::addr::{Addr, Prefix};
 use pollux::config::{Config, Engine as EngineConfig, Idle, Metrics, OnUnknown, Port, Role, ServiceLabel};
 use pollux::dpdk::Eal;
 use pollux::engine::Engine;
+use pollux::pcap::PcapWriter;
 
 #[test]
 fn devices() {
@@ -43,7 +43,7 @@ fn devices() {
     let mut writer = PcapWriter::new(std::fs::File::create(&capture).unwrap()).unwrap();
     for i in 0..40_u8 {
         let frame = [[0xff; 12], [i; 12]].concat();
-        writer.write_packet(&PcapPacket::new(Duration::from_micros(u64::from(i)), 24, &frame)).unwrap();
+        writer.write(u64::from(i) * 1000, 24, &frame).unwrap();
     }
     drop(writer);
     for _ in 0..2 {

@@ -485,6 +485,8 @@ fn config(workers: usize) -> Config {
             distribution_tick: Duration::from_secs(10),
             service_label: ServiceLabel::Address,
             flow_series_limit: 1000,
+            max_connections: 64,
+            header_timeout: Duration::from_secs(5),
         },
     }
 }

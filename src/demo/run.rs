@@ -86,7 +86,8 @@ pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), D
     }
     let engine = Arc::new(Engine::start_on(&eal, &config, devices)?);
 
-    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("pollux-ctl").enable_all().build()?;
+    let runtime =
+        Builder::new_multi_thread().worker_threads(2).thread_name("pollux-ctl").enable_all().build()?;
     let mut signals = Signals::new(&runtime)?;
     let telemetry = engine::serve(listener, &config, &engine, runtime.handle())?;
     let (world, clock) = (World::new(&config, SEED), engine.clock());
@@ -132,10 +133,7 @@ struct Signals {
 impl Signals {
     fn new(runtime: &Runtime) -> io::Result<Self> {
         let _context = runtime.enter();
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
     async fn end(&mut self) {
