@@ -1,5 +1,7 @@
 //! The engine on devices as a configuration names them: those that need no privileges, and those that are not there.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -108,6 +110,8 @@ fn config(devices: &[&str]) -> Config {
             distribution_tick: Duration::from_secs(10),
             service_label: ServiceLabel::Address,
             flow_series_limit: 100,
+            max_connections: 64,
+            header_timeout: Duration::from_secs(5),
         },
     }
 }

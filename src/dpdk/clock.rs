@@ -46,7 +46,7 @@ impl Clock {
             Source::Tsc { start, scale } => {
                 // A counter that is behind the start's on another core by a few cycles is 0, not 500 years.
                 let cycles = tsc().saturating_sub(start);
-                Instant((u128::from(cycles) * u128::from(scale) >> 32) as u64)
+                Instant(((u128::from(cycles) * u128::from(scale)) >> 32) as u64)
             }
             Source::Monotonic(start) => {
                 Instant(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))

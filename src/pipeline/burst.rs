@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::shard::{Shard, Turn};
+use super::shard::{Arrival, Shard, Turn};
 use super::{DropReason, Frame, MAX_BURST, Output};
 use crate::config::Protocol;
 use crate::conntrack::{Direction, FlowId, Tuple};
@@ -73,35 +73,31 @@ impl<F: Frame> Shard<F> {
             Ok(Parsed::Arp { offset }) => return self.arp(turn, port, frame, offset),
             Ok(Parsed::Ip(packet)) => packet,
         };
+        let arrival = Arrival { port, frame, packet };
         match (packet.l4_info, flow) {
             (L4::Icmp { kind, .. }, _) if packet.protocol == 58 && nd::TYPES.contains(&kind) => {
-                self.neighbor_discovery(turn, port, frame, &packet, kind);
+                self.neighbor_discovery(turn, arrival, kind);
             }
             // A unicast packet in a multicast or broadcast frame (RFC 1122 §3.3.6).
-            _ if packet.to_group => self.drop(turn, port, frame, DropReason::Multicast),
+            _ if packet.to_group => self.drop(turn, port, arrival.frame, DropReason::Multicast),
             (_, Some(Candidate { tuple, found, .. })) => {
-                if self.owner.is_shared() && !handed {
-                    let owner = self.owner.of(&tuple, &turn.tables.services);
-                    if owner != self.worker {
-                        return self.hand_off(turn, owner, port, frame);
-                    }
+                let owner = self.owner.of(&tuple, &turn.tables.services);
+                if owner != self.worker && !handed {
+                    return self.hand_off(turn, owner, port, arrival.frame);
                 }
-                self.transport(turn, port, frame, &packet, found);
+                self.transport(turn, arrival, found);
             }
             (L4::Icmp { kind, .. }, None) if icmp::is_error(packet.protocol, kind) => {
-                let quoted = parse::quoted(frame.data(), &packet);
-                if let Some(quoted) = &quoted
-                    && self.owner.is_shared()
-                    && !handed
-                {
+                let quoted = parse::quoted(arrival.frame.data(), &packet);
+                if let Some(quoted) = &quoted {
                     let owner = self.owner.of_quoted(&quoted.tuple, &turn.tables.services);
-                    if owner != self.worker {
-                        return self.hand_off(turn, owner, port, frame);
+                    if owner != self.worker && !handed {
+                        return self.hand_off(turn, owner, port, arrival.frame);
                     }
                 }
-                self.icmp_error(turn, port, frame, &packet, quoted.as_ref());
+                self.icmp_error(turn, arrival, quoted.as_ref());
             }
-            _ => self.local(turn, port, frame, &packet),
+            _ => self.local(turn, arrival),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Packets of connections: found, or begun, or refused.
 
 use super::egress::Exit;
-use super::shard::{Shard, Turn};
+use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Refusal};
 use crate::conntrack::{self, Direction, Flow, FlowId, InsertError};
@@ -22,19 +22,17 @@ impl<F: Frame> Shard<F> {
     pub(super) fn transport<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        port: PortId,
-        frame: F,
-        packet: &Packet,
+        arrival: Arrival<F>,
         found: Option<(FlowId, Direction)>,
     ) {
         match found {
-            Some((id, direction)) if self.conntrack.reopens(id, direction, &packet.l4_info) => {
+            Some((id, direction)) if self.conntrack.reopens(id, direction, &arrival.packet.l4_info) => {
                 let old = self.conntrack.remove(id);
                 self.forget(&old);
-                self.first(turn, port, frame, packet);
+                self.first(turn, arrival);
             }
-            Some((id, direction)) => self.established(turn, port, frame, packet, id, direction),
-            None => self.first(turn, port, frame, packet),
+            Some((id, direction)) => self.established(turn, arrival, id, direction),
+            None => self.first(turn, arrival),
         }
     }
 
@@ -42,20 +40,18 @@ impl<F: Frame> Shard<F> {
     fn established<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        port: PortId,
-        frame: F,
-        packet: &Packet,
+        arrival: Arrival<F>,
         id: FlowId,
         direction: Direction,
     ) {
         if let Err(reason) = self.still_allowed(turn, id) {
-            return self.drop(turn, port, frame, reason);
+            return self.drop(turn, arrival.port, arrival.frame, reason);
         }
-        let exit = match self.way_out(turn, port, &frame, packet, id, direction) {
+        let exit = match self.way_out(turn, &arrival, id, direction) {
             Ok(exit) => exit,
-            Err(reason) => return self.drop(turn, port, frame, reason),
+            Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
-        let step = self.conntrack.step(id, direction, &packet.l4_info, turn.now);
+        let step = self.conntrack.step(id, direction, &arrival.packet.l4_info, turn.now);
         let flow = *self.conntrack.flow(id);
         if step.before != step.after {
             let bank = self.writer.bank();
@@ -66,44 +62,44 @@ impl<F: Frame> Shard<F> {
             self.count_error(flow.service, error);
         }
         if let Err(reason) = step.pass {
-            return self.drop(turn, port, frame, reason);
+            return self.drop(turn, arrival.port, arrival.frame, reason);
         }
-        self.forward(turn, port, frame, packet, &flow, direction, exit);
+        self.forward(turn, arrival, &flow, direction, exit);
     }
 
     /// A packet of no known connection: firewall, service, endpoint, insert.
-    fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, port: PortId, frame: F, packet: &Packet) {
-        if self.firewalled(turn, port, packet) {
-            return self.drop(turn, port, frame, DropReason::Firewall);
+    fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>) {
+        if self.firewalled(turn, &arrival) {
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
         }
-        let Some(service) = service_of(turn, packet) else {
-            let local = turn.tables.services.is_vip(packet.dst) || turn.tables.is_local(packet.dst);
+        let Some(service) = service_of(turn, &arrival.packet) else {
+            let local = is_local(turn, &arrival.packet);
             let reason = if local { DropReason::NoService } else { DropReason::Transit };
-            return self.drop(turn, port, frame, reason);
+            return self.drop(turn, arrival.port, arrival.frame, reason);
         };
-        if !conntrack::opens(&packet.l4_info) {
+        if !conntrack::opens(&arrival.packet.l4_info) {
             if turn.tables.on_unknown == OnUnknown::Reset {
-                self.reset(turn, port, &frame, packet);
+                self.reset(turn, &arrival);
             }
-            return self.drop(turn, port, frame, DropReason::UnknownConnection);
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::UnknownConnection);
         }
-        if packet.ttl <= 1 {
-            self.report(turn, port, &frame, packet, icmp::Error::TimeExceeded);
-            return self.drop(turn, port, frame, DropReason::TtlExpired);
+        if arrival.packet.ttl <= 1 {
+            self.report(turn, &arrival, icmp::Error::TimeExceeded);
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::TtlExpired);
         }
-        match self.open(turn, port, packet, service) {
+        match self.open(turn, arrival.port, &arrival.packet, service) {
             Ok(id) => {
                 let flow = *self.conntrack.flow(id);
-                match self.way_out(turn, port, &frame, packet, id, Direction::Original) {
-                    Ok(exit) => self.forward(turn, port, frame, packet, &flow, Direction::Original, exit),
-                    Err(reason) => self.drop(turn, port, frame, reason),
+                match self.way_out(turn, &arrival, id, Direction::Original) {
+                    Ok(exit) => self.forward(turn, arrival, &flow, Direction::Original, exit),
+                    Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
                 }
             }
             Err(reason) => {
                 if reason == DropReason::NoEndpoint && service.on_no_endpoint == Refusal::Reject {
-                    self.reject(turn, port, &frame, packet);
+                    self.reject(turn, &arrival);
                 }
-                self.drop(turn, port, frame, reason);
+                self.drop(turn, arrival.port, arrival.frame, reason);
             }
         }
     }
@@ -167,9 +163,7 @@ impl<F: Frame> Shard<F> {
     pub(super) fn icmp_error<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        port: PortId,
-        mut frame: F,
-        packet: &Packet,
+        mut arrival: Arrival<F>,
         quoted: Option<&Quoted>,
     ) {
         let found = quoted.and_then(|quoted| {
@@ -178,26 +172,33 @@ impl<F: Frame> Shard<F> {
             self.conntrack.find(&tuple, self.conntrack.hash(&tuple)).map(|found| (quoted, found))
         });
         let Some((quoted, (id, direction))) = found else {
-            let reason = if self.firewalled(turn, port, packet) {
+            let reason = if self.firewalled(turn, &arrival) {
                 DropReason::Firewall
-            } else if turn.tables.services.is_vip(packet.dst) || turn.tables.is_local(packet.dst) {
+            } else if is_local(turn, &arrival.packet) {
                 DropReason::IcmpUnrelated
             } else {
                 DropReason::Transit
             };
-            return self.drop(turn, port, frame, reason);
+            return self.drop(turn, arrival.port, arrival.frame, reason);
         };
-        let exit = self
-            .still_allowed(turn, id)
-            .and_then(|()| self.way_out(turn, port, &frame, packet, id, direction));
+        let exit = self.still_allowed(turn, id).and_then(|()| self.way_out(turn, &arrival, id, direction));
         let exit = match exit {
             Ok(exit) => exit,
-            Err(reason) => return self.drop(turn, port, frame, reason),
+            Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
         let flow = *self.conntrack.flow(id);
-        match rewrite::translate_icmp_error(frame.data_mut(), packet, quoted, &flow, direction) {
-            Ok(()) => self.send(turn, port, frame, packet, exit, account(&flow, packet, true)),
-            Err(reason) => self.drop(turn, port, frame, reason),
+        match rewrite::translate_icmp_error(
+            arrival.frame.data_mut(),
+            &arrival.packet,
+            quoted,
+            &flow,
+            direction,
+        ) {
+            Ok(()) => {
+                let account = account(&flow, &arrival.packet, true);
+                self.send(turn, arrival, exit, account);
+            }
+            Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
         }
     }
 
@@ -205,16 +206,17 @@ impl<F: Frame> Shard<F> {
     fn forward<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        port: PortId,
-        mut frame: F,
-        packet: &Packet,
+        mut arrival: Arrival<F>,
         flow: &Flow,
         direction: Direction,
         exit: Exit,
     ) {
-        match rewrite::translate(&mut frame, packet, flow, direction) {
-            Ok(()) => self.send(turn, port, frame, packet, exit, account(flow, packet, false)),
-            Err(reason) => self.drop(turn, port, frame, reason),
+        match rewrite::translate(&mut arrival.frame, &arrival.packet, flow, direction) {
+            Ok(()) => {
+                let account = account(flow, &arrival.packet, false);
+                self.send(turn, arrival, exit, account);
+            }
+            Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
         }
     }
 
@@ -222,14 +224,12 @@ impl<F: Frame> Shard<F> {
     fn way_out<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        port: PortId,
-        frame: &F,
-        packet: &Packet,
+        arrival: &Arrival<F>,
         id: FlowId,
         direction: Direction,
     ) -> Result<Exit, DropReason> {
-        if packet.ttl <= 1 {
-            self.report(turn, port, frame, packet, icmp::Error::TimeExceeded);
+        if arrival.packet.ttl <= 1 {
+            self.report(turn, arrival, icmp::Error::TimeExceeded);
             return Err(DropReason::TtlExpired);
         }
         let flow = self.conntrack.flow(id);
@@ -241,8 +241,8 @@ impl<F: Frame> Shard<F> {
         let (hop, exit) = self.exit(turn, hop, to)?;
         self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
         let mtu = turn.tables.ports[exit.port().index()].mtu;
-        if packet.l3_len > u32::from(mtu) && packet.dont_fragment {
-            self.report(turn, port, frame, packet, icmp::Error::TooBig { mtu });
+        if arrival.packet.l3_len > u32::from(mtu) && arrival.packet.dont_fragment {
+            self.report(turn, arrival, icmp::Error::TooBig { mtu });
             return Err(DropReason::MtuExceeded);
         }
         Ok(exit)
@@ -270,10 +270,12 @@ impl<F: Frame> Shard<F> {
     }
 
     /// Whether a rule drops this packet; counted.
-    pub(super) fn firewalled<O>(&self, turn: &Turn<'_, O>, port: PortId, packet: &Packet) -> bool {
+    pub(super) fn firewalled<O>(&self, turn: &Turn<'_, O>, arrival: &Arrival<F>) -> bool {
+        let Arrival { port, packet, .. } = arrival;
         let ports = matches!(packet.l4_info, L4::Tcp { .. } | L4::Udp { .. } | L4::Sctp { .. })
             .then(|| packet.ports());
-        let subject = Subject { port, src: packet.src, dst: packet.dst, protocol: packet.protocol, ports };
+        let subject =
+            Subject { port: *port, src: packet.src, dst: packet.dst, protocol: packet.protocol, ports };
         let rule = turn.tables.firewall.dropped_by(&subject);
         if let Some(rule) = rule {
             self.writer.bank().rule(rule).add(1);
@@ -282,20 +284,20 @@ impl<F: Frame> Shard<F> {
     }
 
     /// Tells a client that it is refused: RST, ABORT, or port unreachable.
-    fn reject<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, port: PortId, frame: &F, packet: &Packet) {
-        if matches!(packet.l4_info, L4::Udp { .. }) {
-            self.report(turn, port, frame, packet, icmp::Error::PortUnreachable);
+    fn reject<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: &Arrival<F>) {
+        if matches!(arrival.packet.l4_info, L4::Udp { .. }) {
+            self.report(turn, arrival, icmp::Error::PortUnreachable);
         } else {
-            self.reset(turn, port, frame, packet);
+            self.reset(turn, arrival);
         }
     }
 
-    fn reset<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, port: PortId, frame: &F, packet: &Packet) {
-        let config = &turn.tables.ports[port.index()];
-        let written = Reply::to(frame.data(), config.mac, config.vlan)
-            .and_then(|reply| reset::write(&mut self.scratch, packet, &reply));
+    fn reset<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: &Arrival<F>) {
+        let config = &turn.tables.ports[arrival.port.index()];
+        let written = Reply::to(arrival.frame.data(), config.mac, config.vlan)
+            .and_then(|reply| reset::write(&mut self.scratch, &arrival.packet, &reply));
         if written.is_some() {
-            self.originate(turn, port);
+            self.originate(turn, arrival.port);
         }
     }
 }
@@ -308,6 +310,11 @@ fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service>
         L4::Icmp { .. } | L4::Other => return None,
     };
     turn.tables.services.lookup(packet.dst, packet.ports().1, protocol)
+}
+
+/// Whether a packet is for a VIP or an own address.
+fn is_local<O>(turn: &Turn<'_, O>, packet: &Packet) -> bool {
+    turn.tables.services.is_vip(packet.dst) || turn.tables.is_local(packet.dst)
 }
 
 fn account(flow: &Flow, packet: &Packet, icmp_error: bool) -> Account {

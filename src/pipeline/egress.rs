@@ -1,12 +1,11 @@
 //! The way out: next hop, L2 header, fragments; and the packets that wait for a MAC.
 
-use super::shard::{Shard, Turn};
+use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, NeighborUpdate, Output};
 use crate::addr::{Addr, Mac};
 use crate::counters::Term;
 use crate::ids::PortId;
 use crate::neighbor::{Held, Lookup, NextHop, Solicit};
-use crate::parse::Packet;
 use crate::responder::{arp, nd};
 use crate::rewrite;
 use crate::tables::Port;
@@ -71,12 +70,11 @@ impl<F: Frame> Shard<F> {
     pub(super) fn send<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        ingress: PortId,
-        mut frame: F,
-        packet: &Packet,
+        arrival: Arrival<F>,
         exit: Exit,
         account: Account,
     ) {
+        let Arrival { port: ingress, mut frame, packet } = arrival;
         let egress = exit.port();
         let config = &turn.tables.ports[egress.index()];
         let to = if let Exit::To(_, mac) = exit { mac } else { Mac::default() };

@@ -1,10 +1,10 @@
 //! Packets for the engine itself: ARP, neighbour discovery, echo; and ICMP errors that it reports.
 
-use super::shard::{Shard, Turn};
+use super::shard::{Arrival, Shard, Turn};
 use super::{DropReason, Frame, NeighborUpdate, Output};
 use crate::addr::{Addr, Mac};
 use crate::ids::PortId;
-use crate::parse::{L4, Packet};
+use crate::parse::L4;
 use crate::responder::{Reply, arp, echo, icmp, nd};
 use crate::tables::{Port, Tables};
 
@@ -33,14 +33,13 @@ impl<F: Frame> Shard<F> {
     pub(super) fn neighbor_discovery<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        port: PortId,
-        frame: F,
-        packet: &Packet,
+        arrival: Arrival<F>,
         kind: u8,
     ) {
+        let Arrival { port, frame, packet } = arrival;
         let config = &turn.tables.ports[port.index()];
         if let nd::SOLICITATION | nd::ADVERTISEMENT = kind {
-            let Some(message) = nd::read(frame.data(), packet, kind) else {
+            let Some(message) = nd::read(frame.data(), &packet, kind) else {
                 return self.drop(turn, port, frame, DropReason::IcmpHeader);
             };
             let solicitation = kind == nd::SOLICITATION;
@@ -80,23 +79,17 @@ impl<F: Frame> Shard<F> {
     }
 
     /// A packet of no connection and no protocol that has any: echo is answered, the rest dropped.
-    pub(super) fn local<O: Output<F>>(
-        &mut self,
-        turn: &mut Turn<'_, O>,
-        port: PortId,
-        frame: F,
-        packet: &Packet,
-    ) {
-        if self.firewalled(turn, port, packet) {
-            return self.drop(turn, port, frame, DropReason::Firewall);
-        }
+    pub(super) fn local<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>) {
+        let firewalled = self.firewalled(turn, &arrival);
+        let Arrival { port, frame, packet } = arrival;
         let config = &turn.tables.ports[port.index()];
         let ours = is_ours(turn.tables, config, packet.dst) || turn.tables.is_local(packet.dst);
         match packet.l4_info {
+            _ if firewalled => self.drop(turn, port, frame, DropReason::Firewall),
             _ if !ours => self.drop(turn, port, frame, DropReason::Transit),
             L4::Icmp { kind, .. } if echo::is_request(packet.protocol, kind) => {
                 let written = Reply::to(frame.data(), config.mac, config.vlan)
-                    .and_then(|reply| echo::reply(&mut self.scratch, frame.data(), packet, &reply));
+                    .and_then(|reply| echo::reply(&mut self.scratch, frame.data(), &packet, &reply));
                 if written.is_some() {
                     self.originate(turn, port);
                 }
@@ -111,11 +104,10 @@ impl<F: Frame> Shard<F> {
     pub(super) fn report<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        port: PortId,
-        frame: &F,
-        packet: &Packet,
+        arrival: &Arrival<F>,
         error: icmp::Error,
     ) {
+        let Arrival { port, frame, packet } = arrival;
         if let L4::Icmp { kind, .. } = packet.l4_info
             && icmp::is_error(packet.protocol, kind)
         {
@@ -131,7 +123,7 @@ impl<F: Frame> Shard<F> {
             return;
         }
         if icmp::write(&mut self.scratch, frame.data(), packet, from, &reply, error).is_some() {
-            self.originate(turn, port);
+            self.originate(turn, *port);
         }
     }
 }

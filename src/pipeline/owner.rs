@@ -25,7 +25,7 @@ impl Owner {
         Self { key, workers }
     }
 
-    /// Whether there is anything to compute.
+    /// Whether there are several workers.
     #[inline]
     #[must_use]
     pub const fn is_shared(&self) -> bool {
@@ -53,13 +53,17 @@ impl Owner {
         }
     }
 
+    #[inline]
     fn of_client(&self, addr: Addr, port: u16, protocol: Protocol) -> WorkerId {
+        if self.workers <= 1 {
+            return WorkerId(0);
+        }
         let mut hasher = SipHasher13::new_with_keys(self.key, 0x6f77_6e65_7200_0000);
         // The paths of an SCTP association differ in address.
         if protocol != Protocol::Sctp {
             hasher.write_u128(addr.0);
         }
         hasher.write_u16(port);
-        WorkerId((hasher.finish() % u64::from(self.workers.max(1))) as u8)
+        WorkerId((hasher.finish() % u64::from(self.workers)) as u8)
     }
 }

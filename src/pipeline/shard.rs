@@ -5,11 +5,12 @@ use arrayvec::ArrayVec;
 use super::burst::Slot;
 use super::limiter::Limiter;
 use super::owner::Owner;
-use super::{Account, DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
+use super::{DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
 use crate::conntrack::{Conntrack, Expired, FlowError};
-use crate::counters::{PairKey, Pairs, Term, Writer};
+use crate::counters::{Pairs, Term, Writer};
 use crate::ids::{PortId, ServiceId, WorkerId};
 use crate::neighbor::{Hold, Neighbors};
+use crate::parse::Packet;
 use crate::tables::Tables;
 use crate::time::Instant;
 
@@ -42,6 +43,13 @@ pub(super) struct Turn<'a, O> {
     pub tables: &'a Tables,
     pub now: Instant,
     pub out: &'a mut O,
+}
+
+/// A sane IP packet, where it came in, and what the parser found.
+pub(super) struct Arrival<F> {
+    pub port: PortId,
+    pub frame: F,
+    pub packet: Packet,
 }
 
 /// One worker's share of the engine.
@@ -155,14 +163,6 @@ impl<F: Frame> Shard<F> {
     #[must_use]
     pub fn writer(&self) -> &Writer {
         &self.writer
-    }
-
-    /// A device has taken a frame that this worker sent for another, which has no TX queue of its own: `key` is the pair as
-    /// the other's directory names it, since slots are each worker's own.
-    pub fn transmitted_for(&mut self, port: PortId, len: usize, key: &PairKey, account: &Account) {
-        let pair = self.pairs.acquire(&self.writer, key);
-        self.writer.transmitted(port, len, Some(&Account { pair, ..*account }));
-        self.pairs.release(&self.writer, pair);
     }
 
     /// Connections in the table, and how many fit.
