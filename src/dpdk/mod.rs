@@ -35,6 +35,9 @@ pub use queue::{RxQueue, TxQueue};
 pub use ring::{RingConsumer, RingPort, RingProducer, ring_port};
 pub use thread::Registration;
 
+/// Threads that can be registered, the one that initialises EAL included.
+pub const MAX_LCORES: usize = dpdk_sys::RTE_MAX_LCORE as usize;
+
 /// The release of DPDK that is linked, as `DPDK 22.11.3`.
 #[must_use]
 pub fn version() -> String {

@@ -2,9 +2,10 @@
 
 use super::EngineError;
 use crate::config::Engine;
+use crate::dpdk::MAX_LCORES;
 
-/// lcores that DPDK has for workers; one is the thread's that initialises it.
-const MOST_WORKERS: usize = dpdk_sys::RTE_MAX_LCORE as usize - 1;
+/// lcores for workers; one is the thread's that initialises DPDK.
+const MOST_WORKERS: usize = MAX_LCORES - 1;
 
 /// The CPUs of the workers: as configured, or the last one.
 pub(super) fn of_workers(engine: &Engine, allowed: &[usize]) -> Result<Vec<usize>, EngineError> {
