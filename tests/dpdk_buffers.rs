@@ -1,4 +1,5 @@
 //! Pools, mbufs and ring ports against the real DPDK, on ordinary memory. One test: EAL is of the process.
+#![allow(clippy::unwrap_used)]
 
 #![allow(clippy::unwrap_used)]
 

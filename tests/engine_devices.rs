@@ -1,4 +1,5 @@
 //! The engine on devices as a configuration names them: those that need no privileges, and those that are not there.
+#![allow(clippy::unwrap_used)]
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,6 @@
 //! The whole engine on two ring ports with one queue each: one, two and four workers must give the same result, and count
 //! the same. One test: DPDK is initialised once in a process; the engine on it can be started again and again.
+#![allow(clippy::unwrap_used)]
 
 #![allow(clippy::unwrap_used)]
 

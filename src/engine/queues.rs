@@ -86,7 +86,8 @@ impl Places {
 /// expect.
 pub(super) fn data_room(ports: &[Port]) -> u16 {
     let mtu = ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
-    mtu.saturating_add(14 + 8 + 4).next_multiple_of(64).clamp(2048, u16::MAX - Mempool::HEADROOM)
+    let room = (u32::from(mtu) + 14 + 8 + 4).next_multiple_of(64);
+    u16::try_from(room).unwrap_or(u16::MAX).clamp(2048, u16::MAX - Mempool::HEADROOM)
 }
 
 /// Bytes that a buffer takes in memory. On ordinary memory DPDK lets none cross a page.
