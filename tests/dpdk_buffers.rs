@@ -1,8 +1,6 @@
 //! Pools, mbufs and ring ports against the real DPDK, on ordinary memory. One test: EAL is of the process.
 #![allow(clippy::unwrap_used)]
 
-#![allow(clippy::unwrap_used)]
-
 use arrayvec::ArrayVec;
 use pollux::dpdk::{
     Eal, EalOptions, Mbuf, Mempool, PortSetup, Registration, RingPort, allowed_cpus, free_all, ring_port,

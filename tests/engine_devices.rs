@@ -1,8 +1,6 @@
 //! The engine on devices as a configuration names them: those that need no privileges, and those that are not there.
 #![allow(clippy::unwrap_used)]
 
-#![allow(clippy::unwrap_used)]
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

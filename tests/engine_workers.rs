@@ -2,8 +2,6 @@
 //! the same. One test: DPDK is initialised once in a process; the engine on it can be started again and again.
 #![allow(clippy::unwrap_used)]
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
