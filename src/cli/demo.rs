@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use pollux::config::parse_duration;
+use pollux::demo::{self, DemoError, Options};
 
-use super::Failure;
+use super::{Failure, print};
 
 /// Arguments of `pollux demo`.
 #[derive(Debug, Args)]
@@ -15,12 +16,31 @@ pub struct DemoArgs {
     /// End after this long: 30s, 2m; without it, at Ctrl-C
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub duration: Option<Duration>,
-    /// Where metrics are served
+    /// Where metrics are served; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 }
 
 /// Runs the engine on traffic of its own.
-pub fn run(_args: &DemoArgs) -> Result<ExitCode, Failure> {
-    Err(Failure::not_supported("`pollux demo`"))
+pub fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
+    let options = Options { duration: args.duration, listen: args.listen };
+    let end = match args.duration {
+        Some(duration) => format!("ends in {} s, or at Ctrl-C", duration.as_secs_f32()),
+        None => "Ctrl-C ends it".to_owned(),
+    };
+    // A reader of standard output that went away does not end the demo.
+    let announce = |address| {
+        let _ = print(&format!(
+            "pollux demo: real frames through the engine, made-up clients and endpoints; {end}\n\
+             \n\
+             \x20 metrics  http://{address}/metrics\n\
+             \x20 health   http://{address}/healthz\n\
+             \x20 start    http://{address}/\n"
+        ));
+    };
+    demo::run(&options, announce).map_err(|error| match error {
+        DemoError::Config(report) => Failure::Config(report),
+        error => Failure::refused(error),
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -66,7 +66,7 @@ impl Mix {
             let [a, b, c] = NET_V4;
             Addr::v4([a, b, c, 10 + i])
         });
-        let v6 = (0..CLIENTS_V6).map(|i| Addr(NET_V6 | (0x10 + u128::from(i))));
+        let v6 = (0..CLIENTS_V6).map(|i| Addr(NET_V6 + 0x10 + u128::from(i)));
         let clients = v4
             .enumerate()
             .chain(v6.enumerate())

@@ -84,10 +84,17 @@ fn packet<'a>(
     Some(Packet { src, dst, hops, l3, payload, body })
 }
 
-/// Addresses, ports and protocol number of the packet that an ICMP error quotes, of which the first eight bytes of L4 are
-/// there.
-pub(super) fn quoted(l3: &[u8]) -> Option<(u8, (Addr, u16), (Addr, u16))> {
-    let (number, src, dst, l4) = match l3.first()? >> 4 {
+/// What an ICMP error says of the packet that it is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Quoted {
+    pub protocol: u8,
+    pub src: (Addr, u16),
+    pub dst: (Addr, u16),
+}
+
+/// Reads the packet that an ICMP error quotes, of which the first eight bytes of L4 are there.
+pub(super) fn quoted(l3: &[u8]) -> Option<Quoted> {
+    let (protocol, src, dst, l4) = match l3.first()? >> 4 {
         4 => {
             let header: &[u8; 20] = l3.first_chunk()?;
             let l4 = l3.get(usize::from(header[0] & 15) * 4..)?;
@@ -102,7 +109,8 @@ pub(super) fn quoted(l3: &[u8]) -> Option<(u8, (Addr, u16), (Addr, u16))> {
         _ => return None,
     };
     let &[a, b, c, d] = l4.first_chunk()?;
-    Some((number, (src, u16::from_be_bytes([a, b])), (dst, u16::from_be_bytes([c, d]))))
+    let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Some(Quoted { protocol, src: (src, sport), dst: (dst, dport) })
 }
 
 #[cfg(test)]
@@ -138,7 +146,8 @@ mod tests {
             let error = ip(b, a).port_unreachable(l3(&asked)).frame();
             let Some(Frame::Ip(Packet { body: Body::Icmp(icmp), .. })) = read(&error) else { panic!("{a}") };
             let addr = |text: &str| text.parse::<std::net::IpAddr>().unwrap().into();
-            assert_eq!(quoted(icmp.payload()), Some((17, (addr(a), 4000), (addr(b), 53))));
+            let about = Quoted { protocol: 17, src: (addr(a), 4000), dst: (addr(b), 53) };
+            assert_eq!(quoted(icmp.payload()), Some(about));
         }
     }
 }

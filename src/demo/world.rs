@@ -357,12 +357,10 @@ impl World {
             return;
         }
         // An error about a datagram that a client has sent.
-        let Some((number, local, remote)) = packet::quoted(icmp.payload()) else {
-            self.ledger.corrupt += 1;
-            return;
-        };
-        let service = self.target(Protocol::Udp, remote).filter(|_| number == protocol::UDP);
-        let Some(service) = service.filter(|_| local.0 == packet.dst) else {
+        let about = packet::quoted(icmp.payload())
+            .filter(|quoted| quoted.protocol == protocol::UDP && quoted.src.0 == packet.dst);
+        let found = about.and_then(|quoted| Some((quoted, self.target(Protocol::Udp, quoted.dst)?)));
+        let Some((packet::Quoted { src: local, dst: remote, .. }, service)) = found else {
             self.ledger.corrupt += 1;
             return;
         };
