@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::stdio::dup2_stderr;
 
 use super::DpdkError;
 
@@ -14,8 +15,18 @@ use super::DpdkError;
 /// Not for two threads at once: the callers hold the mutex of [`super::Eal`], or are inside its initialisation.
 pub(super) fn captured<T>(what: impl FnOnce() -> Result<T, DpdkError>) -> Result<T, DpdkError> {
     let file = memfd_create("dpdk-log", MemfdFlags::CLOEXEC).ok().map(File::from);
+    // EAL's last words before it gives up, and those of libraries that drivers use, go to stderr past the log.
+    let stderr = file.as_ref().and_then(|file| {
+        let own = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3).ok()?;
+        dup2_stderr(file).ok()?;
+        Some(own)
+    });
     redirect(file.as_ref().map_or(std::io::stderr().as_raw_fd(), AsRawFd::as_raw_fd));
     let result = what();
+    if let Some(own) = stderr {
+        // Where this fails nothing could be said of it.
+        let _ = dup2_stderr(own);
+    }
     redirect(std::io::stderr().as_raw_fd());
     let mut text = String::new();
     if let Some(mut file) = file

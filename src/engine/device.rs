@@ -154,6 +154,20 @@ pub(super) fn check_hugepages(memory_mb: u32) -> Result<(), EngineError> {
     enough(memory_mb, &pages)
 }
 
+/// Says when a machine does not have this much ordinary memory at all.
+pub(super) fn check_memory(memory_mb: u32) -> Result<(), EngineError> {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kb =
+        meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    match total_kb.and_then(|kb| kb.trim().parse::<u64>().ok()) {
+        Some(kb) if u64::from(memory_mb) > kb / 1024 => {
+            Err(EngineError::NoSuchMemory { memory_mb, total_mb: kb / 1024 })
+        }
+        // Where the kernel does not tell, DPDK will.
+        _ => Ok(()),
+    }
+}
+
 /// `pages`: size in KiB, and how many are free.
 fn enough(memory_mb: u32, pages: &[(u64, u64)]) -> Result<(), EngineError> {
     let wanted_kb = u64::from(memory_mb) * 1024;

@@ -38,6 +38,14 @@ pub enum EngineError {
         /// Pages that are free.
         free: u64,
     },
+    /// More than the machine has.
+    #[error("engine.memory_mb = {memory_mb}, but this machine has {total_mb} MiB: set less")]
+    NoSuchMemory {
+        /// Memory asked for, MiB.
+        memory_mb: u32,
+        /// Memory there is, MiB.
+        total_mb: u64,
+    },
     /// The kernel has no hugepages.
     #[error("engine.hugepages = true, but this kernel has no hugepages: set engine.hugepages = false")]
     NoHugepages,

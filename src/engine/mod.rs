@@ -159,6 +159,8 @@ impl Engine {
         let engine = &config.engine;
         if engine.hugepages {
             device::check_hugepages(engine.memory_mb)?;
+        } else {
+            device::check_memory(engine.memory_mb)?;
         }
         let pci = config.ports.iter().filter_map(|port| match Name::parse(&port.device) {
             Name::Pci(address) => Some(address.to_owned()),

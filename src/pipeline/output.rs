@@ -20,7 +20,7 @@ pub struct Account {
 /// Takes each packet with its verdict. Implemented by the worker (mbufs, queues, rings), by replay (files) and by fixtures.
 pub trait Output<F> {
     /// Verdict Forward: send `frame`, complete with its L2 header, out of `port`. The implementation reports each frame
-    /// to [`crate::counters::WorkerCounters::transmitted`] or `tx_dropped` when the device has answered.
+    /// to [`crate::counters::Writer::transmitted`] or `tx_dropped` when the device has answered.
     fn forward(&mut self, port: PortId, frame: F, account: Account);
 
     /// Verdict Drop.

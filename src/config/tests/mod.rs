@@ -274,14 +274,21 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
-fn every_example_is_valid_and_raises_no_warning() {
+fn every_example_is_valid_and_raises_no_warning_but_the_demos() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "toml") {
             let (_, warnings) = load(&path).unwrap_or_else(|report| panic!("{report}"));
-            assert!(warnings.is_empty(), "{}", Style::Plain.render(&warnings));
+            let rendered = Style::Plain.render(&warnings);
+            if path.ends_with("demo.toml") {
+                // It shows refusals, by a service whose only endpoint is down.
+                assert_eq!(warnings.len(), 1, "{rendered}");
+                assert!(rendered.contains("\"reports\" has no endpoint that is up"), "{rendered}");
+            } else {
+                assert!(warnings.is_empty(), "{rendered}");
+            }
             seen += 1;
         }
     }
