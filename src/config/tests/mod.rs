@@ -274,14 +274,16 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
-fn every_example_is_valid_and_raises_no_warning() {
+fn every_example_is_valid_and_raises_no_warning_unmeant() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "toml") {
             let (_, warnings) = load(&path).unwrap_or_else(|report| panic!("{report}"));
-            assert!(warnings.is_empty(), "{}", Style::Plain.render(&warnings));
+            // The demo has a service that refuses everybody, on purpose.
+            let meant = usize::from(path.ends_with("demo.toml"));
+            assert_eq!(warnings.len(), meant, "{}", Style::Plain.render(&warnings));
             seen += 1;
         }
     }
