@@ -135,7 +135,7 @@ fn broken_syntax() {
     );
     refused("[engine]\n[engine]\n", &["f.toml:2:2: error: `engine` is there twice"]);
     refused("a = [\n\n\n", &["not valid TOML: unclosed array"]);
-    refused("\0\0\0", &["f.toml:1:4: error: not valid TOML"]);
+    refused("\0\0\0", &["f.toml:1:1: error: not valid TOML"]);
 }
 
 #[test]

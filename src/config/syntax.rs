@@ -13,8 +13,9 @@ const DUPLICATE: &str = "duplicate key";
 /// Adds the syntax errors to the findings. What comes after the first of them, or depends on the file being whole, is
 /// left out, since the parser has skipped an unknown part there.
 pub(super) fn merge(source: &Source, errors: &[Error], mut findings: Vec<Finding>) -> Vec<Finding> {
-    let errors: Vec<(&str, Range<usize>)> =
+    let mut errors: Vec<(&str, Range<usize>)> =
         errors.iter().map(|e| (e.message(), source.clamp(&e.span().unwrap_or(0..0)))).collect();
+    errors.sort_by_key(|(_, span)| span.start);
     let line = |span: &Range<usize>| source.line_number(span.start);
     let broken = errors.iter().filter(|(message, _)| *message != DUPLICATE).map(|(_, span)| line(span)).min();
     if let Some(broken) = broken {
@@ -27,10 +28,12 @@ pub(super) fn merge(source: &Source, errors: &[Error], mut findings: Vec<Finding
     let mut swallowed = false;
     let mut last = None;
     for (message, span) in &errors {
-        if (swallowed && !unclosed(message)) || last == Some(line(span)) {
+        let echo = swallowed && !unclosed(message);
+        swallowed |= swallowing && (message.contains("array") || message.contains("missing comma"));
+        // One slip often breaks several rules of the grammar.
+        if echo || last == Some(line(span)) {
             continue;
         }
-        swallowed |= swallowing && (message.contains("array") || message.contains("missing comma"));
         last = Some(line(span));
         findings.push(describe(source, message, span.clone()));
     }
