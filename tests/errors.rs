@@ -73,20 +73,29 @@ const SMALL: &str = "hugepages = false\nmemory_mb = 128\nmax_flows = 1024";
 
 #[test]
 fn a_missing_device_is_named() {
-    for device in ["net_af_packet0,iface=nowhere0", "0000:ff:1e.6", "net_nonsense0"] {
-        let out = run(&[], &config(SMALL, device, "127.0.0.1:0"));
-        assert_one_line(&out, &["wan", device]);
+    for (device, named) in [
+        ("net_af_packet0,iface=nowhere0", "nowhere0"),
+        ("0000:ff:1e.6", "0000:ff:1e.6"),
+        ("net_nonsense0", "net_nonsense0"),
+    ] {
+        assert_one_line(&run(&[], &config(SMALL, device, "127.0.0.1:0")), &["port wan", named]);
     }
 }
 
 #[test]
-fn too_little_memory_is_named() {
-    // More than there is, of either kind.
-    for (hugepages, word) in [("true", "hugepages"), ("false", "memory_mb")] {
-        let engine = format!("hugepages = {hugepages}\nmemory_mb = 16_000_000");
-        assert_one_line(&run(&[], &config(&engine, "net_null0", "127.0.0.1:0")), &[word]);
-    }
-    // Less than the port's buffers take.
+fn too_few_hugepages_are_named() {
+    let engine = "hugepages = true\nmemory_mb = 16_000_000";
+    assert_one_line(&run(&[], &config(engine, "net_null0", "127.0.0.1:0")), &["memory_mb", "hugepages"]);
+}
+
+#[test]
+fn memory_that_the_machine_has_not_is_named() {
+    let engine = "hugepages = false\nmemory_mb = 16_000_000";
+    assert_one_line(&run(&[], &config(engine, "net_null0", "127.0.0.1:0")), &["memory_mb"]);
+}
+
+#[test]
+fn memory_that_does_not_hold_the_buffers_is_named() {
     let engine = "hugepages = false\nmemory_mb = 16";
     assert_one_line(&run(&[], &config(engine, "net_null0", "127.0.0.1:0")), &["memory_mb"]);
 }
