@@ -245,7 +245,6 @@ fn addresses_and_prefixes() {
             "f.toml:6:10: error: `prefix` of route \"10.9.1.0/16\" is \"10.9.1.0/16\", which has bits set beyond its prefix length",
             "the prefix is \"10.9.0.0/16\"",
             "f.toml:10:7: error: `via` of route \"::/0\" is 10.0.0.254, of the other address family",
-            "f.toml:13:7: error: `vip` of service \"web\" is 10.0.0.1, an address of port \"wan\" itself",
             "f.toml:15:11: error: endpoint \"10.0.0.5\" of service \"web\" has no port",
         ],
     );

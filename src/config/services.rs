@@ -47,14 +47,6 @@ pub(super) fn read(root: &mut Section<'_>, net: &Network) -> Vec<Service> {
 fn service(mut s: Section<'_>, net: &Network) -> Draft {
     let name = names::read(&mut s, "\"web\"");
     let vip = s.require("vip", "\"203.0.113.100:80\"", |v| vip(text(v)?));
-    if let Some(vip) = &vip
-        && let Some((port, own)) = net.own(vip.value.0)
-    {
-        let message =
-            format!("`vip` of {} is {}, an address of port {} itself", s.title, vip.value.0, quote(port));
-        let finding = Finding::cross(vip.span.clone(), message).see(own, "the port's address");
-        s.sink.push(finding.help("give the service an address that is no port's own"));
-    }
     let protocol = s.choice("protocol", &Protocol::ALL.map(|p| (p.name(), p)), Protocol::Tcp);
     let maglev = s.chosen("algorithm", &[("maglev", true), ("round-robin", false)]).is_none_or(|l| l.value);
     let size = s.integer("maglev_size", 2..=MAX_MAGLEV);

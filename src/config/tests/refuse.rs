@@ -271,7 +271,6 @@ fn services_are_checked() {
     refused_line(vip, "vip = \"224.0.0.1:80\"", &["a multicast address"]);
     refused_line(vip, "vip = \"0.0.0.0:80\"", &["a unspecified address"]);
     refused_line(vip, "vip = \"[::1]:80\"", &["loopback"]);
-    refused_line(vip, "vip = \"203.0.113.2:80\"", &["an address of port \"wan\" itself"]);
     refused_line(vip, "vip = \"203.0.113.100:0\"", &["from 1 to 65535"]);
     refused_line(vip, "vip = \"203.0.113.100:90-80\"", &["ends before it begins"]);
     refused("vip         = \"203.0.113.100:80\"", "", "[[service]]", &["service \"web\" has no `vip`"]);
