@@ -1,8 +1,8 @@
 //! The configuration file: parsed with spans, validated whole, every problem at once.
 //!
 //! [`parse`] is pure: text in; a [`Config`] and warnings, or a [`Report`] out. The TOML parser gives values with their
-//! places; one file of this folder reads each group of tables through [`section`], which notes what is wrong and goes
-//! on with a default, so that a single pass finds everything. What a later release builds is listed in [`later`].
+//! places; one file of this folder reads each group of tables through `section`, which notes what is wrong and goes
+//! on with a default, so that a single pass finds everything. What a later release builds is listed in `later`.
 
 mod engine;
 mod firewall;

@@ -1,7 +1,7 @@
 //! The world of `pollux demo`: clients, gateways and endpoints in this process, which talk through the engine.
 //!
 //! [`World`] is as pure as the core is: frames and time in, frames out, chance from a seed. It keeps a [`Ledger`] of its own,
-//! against which the engine's counters can be held. [`run`] puts it at the other end of a real engine's ports.
+//! against which the engine's counters can be held. [`run()`] puts it at the other end of a real engine's ports.
 
 mod conn;
 mod ledger;

@@ -27,9 +27,9 @@ use super::ipv4::Ipv4;
 use super::ipv6::Ipv6;
 use crate::addr::{Addr, Mac};
 
-/// Source MAC of [`ip`].
+/// Source MAC of [`ip()`].
 pub const SRC_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-/// Destination MAC of [`ip`].
+/// Destination MAC of [`ip()`].
 pub const DST_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
 /// Starts a frame between two stations.
