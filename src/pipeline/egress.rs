@@ -84,26 +84,32 @@ impl<F: Frame> Shard<F> {
         let Some(l3) = set_l2(&mut frame, l3, to, config) else {
             return self.drop(turn, ingress, frame, DropReason::NoHeadroom);
         };
-        if l3_len > usize::from(config.mtu) {
-            let mut extra = 0;
+        let rest = if l3_len > usize::from(config.mtu) {
             let cut = match exit {
                 Exit::To(..) => {
-                    rewrite::fragment(&mut frame, l3, l3_len, config.mtu.into(), &mut self.scratch, |bytes| {
-                        extra += u64::from(turn.out.originate(egress, bytes, true))
-                    })
+                    rewrite::fragment(&mut frame, l3, l3_len, config.mtu.into(), &mut self.scratch)
                 }
                 Exit::Wait(..) => None,
             };
-            self.writer.bank().term(Term::ExtraFragments).add(extra);
             if cut.is_none() {
                 return self.drop(turn, ingress, frame, DropReason::MtuExceeded);
             }
-        }
+            cut
+        } else {
+            None
+        };
         let bank = self.writer.bank();
         match exit {
             Exit::To(..) => {
                 bank.term(Term::Forwarded).add(1);
                 turn.out.forward(egress, frame, account);
+                if let Some(rest) = rest {
+                    let mut extra = 0;
+                    rest.emit(&mut self.scratch, |bytes| {
+                        extra += u64::from(turn.out.originate(egress, bytes, true));
+                    });
+                    bank.term(Term::ExtraFragments).add(extra);
+                }
             }
             Exit::Wait(_, hop) => match self.hold.push(Held { hop, ingress, egress, frame, account }) {
                 Ok(()) => {

@@ -3,7 +3,7 @@
 mod fragment;
 mod icmp_error;
 
-pub use fragment::fragment;
+pub use fragment::{Rest, fragment};
 pub use icmp_error::translate_icmp_error;
 
 use crate::addr::Addr;
