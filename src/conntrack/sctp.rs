@@ -101,8 +101,8 @@ impl State {
 
     pub(super) fn step(&mut self, direction: Direction, packet: &Packet) -> Reaction {
         if packet.has(INIT) {
-            if direction == Original && packet.initiate_tag != 0 {
-                self.init(packet.initiate_tag);
+            if packet.initiate_tag != 0 {
+                self.init(direction, packet.initiate_tag);
             }
             return self.alive();
         }
@@ -112,6 +112,16 @@ impl State {
         if packet.has(ABORT) {
             return self.abort(direction, packet);
         }
+        let reaction = self.proceed(direction, packet);
+        // Bundled with COOKIE ECHO it reports parameters that the client does not know (§3.2.2), which harms nobody.
+        if packet.has(ERROR) && !packet.has(COOKIE_ECHO) && self.phase != Phase::Closed {
+            return reaction.with(self.fault.note(FlowError::Abort));
+        }
+        reaction
+    }
+
+    /// A packet with the right tag that neither begins nor aborts anything.
+    fn proceed(&mut self, direction: Direction, packet: &Packet) -> Reaction {
         match (self.phase, direction) {
             (Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed, Original) => {
                 if packet.has(COOKIE_ECHO) && self.phase != Phase::CookieWait {
@@ -146,17 +156,19 @@ impl State {
         }
     }
 
-    /// INIT, first of a handshake, whatever was before.
-    fn init(&mut self, tag: u32) {
+    /// INIT, first of a handshake, whatever was before; of a restart, which either side may begin.
+    fn init(&mut self, direction: Direction, tag: u32) {
         let tag = Packed::new(tag);
+        let back = 1 - direction as usize;
         match self.flow_state() {
-            FlowState::HalfOpen if tag != self.tags[Reply as usize] => {
+            FlowState::HalfOpen if direction == Original && tag != self.tags[Reply as usize] => {
                 self.tags = [UNKNOWN, tag];
                 self.pending = [UNKNOWN; 2];
                 self.phase = Phase::CookieWait;
             }
-            FlowState::Established | FlowState::Closing if tag != self.pending[Reply as usize] => {
-                self.pending = [UNKNOWN, tag];
+            FlowState::Established | FlowState::Closing if tag != self.pending[back] => {
+                self.pending = [UNKNOWN; 2];
+                self.pending[back] = tag;
             }
             _ => {}
         }
@@ -165,13 +177,13 @@ impl State {
     /// Anything in an association that is up, or going down.
     fn talk(&mut self, direction: Direction, packet: &Packet) -> Reaction {
         let restarts = self.is_pending(direction, packet.tag);
-        if direction == Reply && packet.has(INIT_ACK) {
+        if packet.has(INIT_ACK) {
             if restarts {
-                self.pending[Original as usize] = Packed::new(packet.initiate_tag);
+                self.pending[1 - direction as usize] = Packed::new(packet.initiate_tag);
             }
             return Reaction::REFRESH;
         }
-        if direction == Original && packet.has(COOKIE_ECHO) && restarts {
+        if packet.has(COOKIE_ECHO) && restarts {
             self.tags = self.pending;
             self.pending = [UNKNOWN; 2];
             self.phase = Phase::Established;
@@ -182,25 +194,22 @@ impl State {
         } else if packet.has(SHUTDOWN_COMPLETE) && self.phase == Phase::Closing {
             self.phase = Phase::Closed;
         }
-        // Bundled with COOKIE ECHO it reports parameters that the client does not know (§3.2.2), which harms nobody.
-        let harmful = packet.has(ERROR) && !packet.has(COOKIE_ECHO);
-        let error = if harmful { self.fault.note(FlowError::Abort) } else { None };
-        Reaction::REFRESH.with(error)
+        Reaction::REFRESH
     }
 
     fn abort(&mut self, direction: Direction, packet: &Packet) -> Reaction {
         let error = match (self.flow_state(), direction) {
-            (FlowState::HalfOpen, Original) => None,
-            (FlowState::HalfOpen, Reply) => Some(FlowError::Refused),
+            (FlowState::HalfOpen, Original) => FlowError::Abort,
+            (FlowState::HalfOpen, Reply) => FlowError::Refused,
             // Of a restart that was refused: the association goes on (§5.2.2).
             (FlowState::Established | FlowState::Closing, _) if !self.is_current(direction, packet) => {
                 return Reaction::PASS;
             }
-            (FlowState::Established | FlowState::Closing, _) => Some(FlowError::Abort),
+            (FlowState::Established | FlowState::Closing, _) => FlowError::Abort,
             (FlowState::Closed, _) => return Reaction::PASS,
         };
         self.phase = Phase::Closed;
-        Reaction::REFRESH.with(error.and_then(|e| self.fault.note(e)))
+        Reaction::REFRESH.with(self.fault.note(error))
     }
 
     /// Handshake step to `phase`; the timer runs anew where it was never reached before.
@@ -244,11 +253,9 @@ impl State {
             }
         }
         // A handshake that is not decided yet.
-        let of_handshake = match direction {
-            Original => packet.has(COOKIE_ECHO | ABORT),
-            Reply => packet.has(INIT_ACK | ABORT),
-        };
-        of_handshake && !packet.reflected && self.is_pending(direction, packet.tag)
+        packet.has(INIT_ACK | COOKIE_ECHO | ABORT)
+            && !packet.reflected
+            && self.is_pending(direction, packet.tag)
     }
 }
 

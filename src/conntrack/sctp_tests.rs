@@ -175,8 +175,8 @@ fn data_before_the_cookie_is_a_violation_once() {
 fn aborts_by_state_and_side() {
     use FlowError::{Abort, Refused};
     let cases = [
-        (Phase::InitAcked, None, Some(Refused)),
-        (Phase::CookieEchoed, None, Some(Refused)),
+        (Phase::InitAcked, Some(Abort), Some(Refused)),
+        (Phase::CookieEchoed, Some(Abort), Some(Refused)),
         (Phase::Established, Some(Abort), Some(Abort)),
         (Phase::Closing, Some(Abort), Some(Abort)),
     ];
@@ -206,7 +206,7 @@ fn an_error_chunk_counts_once_and_ends_nothing() {
     s.is(Phase::Closed);
     let mut s = State::at(Phase::InitAcked);
     assert_eq!(s.client(with(SERVER, COOKIE_ECHO | ERROR)), Reaction::REFRESH, "part of the handshake");
-    assert_eq!(s.server(with(CLIENT, ERROR)), Reaction::PASS);
+    assert_eq!(s.server(with(CLIENT, ERROR)).error, Some(FlowError::Abort), "such as a stale cookie");
     s.is(Phase::CookieEchoed);
 }
 
@@ -275,4 +275,18 @@ fn remains_of_a_forgotten_association_pass() {
     assert_eq!(s.client(reflected(0x01d, SHUTDOWN_COMPLETE)), Reaction::PASS);
     assert_eq!(s.client(with(0x01d, SHUTDOWN_COMPLETE)), WRONG_TAG);
     s.is(Phase::CookieWait);
+}
+
+#[test]
+fn the_server_may_restart_an_association() {
+    let mut s = State::at(Phase::Established);
+    let (client, server) = (CLIENT + 100, SERVER + 100);
+    assert_eq!(s.server(init(server)), Reaction::REFRESH);
+    assert_eq!(s.client(init_ack(server, client)), Reaction::REFRESH);
+    assert_eq!(s.server(with(client + 1, COOKIE_ECHO)), WRONG_TAG);
+    assert_eq!(s.server(with(client, COOKIE_ECHO)), Reaction::REFRESH);
+    assert_eq!(s.client(with(server, COOKIE_ACK)), Reaction::REFRESH);
+    assert_eq!(s.server(with(client, DATA)), Reaction::REFRESH);
+    assert_eq!(s.client(with(SERVER, DATA)), WRONG_TAG, "the old tags are gone");
+    s.is(Phase::Established);
 }

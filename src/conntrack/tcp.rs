@@ -263,6 +263,10 @@ impl State {
             (Phase::SynReceived, Reply) => (plausible || self.answers_syn(segment), Some(FlowError::Refused)),
             (Phase::Established, Original) => (plausible, None),
             (Phase::Established, Reply) => (plausible, Some(FlowError::ServerReset)),
+            // Its own FIN was its good-bye; before that, a reset takes the answer away that the client waits for.
+            (Phase::Closing, Reply) if self.fins & 1 << Reply as u8 == 0 => {
+                (plausible, Some(FlowError::ServerReset))
+            }
             (Phase::Closing, _) => (plausible, None),
             (Phase::Closed, _) => (false, None),
         };

@@ -230,17 +230,17 @@ fn the_client_s_reset_is_no_error() {
 }
 
 #[test]
-fn the_server_s_reset_is_one_unless_a_fin_was_seen() {
+fn the_server_s_reset_is_one_unless_its_fin_was_seen() {
     let mut t = Talk::established();
     t.send(Reply, ACK, 3000);
     assert_eq!(t.send(Reply, RST | ACK, 0), bad(FlowError::ServerReset));
     t.is(Phase::Closed);
     assert_eq!(t.send(Reply, RST | ACK, 0), Reaction::PASS);
 
-    for closer in [Original, Reply] {
+    for (closer, reset) in [(Original, bad(FlowError::ServerReset)), (Reply, ENDS)] {
         let mut t = Talk::established();
         t.send(closer, FIN | ACK, 0);
-        assert_eq!(t.send(Reply, RST, 0), ENDS);
+        assert_eq!(t.send(Reply, RST, 0), reset);
         t.is(Phase::Closed);
     }
 }

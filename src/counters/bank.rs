@@ -149,6 +149,8 @@ pub struct ServiceCounters {
     pub created: Counter,
     /// First packets refused for want of an endpoint.
     pub refused_no_endpoint: Counter,
+    /// First packets refused for want of a way to the endpoint.
+    pub refused_no_route: Counter,
     /// First packets refused for want of table space.
     pub refused_table_full: Counter,
     /// First packets refused because the tuple towards the endpoint was taken.

@@ -220,7 +220,7 @@ impl Engine {
 
         let links: Vec<_> = ports.iter().map(|port| LinkInfo { mac: port.mac, promiscuous: false }).collect();
         let tables = Arc::new(Tables::compile(config, &links, &mut Slots::default()));
-        let sizes = tables.sizes(config.metrics.flow_series_limit);
+        let sizes = tables.sizes(pairs(config, workers));
         let (counters, writers): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
 
         let mut engine = Self {
@@ -425,6 +425,13 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Pair slots of one worker: more than series, so that the aggregator can choose which pairs have one; never more than
+/// connections.
+fn pairs(config: &Config, workers: usize) -> usize {
+    let flows = (config.engine.max_flows as usize).div_ceil(workers);
+    flows.min(4 * config.metrics.flow_series_limit + 1024)
 }
 
 fn failed(worker: usize, reason: &str) -> EngineError {

@@ -19,7 +19,7 @@ use crate::ids::{PortId, WorkerId};
 use crate::pipeline::{Account, DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
 
 /// Frames that a turn can have for one port.
-pub(super) const TX_BUFFER: usize = 512;
+pub(super) const TX_BUFFER: usize = 1024;
 /// Frames that a ring to the owner of a TX queue holds.
 pub(super) const RELAY: usize = 512;
 /// Neighbour updates that wait for room in a ring.
@@ -258,7 +258,7 @@ impl Io {
     fn send(&mut self, port: PortId, frame: Mbuf, account: Option<Account>) {
         let Some(tx) = self.ports.get_mut(port.index()) else { return self.free(frame) };
         let refused = tx.push(frame, account);
-        self.crowded |= tx.frames.len() >= TX_BUFFER / 2;
+        self.crowded |= tx.frames.len() >= TX_BUFFER / 4;
         if let Some(frame) = refused {
             self.free(frame);
         }

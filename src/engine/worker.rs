@@ -82,6 +82,7 @@ impl Worker {
             for _ in 0..ring.slots() {
                 let Ok(update) = ring.pop() else { break };
                 shard.learn(tables, now, update, io);
+                io.relieve(shard.writer());
                 worked = true;
             }
         }

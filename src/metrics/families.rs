@@ -190,7 +190,7 @@ families! {
         DROPPED = Counter "pollux_dropped_packets_total" ["reason"];
         /// Packets that wait for a next hop's MAC.
         HELD = Gauge "pollux_held_packets" [];
-        /// Packets in the rings between workers; below 0 where the taker's tick ended after the giver's.
+        /// Packets in the rings between workers.
         HANDOFF_RING = Gauge "pollux_handoff_ring_packets" [];
         /// Frames of the engine's own that were given to a TX queue.
         ORIGINATED = Counter "pollux_originated_packets_total" [];

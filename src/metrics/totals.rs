@@ -28,7 +28,7 @@ pub(super) struct LoadTotals {
 }
 
 /// First packets refused: labels, in the order of [`Totals::refused`].
-pub(super) const REFUSALS: [&str; 3] = ["no_endpoint", "table_full", "tuple_in_use"];
+pub(super) const REFUSALS: [&str; 4] = ["no_endpoint", "no_route", "table_full", "tuple_in_use"];
 
 /// Connections that ended badly: labels, in the order of [`Totals::ended_badly`].
 pub(super) const BAD_ENDS: [&str; 5] =
@@ -137,6 +137,7 @@ impl Totals {
         let created = counters.created.take();
         let refused = [
             counters.refused_no_endpoint.take(),
+            counters.refused_no_route.take(),
             counters.refused_table_full.take(),
             counters.refused_tuple.take(),
         ];

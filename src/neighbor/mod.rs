@@ -27,6 +27,10 @@ const REACHABLE: Duration = Duration::from_secs(30);
 const RETRANSMIT: Duration = Duration::from_secs(1);
 /// Solicitations before a neighbour counts as unreachable (RFC 4861 §10, `MAX_MULTICAST_SOLICIT`).
 const MAX_SOLICITATIONS: u8 = 3;
+/// Between two walks over those that are asked.
+const TICK: Duration = Duration::from_millis(10);
+/// Slots looked at for one to give away.
+const SEARCH: usize = 64;
 /// How long packets to an unreachable neighbour are dropped before it is asked again.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -80,8 +84,10 @@ enum State {
     /// Never answered yet.
     Incomplete,
     Reachable,
-    /// Known, but silent for long: in use and asked again.
+    /// Known, but silent for long: in use, and asked again at its station.
     Probe,
+    /// Silent at its station too: still in use, and everybody is asked who has the address.
+    Search,
     Unreachable,
     /// Configured: always right.
     Static,
@@ -97,6 +103,10 @@ struct Entry {
     /// Of the last confirmation, solicitation or give-up, by state.
     since: Instant,
     used: bool,
+    /// An endpoint's or gateway's: never given away, however many clients there are on the link.
+    pinned: bool,
+    /// Is in `asking`.
+    listed: bool,
 }
 
 type Index = HashMap<(PortId, Addr), u16, BuildHasherDefault<SipHasher13>>;
@@ -106,8 +116,9 @@ type Index = HashMap<(PortId, Addr), u16, BuildHasherDefault<SipHasher13>>;
 pub struct Neighbors {
     index: Index,
     entries: Vec<Entry>,
-    /// Slots in state Incomplete or Probe: those with a timer.
+    /// Slots in state Incomplete, Probe or Search: those with a timer.
     asking: Vec<u16>,
+    ticked: Instant,
     /// Where the search for a slot to give away goes on.
     hand: u16,
     /// Take every next hop for resolved (`replay`).
@@ -123,6 +134,7 @@ impl Neighbors {
             index: Index::with_capacity_and_hasher(CAPACITY, BuildHasherDefault::default()),
             entries: Vec::with_capacity(CAPACITY),
             asking: Vec::with_capacity(CAPACITY),
+            ticked: Instant::ZERO,
             hand: 0,
             assume,
         };
@@ -132,9 +144,11 @@ impl Neighbors {
         neighbors
     }
 
-    /// The handle of a next hop, made where there is none. `None` where every slot is taken by a static neighbour.
-    pub fn intern(&mut self, hop: Hop) -> Option<NextHop> {
+    /// The handle of a next hop, made where there is none; `pin` where it is an endpoint or a gateway. `None` where no slot is
+    /// free.
+    pub fn intern(&mut self, hop: Hop, pin: bool) -> Option<NextHop> {
         if let Some(&slot) = self.index.get(&(hop.port, hop.addr)) {
+            self.entries[slot as usize].pinned |= pin;
             return Some(self.handle(slot));
         }
         let (mac, state) = if self.assume {
@@ -143,7 +157,16 @@ impl Neighbors {
             (Mac::default(), State::Unreachable)
         };
         // Unreachable since ever: the first use asks at once.
-        self.add(hop, mac, state, Instant::ZERO).map(|slot| self.handle(slot))
+        let slot = self.add(hop, mac, state, Instant::ZERO)?;
+        self.entries[slot as usize].pinned = pin;
+        Some(self.handle(slot))
+    }
+
+    /// The MAC that a neighbour was last known by.
+    #[must_use]
+    pub fn mac(&self, port: PortId, addr: Addr) -> Option<Mac> {
+        let entry = &self.entries[*self.index.get(&(port, addr))? as usize];
+        matches!(entry.state, State::Reachable | State::Probe | State::Search).then_some(entry.mac)
     }
 
     /// What is known of `hop`; `ask` gets the solicitation that this use makes necessary.
@@ -159,7 +182,7 @@ impl Neighbors {
             State::Reachable if self.assume || now.since(entry.since) < REACHABLE => {
                 Lookup::Resolved(entry.hop.port, entry.mac)
             }
-            State::Probe => Lookup::Resolved(entry.hop.port, entry.mac),
+            State::Probe | State::Search => Lookup::Resolved(entry.hop.port, entry.mac),
             State::Incomplete => Lookup::Waiting(entry.hop.port),
             State::Reachable => {
                 let known = entry.mac;
@@ -208,11 +231,16 @@ impl Neighbors {
         mut ask: impl FnMut(Solicit) -> bool,
         mut lost: impl FnMut(NextHop) -> bool,
     ) {
+        if now.since(self.ticked) < TICK {
+            return;
+        }
+        self.ticked = now;
         let mut i = 0;
         while i < self.asking.len() {
             let slot = self.asking[i];
             let entry = &mut self.entries[slot as usize];
-            if !matches!(entry.state, State::Incomplete | State::Probe) {
+            if !matches!(entry.state, State::Incomplete | State::Probe | State::Search) {
+                entry.listed = false;
                 self.asking.swap_remove(i);
                 continue;
             }
@@ -224,7 +252,7 @@ impl Neighbors {
                 Entry { solicitations: entry.solicitations + 1, since: now, ..*entry }
             } else if entry.state == State::Probe {
                 // The known station is silent: perhaps another has the address now.
-                Entry { state: State::Incomplete, solicitations: 1, since: now, ..*entry }
+                Entry { state: State::Search, solicitations: 1, since: now, ..*entry }
             } else {
                 Entry { state: State::Unreachable, since: now, ..*entry }
             };
@@ -250,14 +278,24 @@ impl Neighbors {
         entry.since = now;
         entry.solicitations = 1;
         ask(solicitation(entry));
-        // A slot that answered within this round may still be on the list.
-        if !self.asking.contains(&slot) {
+        // A slot that answered within this round is still on the list.
+        if !std::mem::replace(&mut entry.listed, true) {
             self.asking.push(slot);
         }
     }
 
     fn add(&mut self, hop: Hop, mac: Mac, state: State, since: Instant) -> Option<u16> {
-        let entry = Entry { hop, mac, state, solicitations: 0, generation: 0, since, used: false };
+        let entry = Entry {
+            hop,
+            mac,
+            state,
+            solicitations: 0,
+            generation: 0,
+            since,
+            used: false,
+            pinned: false,
+            listed: false,
+        };
         let slot = if self.entries.len() < CAPACITY {
             self.entries.push(entry);
             u16::try_from(self.entries.len() - 1).ok()?
@@ -272,18 +310,22 @@ impl Neighbors {
         Some(slot)
     }
 
-    /// A slot not used since the hand came by last, and neither static nor waited for.
+    /// One of the next slots that is neither pinned nor waited for, best one not used since the hand came by last.
     fn victim(&mut self) -> Option<u16> {
-        for _ in 0..2 * self.entries.len() {
+        let mut second_best = None;
+        for _ in 0..SEARCH {
             let slot = self.hand;
             self.hand = ((self.hand as usize + 1) % self.entries.len()) as u16;
             let entry = &mut self.entries[slot as usize];
-            let busy = matches!(entry.state, State::Static | State::Incomplete | State::Probe);
-            if !busy && !std::mem::replace(&mut entry.used, false) {
+            if entry.pinned || entry.listed || entry.state == State::Static {
+                continue;
+            }
+            if !std::mem::replace(&mut entry.used, false) {
                 return Some(slot);
             }
+            second_best.get_or_insert(slot);
         }
-        None
+        second_best
     }
 
     fn handle(&self, slot: u16) -> NextHop {
@@ -325,7 +367,7 @@ mod tests {
     #[test]
     fn an_unknown_neighbor_is_asked_once_then_waited_for_then_given_up() {
         let mut n = Neighbors::new(&[], false);
-        let hop = n.intern(HOP).unwrap();
+        let hop = n.intern(HOP, false).unwrap();
         let (lookup, solicit) = asked(&mut n, hop, at(0));
         assert_eq!(lookup, Lookup::Waiting(HOP.port));
         assert_eq!(solicit, Some(Solicit { port: HOP.port, target: HOP.addr, unicast: None }));
@@ -352,7 +394,7 @@ mod tests {
     #[test]
     fn an_answer_resolves_and_a_silent_one_is_probed_while_still_used() {
         let mut n = Neighbors::new(&[], false);
-        let hop = n.intern(HOP).unwrap();
+        let hop = n.intern(HOP, false).unwrap();
         asked(&mut n, hop, at(0));
         assert_eq!(n.learn(&update(true), at(1)), Some(hop));
         assert_eq!(asked(&mut n, hop, at(30)), (Lookup::Resolved(HOP.port, MAC), None));
@@ -376,7 +418,7 @@ mod tests {
     #[test]
     fn overheard_neighbors_make_no_entry_and_static_ones_stay() {
         let mut n = Neighbors::new(&[(HOP.port, HOP.addr, Mac([2; 6]))], false);
-        let hop = n.intern(HOP).unwrap();
+        let hop = n.intern(HOP, false).unwrap();
         n.learn(&update(true), at(1));
         assert_eq!(asked(&mut n, hop, at(100)).0, Lookup::Resolved(HOP.port, Mac([2; 6])));
         let stranger = NeighborUpdate { addr: Addr::v4([10, 1, 0, 99]), ..update(false) };
@@ -386,11 +428,11 @@ mod tests {
     #[test]
     fn assumed_macs_follow_the_address() {
         let mut n = Neighbors::new(&[], true);
-        let hop = n.intern(HOP).unwrap();
+        let hop = n.intern(HOP, false).unwrap();
         assert_eq!(asked(&mut n, hop, at(0)).0, Lookup::Resolved(HOP.port, Mac([2, 0, 10, 1, 0, 10])));
         let six =
             Hop { port: PortId(0), addr: Addr::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]) };
-        let hop = n.intern(six).unwrap();
+        let hop = n.intern(six, false).unwrap();
         assert_eq!(asked(&mut n, hop, at(0)).0, Lookup::Resolved(PortId(0), Mac([2, 0, 1, 2, 3, 4])));
     }
 
@@ -398,24 +440,61 @@ mod tests {
     fn what_is_assumed_neither_grows_old_nor_learns_nor_fills_the_table() {
         let mut n = Neighbors::new(&[], true);
         assert_eq!(n.learn(&update(true), at(0)), None);
-        let hop = n.intern(HOP).unwrap();
+        let hop = n.intern(HOP, false).unwrap();
         n.learn(&update(true), at(1));
         let assumed = Lookup::Resolved(HOP.port, Mac([2, 0, 10, 1, 0, 10]));
         assert_eq!(asked(&mut n, hop, at(10_000)), (assumed, None));
         assert!(!n.is_asking());
         for i in 0..=CAPACITY as u32 {
             let hop = Hop { port: PortId(0), addr: Addr::v4((0x0a00_0000 + i).to_be_bytes()) };
-            assert!(n.intern(hop).is_some(), "{i}");
+            assert!(n.intern(hop, false).is_some(), "{i}");
         }
+    }
+
+    #[test]
+    fn a_silent_neighbor_serves_until_nobody_answers_for_it() {
+        let mut n = Neighbors::new(&[], false);
+        let hop = n.intern(HOP, false).unwrap();
+        asked(&mut n, hop, at(0));
+        n.learn(&update(true), at(1));
+        asked(&mut n, hop, at(40));
+        let mut lost = 0;
+        for s in 41..=45 {
+            assert_eq!(asked(&mut n, hop, at(s)).0, Lookup::Resolved(HOP.port, MAC), "{s}");
+            n.tick(at(s), |_| true, |_| panic!("given up at {s}"));
+        }
+        n.tick(
+            at(46),
+            |_| true,
+            |_| {
+                lost += 1;
+                true
+            },
+        );
+        assert_eq!((lost, asked(&mut n, hop, at(46)).0), (1, Lookup::Unreachable));
+    }
+
+    #[test]
+    fn clients_on_the_link_do_not_push_an_endpoint_out() {
+        let mut n = Neighbors::new(&[], false);
+        let endpoint = n.intern(HOP, true).unwrap();
+        n.learn(&update(true), at(0));
+        for i in 0..3 * CAPACITY as u32 {
+            let client = Hop { port: PortId(0), addr: Addr::v4((0x0a00_0000 + i).to_be_bytes()) };
+            if let Some(hop) = n.intern(client, false) {
+                asked(&mut n, hop, at(1));
+            }
+        }
+        assert_eq!(asked(&mut n, endpoint, at(1)).0, Lookup::Resolved(HOP.port, MAC));
     }
 
     #[test]
     fn a_full_table_gives_away_idle_slots_and_their_handles_notice() {
         let mut n = Neighbors::new(&[], false);
         let address = |i: u32| Addr::v4((0x0a00_0000 + i).to_be_bytes());
-        let first = n.intern(Hop { port: PortId(0), addr: address(0) }).unwrap();
+        let first = n.intern(Hop { port: PortId(0), addr: address(0) }, false).unwrap();
         for i in 1..=CAPACITY as u32 {
-            assert!(n.intern(Hop { port: PortId(0), addr: address(i) }).is_some());
+            assert!(n.intern(Hop { port: PortId(0), addr: address(i) }, false).is_some());
         }
         assert_eq!(asked(&mut n, first, at(0)).0, Lookup::Gone);
     }

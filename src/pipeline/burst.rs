@@ -87,7 +87,7 @@ impl<F: Frame> Shard<F> {
                 }
                 self.transport(turn, arrival, found);
             }
-            (L4::Icmp { kind, .. }, None) if icmp::is_error(packet.protocol, kind) => {
+            (L4::Icmp { kind, .. }, None) if icmp::is_for_ends(packet.protocol, kind) => {
                 let quoted = parse::quoted(arrival.frame.data(), &packet);
                 if let Some(quoted) = &quoted {
                     let owner = self.owner.of_quoted(&quoted.tuple, &turn.tables.services);

@@ -7,7 +7,7 @@ use crate::config::{OnUnknown, Refusal};
 use crate::conntrack::{self, Direction, Flow, FlowId, InsertError};
 use crate::counters::{FlowState, PairKey};
 use crate::firewall::Subject;
-use crate::ids::{PairSlot, PortId};
+use crate::ids::PairSlot;
 use crate::neighbor::NextHop;
 use crate::parse::{L4, Packet, Quoted};
 use crate::responder::{Reply, icmp, reset};
@@ -51,8 +51,11 @@ impl<F: Frame> Shard<F> {
             Ok(exit) => exit,
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
-        let step = self.conntrack.step(id, direction, &arrival.packet.l4_info, turn.now);
         let flow = *self.conntrack.flow(id);
+        if !rewrite::is_intact(arrival.frame.data(), &arrival.packet, &flow) {
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::SctpChecksum);
+        }
+        let step = self.conntrack.step(id, direction, &arrival.packet.l4_info, turn.now);
         if step.before != step.after {
             let bank = self.writer.bank();
             bank.flows(flow.protocol, step.before).sub(1);
@@ -77,6 +80,9 @@ impl<F: Frame> Shard<F> {
             let reason = if local { DropReason::NoService } else { DropReason::Transit };
             return self.drop(turn, arrival.port, arrival.frame, reason);
         };
+        if turn.tables.is_martian(arrival.packet.src) {
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
+        }
         if !conntrack::opens(&arrival.packet.l4_info) {
             if turn.tables.on_unknown == OnUnknown::Reset {
                 self.reset(turn, &arrival);
@@ -87,7 +93,7 @@ impl<F: Frame> Shard<F> {
             self.report(turn, &arrival, icmp::Error::TimeExceeded);
             return self.drop(turn, arrival.port, arrival.frame, DropReason::TtlExpired);
         }
-        match self.open(turn, arrival.port, &arrival.packet, service) {
+        match self.open(turn, &arrival, service) {
             Ok(id) => {
                 let flow = *self.conntrack.flow(id);
                 match self.way_out(turn, &arrival, id, Direction::Original) {
@@ -108,10 +114,10 @@ impl<F: Frame> Shard<F> {
     fn open<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        port: PortId,
-        packet: &Packet,
+        arrival: &Arrival<F>,
         service: &Service,
     ) -> Result<FlowId, DropReason> {
+        let packet = &arrival.packet;
         let bank = self.writer.bank();
         let counters = bank.service(service.id);
         let (client_port, vip_port) = packet.ports();
@@ -119,8 +125,14 @@ impl<F: Frame> Shard<F> {
             counters.refused_no_endpoint.add(1);
             return Err(DropReason::NoEndpoint);
         };
-        let hop = turn.tables.routes.lookup(endpoint.addr).ok_or(DropReason::NoRoute)?;
-        let hop = self.neighbors.intern(hop).ok_or(DropReason::NeighborUnresolved)?;
+        let Some(route) = turn.tables.routes.lookup(endpoint.addr) else {
+            counters.refused_no_route.add(1);
+            return Err(DropReason::NoRoute);
+        };
+        let Some(hop) = self.neighbors.intern(route, true) else {
+            counters.refused_no_route.add(1);
+            return Err(DropReason::NeighborUnresolved);
+        };
         let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src };
         let pair = self.pairs.acquire(&self.writer, &key);
         let mut flow = Flow {
@@ -131,7 +143,7 @@ impl<F: Frame> Shard<F> {
             vip_port,
             endpoint_port: if endpoint.port == 0 { vip_port } else { endpoint.port },
             protocol: service.protocol,
-            ingress: port,
+            ingress: arrival.port,
             service: service.id,
             endpoint_id: endpoint.id,
             pair,
@@ -141,6 +153,10 @@ impl<F: Frame> Shard<F> {
             idle_timeout_ms: service.idle_timeout_ms,
         };
         flow.delta = rewrite::deltas(&flow);
+        if !rewrite::is_intact(arrival.frame.data(), packet, &flow) {
+            self.pairs.release(&self.writer, pair);
+            return Err(DropReason::SctpChecksum);
+        }
         match self.conntrack.insert(flow, &packet.l4_info, turn.now) {
             Ok(id) => {
                 counters.created.add(1);
@@ -166,7 +182,9 @@ impl<F: Frame> Shard<F> {
         mut arrival: Arrival<F>,
         quoted: Option<&Quoted>,
     ) {
-        let found = quoted.and_then(|quoted| {
+        // To the sender of what it quotes, or it is no answer to that (RFC 1122 §3.2.2).
+        let honest = |quoted: &&Quoted| quoted.tuple.src == arrival.packet.dst;
+        let found = quoted.filter(honest).and_then(|quoted| {
             // The error travels against the packet that it quotes.
             let tuple = quoted.tuple.reversed();
             self.conntrack.find(&tuple, self.conntrack.hash(&tuple)).map(|found| (quoted, found))
@@ -211,7 +229,11 @@ impl<F: Frame> Shard<F> {
         direction: Direction,
         exit: Exit,
     ) {
-        match rewrite::translate(&mut arrival.frame, &arrival.packet, flow, direction) {
+        let egress = &turn.tables.ports[exit.port().index()];
+        // What is cut into fragments has its checksum computed before.
+        let whole = arrival.packet.l3_len <= u32::from(egress.mtu);
+        let offload = whole.then_some(egress.l2_len());
+        match rewrite::translate(&mut arrival.frame, &arrival.packet, flow, direction, offload) {
             Ok(()) => {
                 let account = account(flow, &arrival.packet, false);
                 self.send(turn, arrival, exit, account);

@@ -40,7 +40,7 @@ impl<F: Frame> Shard<F> {
             known => return Ok((hop, exit_of(hop, known)?)),
         }
         let route = turn.tables.routes.lookup(to).ok_or(DropReason::NoRoute)?;
-        let hop = self.neighbors.intern(route).ok_or(DropReason::NeighborUnresolved)?;
+        let hop = self.neighbors.intern(route, route.addr != to).ok_or(DropReason::NeighborUnresolved)?;
         let known = self.ask(turn, hop);
         Ok((hop, exit_of(hop, known)?))
     }
@@ -84,19 +84,17 @@ impl<F: Frame> Shard<F> {
         let Some(l3) = set_l2(&mut frame, l3, to, config) else {
             return self.drop(turn, ingress, frame, DropReason::NoHeadroom);
         };
-        let rest = if l3_len > usize::from(config.mtu) {
-            let cut = match exit {
-                Exit::To(..) => {
-                    rewrite::fragment(&mut frame, l3, l3_len, config.mtu.into(), &mut self.scratch)
+        let rest = match exit {
+            _ if l3_len <= usize::from(config.mtu) => None,
+            Exit::To(..) => {
+                let mtu = config.mtu.into();
+                match rewrite::fragment(&mut frame, l3, l3_len, mtu, &mut self.scratch) {
+                    None => return self.drop(turn, ingress, frame, DropReason::MtuExceeded),
+                    rest => rest,
                 }
-                Exit::Wait(..) => None,
-            };
-            if cut.is_none() {
-                return self.drop(turn, ingress, frame, DropReason::MtuExceeded);
             }
-            cut
-        } else {
-            None
+            // Only whole packets wait.
+            Exit::Wait(..) => return self.drop(turn, ingress, frame, DropReason::NeighborUnresolved),
         };
         let bank = self.writer.bank();
         match exit {
@@ -106,7 +104,10 @@ impl<F: Frame> Shard<F> {
                 if let Some(rest) = rest {
                     let mut extra = 0;
                     rest.emit(&mut self.scratch, |bytes| {
-                        extra += u64::from(turn.out.originate(egress, bytes, true));
+                        extra += 1;
+                        if !turn.out.originate(egress, bytes, true) {
+                            self.writer.tx_dropped(egress);
+                        }
                     });
                     bank.term(Term::ExtraFragments).add(extra);
                 }
@@ -175,7 +176,7 @@ fn source_towards(port: &Port, target: Addr) -> Option<Addr> {
 
 /// Writes the L2 header of the egress port before the IP header at `l3`; says where that is now. `None`: no headroom.
 fn set_l2<F: Frame>(frame: &mut F, l3: usize, to: Mac, port: &Port) -> Option<usize> {
-    let wanted = if port.vlan == 0 { 14 } else { 18 };
+    let wanted = port.l2_len();
     if wanted > l3 {
         frame.grow_front(wanted - l3).then_some(())?;
     } else {

@@ -45,7 +45,9 @@ impl<F: Frame> Shard<F> {
             let solicitation = kind == nd::SOLICITATION;
             let for_us = solicitation && is_ours(turn.tables, config, message.target);
             let about = if solicitation { packet.src } else { message.target };
-            if let Some(mac) = message.mac {
+            // The answer to a question put to one station may leave its MAC out (RFC 4861 §4.4): it confirms what is known.
+            let known = || (!solicitation).then(|| self.neighbors.mac(port, about)).flatten();
+            if let Some(mac) = message.mac.or_else(known) {
                 self.heard(turn, port, about, mac, for_us);
             }
             if for_us && let Some(reply) = Reply::to(frame.data(), config.mac, config.vlan) {

@@ -51,6 +51,17 @@ pub fn write(
     Some(())
 }
 
+/// Whether an ICMP type is an error that concerns the two ends of a connection: redirects are for the link, and source
+/// quench is no more (RFC 6633).
+#[must_use]
+pub const fn is_for_ends(protocol: u8, kind: u8) -> bool {
+    match protocol {
+        super::ICMPV4 => matches!(kind, 3 | 11 | 12),
+        super::ICMPV6 => matches!(kind, 1..=4),
+        _ => false,
+    }
+}
+
 /// Whether an ICMP type is an error of this protocol: errors are never sent about these.
 #[must_use]
 pub const fn is_error(protocol: u8, kind: u8) -> bool {

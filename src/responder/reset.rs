@@ -11,6 +11,10 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const ABORT: u8 = 6;
+const SHUTDOWN_ACK: u8 = 8;
+const SHUTDOWN_COMPLETE: u8 = 14;
+/// ABORT, ERROR, COOKIE ACK and SHUTDOWN COMPLETE.
+const SILENT: u16 = 1 << ABORT | 1 << 9 | 1 << 11 | 1 << SHUTDOWN_COMPLETE;
 /// The T bit: the verification tag is reflected, since the association is not known.
 const REFLECTED: u8 = 1;
 
@@ -39,15 +43,18 @@ pub fn write(out: &mut Vec<u8>, packet: &Packet, reply: &Reply) -> Option<()> {
             out.extend_from_slice(&header);
             Some(())
         }
-        L4::Sctp { chunks, .. } if chunks & 1 << ABORT != 0 => None,
-        L4::Sctp { sport, dport, tag, initiate_tag, .. } => {
+        // To be discarded in silence (RFC 9260 §8.4 (2), (6), (7)).
+        L4::Sctp { chunks, .. } if chunks & SILENT != 0 => None,
+        L4::Sctp { sport, dport, tag, chunks, initiate_tag, .. } => {
             // An INIT names the tag that its sender wants to see (RFC 9260 §8.4 (3)); else the packet's own is reflected.
             let (tag, flags) = if initiate_tag == 0 { (tag, REFLECTED) } else { (initiate_tag, 0) };
+            // §8.4 (5): who shuts an association down that is not known any more is helped to end.
+            let answer = if chunks & 1 << SHUTDOWN_ACK != 0 { SHUTDOWN_COMPLETE } else { ABORT };
             let mut packet = [0; 16];
             packet[0..2].copy_from_slice(&dport.to_be_bytes());
             packet[2..4].copy_from_slice(&sport.to_be_bytes());
             packet[4..8].copy_from_slice(&tag.to_be_bytes());
-            packet[12..16].copy_from_slice(&[ABORT, flags, 0, 4]);
+            packet[12..16].copy_from_slice(&[answer, flags, 0, 4]);
             let crc = crc32c::checksum(&packet);
             packet[8..12].copy_from_slice(&crc.to_le_bytes());
             reply.ip(out, src, dst, SCTP, TTL, packet.len());

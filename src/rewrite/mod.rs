@@ -69,25 +69,37 @@ pub fn deltas(flow: &Flow) -> [[u16; 2]; 2] {
     [Direction::Original, Direction::Reply].map(|d| Translation::of(flow, d).deltas())
 }
 
-/// Translates a packet of `flow` that goes in `direction`, and takes one from its TTL, which must be above 1.
+/// Whether a packet of `flow` may be translated: where its SCTP CRC32c has to be computed anew because a port changes, it
+/// must be right, or a broken packet would be made to look whole.
+#[inline]
+#[must_use]
+pub fn is_intact(frame: &[u8], packet: &Packet, flow: &Flow) -> bool {
+    let end = packet.l3 as usize + packet.l3_len as usize;
+    !needs_crc(flow) || frame.get(packet.l4 as usize..end).is_some_and(crc32c::verify)
+}
+
+const fn needs_crc(flow: &Flow) -> bool {
+    matches!(flow.protocol, Protocol::Sctp) && flow.vip_port != flow.endpoint_port
+}
+
+/// Translates a packet of `flow` that goes in `direction` and [is intact](is_intact), and takes one from its TTL, which
+/// must be above 1. `offload` is the length of the L2 header that it will have, where the device may be asked to compute an
+/// SCTP CRC32c.
 ///
 /// # Errors
-/// [`DropReason::SctpChecksum`]: the CRC32c has to be computed anew, and was wrong before.
+/// [`DropReason::FrameTooShort`] where the bytes are not what the parser saw.
 #[inline]
 pub fn translate<F: Frame>(
     frame: &mut F,
     packet: &Packet,
     flow: &Flow,
     direction: Direction,
+    offload: Option<usize>,
 ) -> Result<(), DropReason> {
-    let Translation { source, from, to } = Translation::of(flow, direction);
+    let Translation { source, to, .. } = Translation::of(flow, direction);
     let [l3_delta, l4_delta] = flow.delta[direction as usize];
     let (l3, l4) = (packet.l3 as usize, packet.l4 as usize);
-    let new_crc = flow.protocol == Protocol::Sctp && from.1 != to.1;
     let end = l3 + packet.l3_len as usize;
-    if new_crc && !sctp_crc_is_right(frame.data(), l4, end) {
-        return Err(DropReason::SctpChecksum);
-    }
     let bytes = frame.data_mut();
     rewrite_ip(bytes, l3, source, to.0, l3_delta).ok_or(DropReason::FrameTooShort)?;
     let port = l4 + if source { at::SPORT } else { at::DPORT };
@@ -95,10 +107,9 @@ pub fn translate<F: Frame>(
     match flow.protocol {
         Protocol::Tcp => update(bytes, l4 + at::TCP_CHECKSUM, |sum| apply(sum, l4_delta)),
         Protocol::Udp => update(bytes, l4 + at::UDP_CHECKSUM, |sum| apply_udp(sum, l4_delta)),
-        Protocol::Sctp if new_crc && !frame.offload_sctp_crc(l3, l4 - l3) => {
-            set_sctp_crc(frame.data_mut(), l4, end)
-        }
-        Protocol::Sctp => Some(()),
+        Protocol::Sctp if !needs_crc(flow) => Some(()),
+        Protocol::Sctp if offload.is_some_and(|l2| frame.offload_sctp_crc(l2, l4 - l3)) => Some(()),
+        Protocol::Sctp => set_sctp_crc(frame.data_mut(), l4, end),
     }
     .ok_or(DropReason::FrameTooShort)
 }
@@ -119,10 +130,6 @@ fn rewrite_ip(bytes: &mut [u8], l3: usize, source: bool, to: Addr, l3_delta: u16
         *hops = hops.wrapping_sub(1);
         Some(())
     }
-}
-
-fn sctp_crc_is_right(bytes: &[u8], l4: usize, end: usize) -> bool {
-    bytes.get(l4..end).is_some_and(crc32c::verify)
 }
 
 fn set_sctp_crc(bytes: &mut [u8], l4: usize, end: usize) -> Option<()> {

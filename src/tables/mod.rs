@@ -65,6 +65,13 @@ pub struct Port {
 }
 
 impl Port {
+    /// Length of the Ethernet header of what leaves here: with or without an 802.1Q tag.
+    #[inline]
+    #[must_use]
+    pub const fn l2_len(&self) -> usize {
+        if self.vlan == 0 { 14 } else { 18 }
+    }
+
     /// Whether `addr` is one of the interface addresses.
     #[must_use]
     pub fn owns(&self, addr: Addr) -> bool {
@@ -133,6 +140,19 @@ impl Tables {
             rules: self.capacity.rules,
             pairs,
         }
+    }
+
+    /// Whether no packet for a service may come from `addr`: an address of our own, the broadcast address of a connected
+    /// network, or one that is valid on its link alone (RFC 4291 §2.5.6).
+    #[must_use]
+    pub fn is_martian(&self, addr: Addr) -> bool {
+        let broadcast = |own: &Prefix| {
+            own.addr.is_v4() && own.len < 31 && own.contains(addr) && addr.0 | own.mask() == u128::MAX
+        };
+        self.services.is_vip(addr)
+            || self.is_local(addr)
+            || addr.is_link_local_v6()
+            || self.ports.iter().flat_map(|port| &port.addresses).any(broadcast)
     }
 
     /// Whether some port has this address. VIPs are asked for at [`Services::is_vip`].

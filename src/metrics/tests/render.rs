@@ -156,6 +156,7 @@ fn requests_errors_and_connections() {
     let web = bank.service(ServiceId(0));
     web.created.add(100);
     web.refused_no_endpoint.add(3);
+    web.refused_no_route.add(1);
     web.refused_table_full.add(2);
     web.refused_tuple.add(1);
     web.error_refused.add(5);
@@ -170,14 +171,14 @@ fn requests_errors_and_connections() {
     bank.flows(Protocol::Tcp, FlowState::Closed).add(1);
     bank.flows(Protocol::Udp, FlowState::HalfOpen).add(9);
     let s = b.tick();
-    assert_eq!(s.count("total_requests", &[]), 116);
-    assert_eq!(s.count("total_requests_per_service", &[("service", WEB)]), 106);
+    assert_eq!(s.count("total_requests", &[]), 117);
+    assert_eq!(s.count("total_requests_per_service", &[("service", WEB)]), 107);
     assert_eq!(s.count("total_requests_per_service", &[("service", DNS)]), 10);
-    assert_eq!(s.count("total_errors", &[]), 21);
-    assert_eq!(s.count("total_errors_per_service", &[("service", WEB)]), 21);
+    assert_eq!(s.count("total_errors", &[]), 22);
+    assert_eq!(s.count("total_errors_per_service", &[("service", WEB)]), 22);
     assert_eq!(s.count("new_flow_count", &[]), 110);
-    assert_eq!(s.value("rps_requests", &[]), 11.6);
-    assert_eq!(s.value("rps_eps", &[]), 2.1);
+    assert_eq!(s.value("rps_requests", &[]), 11.7);
+    assert_eq!(s.value("rps_eps", &[]), 2.2);
     assert_eq!(s.count("active_conntrack_count", &[]), 66);
     assert_eq!(s.count("active_flow_count_tcp", &[]), 57);
     assert_eq!(s.count("active_flow_count_udp", &[]), 9);
