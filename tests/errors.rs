@@ -92,6 +92,9 @@ fn too_few_hugepages_are_named() {
 fn memory_that_the_machine_has_not_is_named() {
     let engine = "hugepages = false\nmemory_mb = 16_000_000";
     assert_one_line(&run(&[], &config(engine, "net_null0", "127.0.0.1:0")), &["memory_mb"]);
+    // Connections that would fill it one day.
+    let engine = "hugepages = false\nmemory_mb = 128\nmax_flows = 1_000_000_000";
+    assert_one_line(&run(&[], &config(engine, "net_null0", "127.0.0.1:0")), &["max_flows", "MiB"]);
 }
 
 #[test]

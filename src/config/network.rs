@@ -143,10 +143,7 @@ fn device(text: &str) -> Result<String, Fault> {
 fn own_address(text: &str) -> Result<Prefix, Fault> {
     let p = value::interface_address(text)?;
     if let Some(kind) = special(p.addr) {
-        return Err(Fault::new(
-            format!("is {}, a {kind} address", quote(text)),
-            "a port needs one of its own",
-        ));
+        return Err(Fault::new(format!("is {}, {kind} address", quote(text)), "a port needs one of its own"));
     }
     if p.addr.is_v4() && p.len < 31 {
         let host = p.addr.0 & !p.mask();
@@ -165,15 +162,15 @@ fn own_address(text: &str) -> Result<Prefix, Fault> {
 /// What an address is if it cannot be a host's.
 pub(super) fn special(a: Addr) -> Option<&'static str> {
     if a.is_multicast() {
-        return Some("multicast");
+        return Some("a multicast");
     }
     let ip = std::net::IpAddr::from(a);
     if ip.is_unspecified() {
-        Some("unspecified")
+        Some("the unspecified")
     } else if ip.is_loopback() {
-        Some("loopback")
+        Some("a loopback")
     } else if matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast()) {
-        Some("broadcast")
+        Some("the broadcast")
     } else {
         None
     }
@@ -305,7 +302,7 @@ fn host(text: &str) -> Result<Addr, Fault> {
     let a = value::address(text)?;
     match special(a) {
         Some(kind) => {
-            Err(Fault::new(format!("is {}, a {kind} address", quote(text)), "write the address of a host"))
+            Err(Fault::new(format!("is {}, {kind} address", quote(text)), "write the address of a host"))
         }
         None => Ok(a),
     }

@@ -98,7 +98,7 @@ fn vip(text: &str) -> Result<Vip, Fault> {
     let (addr, ports) = value::address_ports(text)?;
     if let Some(kind) = special(addr) {
         return Err(Fault::new(
-            format!("is {}, a {kind} address", quote(text)),
+            format!("is {}, {kind} address", quote(text)),
             "a virtual address is an ordinary one that the routers send here",
         ));
     }
@@ -187,10 +187,7 @@ fn endpoints(
 fn endpoint_address(text: &str) -> Result<(Addr, Option<u16>), Fault> {
     let (addr, ports) = value::address_ports(text)?;
     if let Some(kind) = special(addr) {
-        return Err(Fault::new(
-            format!("is {}, a {kind} address", quote(text)),
-            "write the address of a host",
-        ));
+        return Err(Fault::new(format!("is {}, {kind} address", quote(text)), "write the address of a host"));
     }
     match ports {
         None => Ok((addr, None)),

@@ -157,7 +157,9 @@ pub(super) fn port_range(text: &str, least: u16) -> Result<(u16, u16), Fault> {
         )),
         _ => Err(Fault::new(
             format!("has {} for a port", quote(text)),
-            format!("a port is a number from {least} to 65535, a range \"5000-5999\""),
+            format!(
+                "a port is a number from {least} to 65535; a `vip` may have a range, such as \"5000-5999\""
+            ),
         )),
     }
 }

@@ -82,8 +82,16 @@ struct Home {
 impl Index {
     /// Room for `keys`. The memory is zero pages until it is used.
     pub(super) fn new(keys: usize) -> Self {
-        let n = keys.div_ceil(MEAN).next_power_of_two().max(2);
-        Self { buckets: bytemuck::zeroed_slice_box(n) }
+        Self { buckets: bytemuck::zeroed_slice_box(Self::buckets(keys)) }
+    }
+
+    /// Bytes that room for `keys` takes.
+    pub(super) fn bytes(keys: usize) -> usize {
+        Self::buckets(keys).saturating_mul(size_of::<Bucket>())
+    }
+
+    fn buckets(keys: usize) -> usize {
+        keys.div_ceil(MEAN).next_power_of_two().max(2)
     }
 
     #[inline]

@@ -51,7 +51,7 @@ impl fmt::Debug for Conntrack {
 }
 
 impl Conntrack {
-    /// An empty table for `capacity` connections (at most 2³⁰), all memory taken now. `hash_key` is secret, against hash
+    /// An empty table for `capacity` connections (at most 2³⁰), all memory reserved now; its pages are taken as they are first used. `hash_key` is secret, against hash
     /// flooding.
     #[must_use]
     pub fn new(capacity: usize, hash_key: (u64, u64)) -> Self {
@@ -66,6 +66,12 @@ impl Conntrack {
             capacity,
             now_ms: 0,
         }
+    }
+
+    /// Bytes that a table for `capacity` connections comes to take as they fill it.
+    #[must_use]
+    pub fn bytes(capacity: usize) -> usize {
+        Index::bytes(2 * capacity).saturating_add(capacity.saturating_mul(size_of::<Entry>()))
     }
 
     /// The keyed hash of a tuple.

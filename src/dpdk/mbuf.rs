@@ -78,14 +78,6 @@ impl Mbuf {
         usize::from(self.raw().data_off)
     }
 
-    /// Bytes that can be added at the end.
-    #[inline]
-    #[must_use]
-    pub fn tailroom(&self) -> usize {
-        let raw = self.raw();
-        usize::from(raw.buf_len).saturating_sub(usize::from(raw.data_off) + usize::from(raw.data_len))
-    }
-
     /// Whether the frame spreads over several buffers.
     #[inline]
     #[must_use]

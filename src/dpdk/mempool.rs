@@ -74,13 +74,6 @@ impl Mempool {
         unsafe { dpdk_sys::rte_mempool_in_use_count(self.0.pool.as_ptr()) }
     }
 
-    /// Memory that each buffer takes, bytes.
-    #[must_use]
-    pub fn bytes_per_buffer(&self) -> u32 {
-        // SAFETY: the pool is alive; the function only reads.
-        unsafe { dpdk_sys::px_object_size(self.0.pool.as_ptr()) }
-    }
-
     /// A frame with these contents; `None` where no buffer is free or the bytes do not fit.
     #[must_use]
     pub fn frame(&self, bytes: &[u8]) -> Option<Mbuf> {

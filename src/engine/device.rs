@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::EngineError;
 use crate::config::Port;
+use crate::conntrack::Conntrack;
 use crate::dpdk::{Device, Eal};
 
 /// What `port.device` names.
@@ -75,7 +76,7 @@ fn open_pci(eal: &Eal, port: &Port, address: &str) -> Result<Device, EngineError
 fn open_vdev(eal: &Eal, port: &Port, name: &str, arguments: &str) -> Result<Device, EngineError> {
     let driver = driver(name);
     if let Some(interface) = interface(driver, arguments)
-        && !Path::new("/sys/class/net").join(interface).exists()
+        && !exists(interface)
     {
         return Err(EngineError::NoInterface { port: port.name.clone(), interface: interface.into() });
     }
@@ -154,18 +155,42 @@ pub(super) fn check_hugepages(memory_mb: u32) -> Result<(), EngineError> {
     enough(memory_mb, &pages)
 }
 
+/// Whether this network namespace has an interface; sysfs shows the one that it was mounted in.
+fn exists(interface: &str) -> bool {
+    use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
+    socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .is_ok_and(|socket| name_to_index(&socket, interface).is_ok())
+}
+
 /// Says when a machine does not have this much ordinary memory at all.
 pub(super) fn check_memory(memory_mb: u32) -> Result<(), EngineError> {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total_kb =
-        meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
-    match total_kb.and_then(|kb| kb.trim().parse::<u64>().ok()) {
-        Some(kb) if u64::from(memory_mb) > kb / 1024 => {
-            Err(EngineError::NoSuchMemory { memory_mb, total_mb: kb / 1024 })
+    match memory("MemTotal:") {
+        Some(total_mb) if u64::from(memory_mb) > total_mb => {
+            Err(EngineError::NoSuchMemory { memory_mb, total_mb })
         }
         // Where the kernel does not tell, DPDK will.
         _ => Ok(()),
     }
+}
+
+/// Says when the connection tables would not fit into ordinary memory once they are full, beside `memory_mb` for DPDK: their
+/// pages are taken as connections come, and then it would be too late.
+pub(super) fn check_tables(max_flows: u32, workers: usize, memory_mb: u64) -> Result<(), EngineError> {
+    let each = (max_flows as usize).div_ceil(workers.max(1));
+    let needed_mb = (Conntrack::bytes(each) as u64).saturating_mul(workers as u64) >> 20;
+    match memory("MemAvailable:") {
+        Some(free_mb) if needed_mb + memory_mb > free_mb => {
+            Err(EngineError::FlowMemory { max_flows, needed_mb, free_mb: free_mb.saturating_sub(memory_mb) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A line of `/proc/meminfo`, MiB.
+fn memory(name: &str) -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let kb = meminfo.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"))?;
+    Some(kb.trim().parse::<u64>().ok()? >> 10)
 }
 
 /// `pages`: size in KiB, and how many are free.

@@ -38,6 +38,18 @@ pub enum EngineError {
         /// Pages that are free.
         free: u64,
     },
+    /// The connection tables would not fit.
+    #[error(
+        "engine.max_flows = {max_flows} takes {needed_mb} MiB when the table is full, but {free_mb} MiB are free: set less"
+    )]
+    FlowMemory {
+        /// Connections asked for.
+        max_flows: u32,
+        /// What their tables take, MiB.
+        needed_mb: u64,
+        /// What is free, MiB.
+        free_mb: u64,
+    },
     /// More than the machine has.
     #[error("engine.memory_mb = {memory_mb}, but this machine has {total_mb} MiB: set less")]
     NoSuchMemory {

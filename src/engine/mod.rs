@@ -162,6 +162,8 @@ impl Engine {
         } else {
             device::check_memory(engine.memory_mb)?;
         }
+        let ordinary_mb = if engine.hugepages { 0 } else { engine.memory_mb.into() };
+        device::check_tables(engine.max_flows, workers.len(), ordinary_mb)?;
         let pci = config.ports.iter().filter_map(|port| match Name::parse(&port.device) {
             Name::Pci(address) => Some(address.to_owned()),
             Name::Vdev(..) => None,

@@ -101,6 +101,12 @@ impl Publication {
         self.tick_nanos.store(nanos, Ordering::Relaxed);
     }
 
+    /// How often snapshots are taken.
+    #[must_use]
+    pub fn tick(&self) -> Duration {
+        Duration::from_nanos(self.tick_nanos.load(Ordering::Relaxed))
+    }
+
     pub(super) fn put(&self, exposition: Exposition) {
         self.newest.store(Some(Arc::new(exposition)));
     }
@@ -111,7 +117,7 @@ impl Publication {
     /// [`Stale`], where it is too old at `now`, or a worker is.
     pub fn newest(&self, now: Instant) -> Result<Arc<Exposition>, Stale> {
         let newest = self.newest.load_full().ok_or(Stale::Nothing)?;
-        let patience = Duration::from_nanos(self.tick_nanos.load(Ordering::Relaxed)) * STALE_TICKS;
+        let patience = self.tick() * STALE_TICKS;
         let age = now.since(newest.taken_at);
         if age > patience {
             return Err(Stale::Snapshot(age));

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
@@ -214,9 +214,15 @@ async fn readyz(State(context): State<Context>) -> Response {
     }
 }
 
-async fn landing() -> impl IntoResponse {
+async fn landing(State(context): State<Context>, headers: HeaderMap) -> impl IntoResponse {
+    // As the browser knows this address; what is no host and port could be markup.
+    let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-_[]".contains(&b));
+    let host =
+        headers.get(HOST).and_then(|host| host.to_str().ok()).filter(plain).unwrap_or("127.0.0.1:8080");
+    let tick = format!("{}s", context.publication.tick().as_secs().max(1));
+    let page = include_str!("landing.html").replace("LISTEN_ADDRESS", host).replace("METRICS_TICK", &tick);
     let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-    ([(CONTENT_SECURITY_POLICY, policy)], Html(include_str!("landing.html")))
+    ([(CONTENT_SECURITY_POLICY, policy)], Html(page))
 }
 
 async fn not_found(request: Request<Body>) -> impl IntoResponse {

@@ -269,7 +269,7 @@ fn services_are_checked() {
     let vip = "vip         = \"203.0.113.100:80\"";
     refused_line(vip, "vip = \"203.0.113.100\"", &["has no port", "\"203.0.113.100:80\""]);
     refused_line(vip, "vip = \"224.0.0.1:80\"", &["a multicast address"]);
-    refused_line(vip, "vip = \"0.0.0.0:80\"", &["a unspecified address"]);
+    refused_line(vip, "vip = \"0.0.0.0:80\"", &["the unspecified address"]);
     refused_line(vip, "vip = \"[::1]:80\"", &["loopback"]);
     refused_line(vip, "vip = \"203.0.113.100:0\"", &["from 1 to 65535"]);
     refused_line(vip, "vip = \"203.0.113.100:90-80\"", &["ends before it begins"]);

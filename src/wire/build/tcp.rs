@@ -39,12 +39,6 @@ impl Packet<Tcp> {
         self.flag(flag::RST)
     }
 
-    /// PSH.
-    #[must_use]
-    pub fn psh(self) -> Self {
-        self.flag(flag::PSH)
-    }
-
     /// ACK, with its number.
     #[must_use]
     pub fn ack(mut self, number: u32) -> Self {
