@@ -1,0 +1,88 @@
+//! The fuzz targets over their seeds, and over every input that has ever broken something (`fuzz/cases/<target>/`): a crash
+//! that was found once is tested for ever.
+
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+fn folder(kind: &str, target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind).join(target)
+}
+
+/// What lies in a folder, by name.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
+    let read = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read(&path).unwrap())
+    };
+    entries.map(|entry| read(entry.unwrap().path())).collect()
+}
+
+/// Runs every file of a kind, and names those that panic. Says how many there were.
+fn run(kind: &str) -> usize {
+    let mut count = 0;
+    let mut failed = Vec::new();
+    for (target, act) in fuzz::TARGETS {
+        for (name, bytes) in files(&folder(kind, target)) {
+            count += 1;
+            if catch_unwind(AssertUnwindSafe(|| act(&bytes))).is_err() {
+                failed.push(format!("fuzz/{kind}/{target}/{name}"));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    count
+}
+
+#[test]
+fn cases_stay_mended() {
+    run("cases");
+}
+
+#[test]
+fn no_folder_is_without_a_target() {
+    for kind in ["cases", "seeds"] {
+        let known = fuzz::TARGETS.map(|(target, _)| target);
+        for entry in fs::read_dir(folder(kind, "")).into_iter().flatten() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(known.contains(&&*name), "fuzz/{kind}/{name}: no target of this name, so nothing runs it");
+        }
+    }
+}
+
+#[test]
+fn seeds_pass() {
+    assert!(run("seeds") > 40);
+}
+
+/// `POLLUX_UPDATE_SEEDS=1 cargo test --test fuzz_cases` writes them anew.
+#[test]
+fn the_tree_has_the_seeds() {
+    let update = std::env::var_os("POLLUX_UPDATE_SEEDS").is_some();
+    for (target, _) in fuzz::TARGETS {
+        let folder = folder("seeds", target);
+        let wanted: BTreeMap<String, Vec<u8>> = fuzz::seeds::all()
+            .into_iter()
+            .filter(|(of, _, _)| *of == target)
+            .map(|(_, name, bytes)| (name.to_owned(), bytes))
+            .collect();
+        assert!(!wanted.is_empty(), "{target}");
+        if update {
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).unwrap();
+            for (name, bytes) in &wanted {
+                fs::write(folder.join(name), bytes).unwrap();
+            }
+        }
+        assert!(
+            files(&folder) == wanted,
+            "{}: POLLUX_UPDATE_SEEDS=1 cargo test --test fuzz_cases writes it anew",
+            folder.display()
+        );
+    }
+}
