@@ -50,7 +50,10 @@ fn no_folder_is_without_a_target() {
         let known = fuzz::TARGETS.map(|(target, _)| target);
         for entry in fs::read_dir(folder(kind, "")).into_iter().flatten() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(known.contains(&&*name), "fuzz/{kind}/{name}: no target of this name, so nothing runs it");
+            assert!(
+                known.contains(&&*name),
+                "fuzz/{kind}/{name}: no target of this name, so nothing runs it"
+            );
         }
     }
 }

@@ -43,11 +43,8 @@ pub fn describe([who, kind, service, a, b, c]: [u8; LEN]) -> (Vec<u8>, bool) {
     let (me, client_port) = (client(v4, who), 4000 + u16::from(service >> 4 & 3));
     let there = endpoint(v4, u8::from(who & who::SECOND != 0));
     let to = if !server && who & who::SECOND != 0 { own(v4, 0) } else { vip(v4) };
-    let (src, dst, ports) = if server {
-        (there, me, (endpoint_port, client_port))
-    } else {
-        (me, to, (client_port, vip_port))
-    };
+    let (src, dst, ports) =
+        if server { (there, me, (endpoint_port, client_port)) } else { (me, to, (client_port, vip_port)) };
     let ttl = if kind >> 3 & 15 == 1 { c & 3 } else { 64 };
     let mut ip = ether.ip(src, dst).ttl(ttl).df(kind & 128 == 0);
     if kind >> 3 & 15 == 2 {
@@ -122,9 +119,10 @@ fn neighbor(ether: build::Ether, v4: bool, sender: Addr, target: Addr, a: u8) ->
         (true, true) => ether.arp_request(sender, target).frame(),
         (true, false) => ether.arp_reply(sender, target).frame(),
         (false, true) => ether.ip(sender, target).neighbor_solicitation(target).frame(),
-        (false, false) => {
-            ether.ip(sender, target).neighbor_advertisement(sender, a & (ndp::SOLICITED | ndp::OVERRIDE)).frame()
-        }
+        (false, false) => ether
+            .ip(sender, target)
+            .neighbor_advertisement(sender, a & (ndp::SOLICITED | ndp::OVERRIDE))
+            .frame(),
     }
 }
 

@@ -64,11 +64,7 @@ fn check(link: &Link, frame: &[u8], packet: &Packet, checksum: RxChecksum) {
         let at = |at: usize| u16::from_be_bytes([frame[l4 + at], frame[l4 + at + 1]]);
         assert_eq!((at(0), at(2)), (sport, dport));
     }
-    assert_eq!(
-        parse::parse(link, &frame[..end], checksum),
-        Ok(Parsed::Ip(*packet)),
-        "padding means nothing"
-    );
+    assert_eq!(parse::parse(link, &frame[..end], checksum), Ok(Parsed::Ip(*packet)), "padding means nothing");
     if let Some(quoted) = parse::quoted(frame, packet) {
         assert!(quoted.l3 >= l4 + 8 && quoted.l4 >= quoted.l3 + 20 && quoted.l4 + 4 <= end, "{quoted:?}");
     }

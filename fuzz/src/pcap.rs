@@ -39,7 +39,10 @@ fn read(data: &[u8]) {
         written_ng.write(0, time, *original_len, frame, Direction::Inbound, None).unwrap();
     }
     // The classic format's seconds have 32 bits.
-    let saturated = |time: u64| u64::from(u32::try_from(time / 1_000_000_000).unwrap_or(u32::MAX)) * 1_000_000_000 + time % 1_000_000_000;
+    let saturated = |time: u64| {
+        u64::from(u32::try_from(time / 1_000_000_000).unwrap_or(u32::MAX)) * 1_000_000_000
+            + time % 1_000_000_000
+    };
     for (bytes, ng) in [(written.finish().unwrap(), false), (written_ng.finish().unwrap(), true)] {
         let (back, whole) = all(&bytes);
         assert!(whole, "what was written is whole");

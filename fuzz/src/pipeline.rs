@@ -381,8 +381,9 @@ impl Run {
     ) {
         for update in self.call_one(worker, all_right, room, act) {
             for other in (0..self.workers.len()).filter(|w| *w != worker) {
-                let told = self
-                    .call_one(other, true, 0, |shard, tables, now, out| shard.learn(tables, now, update, out));
+                let told = self.call_one(other, true, 0, |shard, tables, now, out| {
+                    shard.learn(tables, now, update, out)
+                });
                 assert!(told.is_empty(), "hearsay is not told on");
             }
         }

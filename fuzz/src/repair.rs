@@ -39,7 +39,8 @@ fn ipv6(bytes: &mut [u8], quoted: bool) {
     let Ok(ip) = Ipv6::new_checked(bytes) else { return };
     let (src, dst, total_len) = (ip.src(), ip.dst(), ip.total_len());
     let Ok(upper) = ip.upper() else { return };
-    let (number, fragment, start) = (upper.protocol, upper.fragment, total_len - ip.payload().len() + upper.offset);
+    let (number, fragment, start) =
+        (upper.protocol, upper.fragment, total_len - ip.payload().len() + upper.offset);
     if !fragment && start <= total_len {
         layer4(number, (src, dst), &mut bytes[start..total_len], quoted);
     }
@@ -69,9 +70,7 @@ fn layer4(number: u8, (src, dst): (Addr, Addr), l4: &mut [u8], quoted: bool) {
             if error && !quoted {
                 packet(&mut l4[8..], v4, !v4, true);
             }
-            set(l4, 2, |l4| {
-                if v4 { checksum::checksum(l4) } else { checksum::pseudo(src, dst, number, l4) }
-            });
+            set(l4, 2, |l4| if v4 { checksum::checksum(l4) } else { checksum::pseudo(src, dst, number, l4) });
         }
         _ => {}
     }

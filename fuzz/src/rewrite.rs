@@ -216,4 +216,3 @@ fn pieces(frame: &[u8], packet: &Packet, mtu: usize) {
     }
     assert_eq!(whole, frame[usize::from(packet.l4)..l3 + l3_len]);
 }
-

@@ -40,7 +40,10 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("udp", ip(A, B).options([1, 7, 7, 4, 0, 0, 0]).udp(4000, 53).payload(b"x").padded()),
         ("udp6", ip(A6, B6).hop_by_hop().routing(2, 0).udp(4000, 53).payload(b"x").frame()),
         ("sctp", ip(A, B).sctp(4000, 2905).init(7).frame()),
-        ("sctp6", ip(A6, B6).authentication().sctp(4000, 2905).tag(7).cookie_echo([1]).data(1, 2, [3]).frame()),
+        (
+            "sctp6",
+            ip(A6, B6).authentication().sctp(4000, 2905).tag(7).cookie_echo([1]).data(1, 2, [3]).frame(),
+        ),
         ("echo", ip(A, B).echo_request(1, 2).payload(b"x").frame()),
         ("echo6", ip(A6, B6).echo_reply(1, 2).payload(b"x").frame()),
         ("error", ip(A, B).too_big(1400, &quoted).frame()),
@@ -90,10 +93,20 @@ fn pipeline(seeds: &mut Vec<Seed>) {
     };
     add("tcp", 0, &talk(0, FIN | ACK));
     add("tcp6", 0, &talk(who::V6, RST));
-    add("udp", 0, &[udp(0, 1, 1), udp(SERVER, 1, 9), SHORT.to_vec(), udp(0, 2, 1), udp(SERVER, 2, 0), udp(0, 6, 2)]);
+    add(
+        "udp",
+        0,
+        &[udp(0, 1, 1), udp(SERVER, 1, 9), SHORT.to_vec(), udp(0, 2, 1), udp(SERVER, 2, 0), udp(0, 6, 2)],
+    );
     let associate = |s| {
-        [sctp(0, s, 0, 0x08), sctp(SERVER, s, 1, 0x11), sctp(0, s, 2, 2), sctp(SERVER, s, 3, 1), sctp(0, s, 4, 2)]
-            .concat()
+        [
+            sctp(0, s, 0, 0x08),
+            sctp(SERVER, s, 1, 0x11),
+            sctp(0, s, 2, 2),
+            sctp(SERVER, s, 3, 1),
+            sctp(0, s, 4, 2),
+        ]
+        .concat()
     };
     let shut = |s| [sctp(0, s, 10, 2), sctp(SERVER, s, 11, 1), sctp(0, s, 12, 2)].concat();
     add("sctp", 0, &[associate(3), shut(3), associate(4), sctp(SERVER, 4, 8, 1)]);
@@ -152,19 +165,22 @@ fn pipeline(seeds: &mut Vec<Seed>) {
         ],
     );
     let local = |who, word| one(who, kind::ECHO, 0, [word, 0, 9]);
-    add("local", 0, &[local(0, 0), local(who::SECOND, 0), local(who::V6, 0), one(0, kind::OTHER, 0, [47, 0, 1])]);
+    add(
+        "local",
+        0,
+        &[local(0, 0), local(who::SECOND, 0), local(who::V6, 0), one(0, kind::OTHER, 0, [47, 0, 1])],
+    );
     let raw = ip(A, B).udp(4000, 53).frame();
     let raw = [&[op::RAW | op::MUTATE | op::REPAIR, 0, raw.len() as u8], &raw[..], &[1, 30, 1]].concat();
     add("raw", 0, &[raw]);
 }
 
 fn rewrite(seeds: &mut Vec<Seed>) {
-    for (how, name) in [(0, "tcp"), (2, "udp"), (4, "sctp"), (1, "tcp6"), (3, "udp6"), (5, "sctp6"), (8, "wrong")] {
-        let addresses: &[u8] = if how & 1 == 0 {
-            &[192, 0, 2, 1, 203, 0, 113, 100, 10, 1, 0, 10]
-        } else {
-            &[1, 2, 3, 4, 5, 6]
-        };
+    for (how, name) in
+        [(0, "tcp"), (2, "udp"), (4, "sctp"), (1, "tcp6"), (3, "udp6"), (5, "sctp6"), (8, "wrong")]
+    {
+        let addresses: &[u8] =
+            if how & 1 == 0 { &[192, 0, 2, 1, 203, 0, 113, 100, 10, 1, 0, 10] } else { &[1, 2, 3, 4, 5, 6] };
         // Ports, TTL, MTU, how much an error quotes, payload.
         let rest = [15, 160, 0, 80, 31, 144, 64, 0, 100, 9];
         seeds.push(("rewrite", name, [&[how][..], addresses, &rest, &[7; 120]].concat()));
@@ -190,8 +206,16 @@ fn config(seeds: &mut Vec<Seed>) {
                  [[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"192.0.2.2\"\n"
             ),
         ),
-        ("engine", format!("[engine]\nworkers = [1]\nburst = 8\nshutdown_delay = \"1s\"\n{port}[metrics]\ntick = \"1s\"\n")),
-        ("wrong", "[engine]\nwrokers = [1, 1]\nburst = 65\n[[port]\nname = 3\n[metrics]\ntick = \"1\"\n".to_owned()),
+        (
+            "engine",
+            format!(
+                "[engine]\nworkers = [1]\nburst = 8\nshutdown_delay = \"1s\"\n{port}[metrics]\ntick = \"1s\"\n"
+            ),
+        ),
+        (
+            "wrong",
+            "[engine]\nwrokers = [1, 1]\nburst = 65\n[[port]\nname = 3\n[metrics]\ntick = \"1\"\n".to_owned(),
+        ),
     ];
     seeds.extend(texts.map(|(name, text)| ("config", name, text.into_bytes())));
 }
@@ -238,7 +262,8 @@ fn pcapng(seeds: &mut Vec<Seed>) {
     let section = block(0x0a0d_0d0a, &words(&[0x1a2b_3c4d, 0x0001_0000, u32::MAX, u32::MAX]));
     let len = frame.len() as u32;
     // Ethernet; if_tsresol 2^-10, if_fcslen 4, if_tsoffset -1.
-    let options = words(&[0x0009_0001, 0x8a00_0000, 0x000d_0001, 0x0400_0000, 0x000e_0008, u32::MAX, u32::MAX, 0]);
+    let options =
+        words(&[0x0009_0001, 0x8a00_0000, 0x000d_0001, 0x0400_0000, 0x000e_0008, u32::MAX, u32::MAX, 0]);
     let ethernet = block(1, &[words(&[0x0001_0000, 64]), options].concat());
     let enhanced = block(6, &[&words(&[0, 0, 1 << 20, len, len])[..], &frame].concat());
     let simple = block(3, &[&words(&[len])[..], &frame].concat());

@@ -165,17 +165,12 @@ fn make(n: u8) -> World {
         // A narrow link towards the endpoints, refusals that are told, small tables.
         2 => (
             "[engine]\non_unknown = \"reset\"\n",
-            PORTS.replace("role = \"server\"", "role = \"server\"\nmtu = 296"),
+            PORTS.replace("role = \"server\"", "role = \"server\"\nmtu = 1280"),
             NEIGHBORS,
             "idle_timeout = \"1s\"\non_no_endpoint = \"reject\"",
         ),
         // One arm, or two of which one is enough; two workers; next hops taken for known; a table for a handful.
-        _ => (
-            "",
-            PORTS.replace("role = \"client\"", "role = \"both\""),
-            "",
-            "idle_timeout = \"100ms\"",
-        ),
+        _ => ("", PORTS.replace("role = \"client\"", "role = \"both\""), "", "idle_timeout = \"100ms\""),
     };
     let text = format!("{engine}{ports}{neighbors}{}", services().replace("IDLE", idle));
     let mut slots = Slots::default();
