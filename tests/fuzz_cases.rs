@@ -89,3 +89,47 @@ fn the_tree_has_the_seeds() {
         );
     }
 }
+
+/// splitmix64
+fn random(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*seed ^ *seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+/// A little of what `ci/fuzz` does, blindly, the same in every run.
+#[test]
+fn changed_seeds_pass() {
+    let runs: u64 = std::env::var("RUNS").map_or(200, |n| n.parse().unwrap());
+    let mut seed: u64 = std::env::var("SEED").map_or(1, |n| n.parse().unwrap());
+    let seeds = fuzz::seeds::all();
+    for (target, act) in fuzz::TARGETS {
+        let own: Vec<_> = seeds.iter().filter(|(of, _, _)| *of == target).collect();
+        for _ in 0..runs {
+            let mut pick = |n: usize| random(&mut seed) as usize % n.max(1);
+            let mut bytes = own[pick(own.len())].2.clone();
+            for _ in 0..pick(8) {
+                let at = pick(bytes.len());
+                match pick(5) {
+                    0 if !bytes.is_empty() => bytes[at] = pick(256) as u8,
+                    1 if !bytes.is_empty() => bytes[at] ^= 1 << pick(8),
+                    2 => bytes.truncate(at),
+                    3 => {
+                        let other = &own[pick(own.len())].2;
+                        bytes.extend_from_slice(&other[pick(other.len())..]);
+                    }
+                    _ => {
+                        let to = bytes.len().min(at + pick(8));
+                        bytes.copy_within(at..to, 0);
+                    }
+                }
+            }
+            if catch_unwind(AssertUnwindSafe(|| act(&bytes))).is_err() {
+                let crash = std::env::temp_dir().join(format!("pollux-fuzz-{target}"));
+                fs::write(&crash, &bytes).unwrap();
+                panic!("{target}: the input is in {}", crash.display());
+            }
+        }
+    }
+}

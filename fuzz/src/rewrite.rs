@@ -46,7 +46,7 @@ fn run(input: &mut Input<'_>) -> Option<()> {
 
     let (ttl, mtu, cut) = (input.u8()?.max(3), input.u16()?, input.u8()?);
     let mut frame = first(&flow, how, ttl, input.rest());
-    let packet = parsed(&frame)?;
+    let packet = parsed(&frame)?; // not every chunk or option makes a packet
     if how & 8 != 0 {
         let at = usize::from(packet.l4) + checksum_at(protocol);
         frame[at] ^= cut | 1;
@@ -79,7 +79,8 @@ fn run(input: &mut Input<'_>) -> Option<()> {
 
 fn address(input: &mut Input<'_>, v4: bool) -> Option<Addr> {
     if v4 {
-        return input.array().map(Addr::v4);
+        // Of a network that hosts may be in: the parser and the configuration see to that.
+        return input.array().map(|[a, b, c, d]| Addr::v4([1 + a % 126, b, c, d]));
     }
     let [a, b] = input.array::<2>()?;
     Some(Addr(0x2001_0db8 << 96 | u128::from(a).wrapping_mul(0x0101_0000_0100_0001) << 8 | u128::from(b)))
@@ -126,7 +127,7 @@ fn back(flow: &Flow, frame: &[u8], there: &[u8], right: bool) {
     if sctp {
         repair(&mut reply);
     }
-    let Some(packet) = parsed(&reply) else { return }; // the client's address is no destination
+    let packet = parsed(&reply).unwrap();
     let mut reply = VecFrame::new(&reply);
     rewrite::translate(&mut reply, &packet, flow, Direction::Reply).unwrap();
     let mut reply = reply.data().to_vec();
@@ -175,7 +176,7 @@ fn error_about(flow: &Flow, there: &[u8], cut: usize, right: bool) {
     let header = if flow.client.is_v4() { 20 } else { 40 };
     let quoted = &quoted[..quoted.len().min(header + 8 + cut * 4)];
     let mut error = build::ip(flow.endpoint, flow.client).port_unreachable(quoted).frame();
-    let Some(packet) = parsed(&error) else { return };
+    let packet = parsed(&error).unwrap();
     let found = parse::quoted(&error, &packet).unwrap();
     assert_eq!(found.tuple.reversed(), flow.tuple(Direction::Reply));
     rewrite::translate_icmp_error(&mut error, &packet, &found, flow, Direction::Reply).unwrap();
