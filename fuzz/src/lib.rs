@@ -8,7 +8,7 @@ mod input;
 mod packet;
 mod parse;
 mod pcap;
-mod pipeline;
+pub mod pipeline;
 mod repair;
 mod rewrite;
 pub mod seeds;
@@ -17,7 +17,6 @@ mod world;
 pub use self::config::config;
 pub use self::parse::parse;
 pub use self::pcap::{pcap, pcapng};
-pub use self::pipeline::pipeline;
 pub use self::rewrite::rewrite;
 
 /// A target.
@@ -26,7 +25,7 @@ pub type Target = fn(&[u8]);
 /// All targets, by the names of their folders and binaries.
 pub const TARGETS: [(&str, Target); 6] = [
     ("parse", parse),
-    ("pipeline", pipeline),
+    ("pipeline", pipeline::pipeline),
     ("rewrite", rewrite),
     ("config", config),
     ("pcap", pcap),

@@ -29,7 +29,7 @@ fn ipv4(bytes: &mut [u8], quoted: bool) {
     }
     let l4 = Ipv4::new_checked(bytes).ok().filter(|ip| !ip.is_fragment());
     let l4 = l4.map(|ip| (ip.protocol(), ip.src(), ip.dst(), ip.total_len()));
-    set(&mut bytes[..header_len], 10, |header| checksum::checksum(header));
+    set(&mut bytes[..header_len], 10, checksum::checksum);
     if let Some((number, src, dst, total_len)) = l4 {
         layer4(number, (src, dst), &mut bytes[header_len..total_len], quoted);
     }

@@ -130,6 +130,7 @@ fn pipeline(seeds: &mut Vec<Seed>) {
             udp(who::TAGGED, 1, 1),
             udp(who::TAGGED | who::V6, 1, 1),
             neighbor(SERVER, 1),
+            neighbor(SERVER | who::SECOND, 1),
             neighbor(SERVER | who::V6, 0x61),
             udp(SERVER, 1, 1),
             neighbor(who::TAGGED, 0),
@@ -142,6 +143,7 @@ fn pipeline(seeds: &mut Vec<Seed>) {
         2,
         &[
             one(0, kind::UDP | 128, 1, [0, 0, 200]),
+            one(1, kind::UDP | 128, 1, [0, 0, 200]),
             udp(0, 1, 200),
             tcp(0, 5, SYN, 0, 0),
             tcp(0, 0, ACK, 0, 0),
