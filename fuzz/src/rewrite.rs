@@ -54,12 +54,12 @@ fn run(input: &mut Input<'_>) -> Option<()> {
     let right = build::verify(&frame).is_ok();
 
     let mut there = VecFrame::new(&frame);
-    let done = rewrite::translate(&mut there, &packet, &flow, Direction::Original);
-    if protocol == Protocol::Sctp && vip_port != endpoint_port && !right {
-        done.unwrap_err();
+    let intact = rewrite::is_intact(&frame, &packet, &flow);
+    assert_eq!(intact, right || protocol != Protocol::Sctp || vip_port == endpoint_port);
+    if !intact {
         return Some(());
     }
-    done.unwrap();
+    rewrite::translate(&mut there, &packet, &flow, Direction::Original, None).unwrap();
     let there = there.data().to_vec();
     let there_packet = parsed(&there).unwrap();
     assert_eq!((there_packet.dst, there_packet.ports().1), (endpoint, endpoint_port));
@@ -129,7 +129,7 @@ fn back(flow: &Flow, frame: &[u8], there: &[u8], right: bool) {
     }
     let packet = parsed(&reply).unwrap();
     let mut reply = VecFrame::new(&reply);
-    rewrite::translate(&mut reply, &packet, flow, Direction::Reply).unwrap();
+    rewrite::translate(&mut reply, &packet, flow, Direction::Reply, None).unwrap();
     let mut reply = reply.data().to_vec();
     if right {
         build::verify(&reply).unwrap();
@@ -199,11 +199,11 @@ fn pieces(frame: &[u8], packet: &Packet, mtu: usize) {
     if l3_len <= mtu {
         return;
     }
-    let cut = rewrite::fragment(&mut first, l3, l3_len, mtu, &mut scratch, |f| others.push(f.to_vec()));
-    if cut.is_none() {
-        assert!(others.is_empty() && mtu < 68, "RFC 791 §3.2: 68 bytes are always enough");
+    let Some(rest) = rewrite::fragment(&mut first, l3, l3_len, mtu, &mut scratch) else {
+        assert!(mtu < 68, "RFC 791 §3.2: 68 bytes are always enough");
         return;
-    }
+    };
+    rest.emit(&mut scratch, |fragment| others.push(fragment.to_vec())).unwrap();
     let mut whole = Vec::new();
     let count = 1 + others.len();
     for (i, piece) in std::iter::once(first.data().to_vec()).chain(others).enumerate() {
