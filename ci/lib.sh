@@ -8,6 +8,8 @@ export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 build_packages=(gcc libc6-dev pkg-config libdpdk-dev libpcap-dev libclang-dev)
 # For the labs and the checks of ./ci/test.
 test_packages=(iproute2 ethtool tcpdump iputils-ping util-linux nginx-light prometheus)
+# For ./ci/fuzz: libFuzzer is C++.
+fuzz_packages=(g++)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 die() {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pollux::addr::Mac;
 use pollux::config::{self, Config};
@@ -343,6 +344,24 @@ fn time_is_the_captures() {
     assert!(!answered_after(100 * S), "the idle timeout is 20 s");
     // A pause of a century does not take one.
     assert!(!answered_after(80 * 365 * 86_400 * S));
+}
+
+#[test]
+fn time_may_end() {
+    let folder = Folder::new();
+    let mut writer = PcapngWriter::new(Vec::new(), "test").unwrap();
+    writer.interface("one").unwrap();
+    // The last one is told that its time is exceeded, at whatever rate that is allowed.
+    let dying = ip(CLIENT.0, VIP.0).ttl(1).tcp(CLIENT.1, VIP.1).syn().padded();
+    for time in [0, u64::MAX - 1, u64::MAX, u64::MAX] {
+        writer.write(0, time, 60, &dying, Direction::Inbound, None).unwrap();
+    }
+    let input = folder.put("in.pcapng", &writer.finish().unwrap());
+    let (done, wait) = std::sync::mpsc::channel();
+    let options = io(&[input], &[]);
+    std::thread::spawn(move || done.send(run(&web(), &options)));
+    let ledger = wait.recv_timeout(Duration::from_secs(50)).expect("an end");
+    assert_eq!((ledger.rx, ledger.originated), (4, 4));
 }
 
 #[test]

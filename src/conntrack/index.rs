@@ -174,6 +174,13 @@ mod tests {
         pub(in crate::conntrack) fn len(&self) -> usize {
             self.buckets.iter().map(|b| b.used() as usize).sum()
         }
+
+        /// Bucket lines that a lookup of `key`, which is in it, reads.
+        pub(in crate::conntrack) fn lines_to(&self, key: Key, hash: u64) -> usize {
+            let home = self.home(hash);
+            let bucket = &self.buckets[home.first];
+            if Self::find_in(bucket, home.tag, &|k| k == key).is_some() { 1 } else { 2 }
+        }
     }
 
     /// splitmix64

@@ -5,6 +5,8 @@
 //! - `entry`: the 128 bytes of a connection
 //! - `tcp`, `udp`, `sctp`: the state machines, pure and without a clock
 
+#[cfg(test)]
+mod collisions;
 mod entry;
 mod hash;
 mod index;

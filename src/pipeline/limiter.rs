@@ -18,10 +18,11 @@ impl Limiter {
     /// Takes a token, if there is one.
     pub fn allow(&mut self, now: Instant) -> bool {
         let empty_at = self.empty_at.max(now.0);
-        if empty_at + NANOS_A_TOKEN > now.0 + BURST * NANOS_A_TOKEN {
+        if empty_at - now.0 > (BURST - 1) * NANOS_A_TOKEN {
             return false;
         }
-        self.empty_at = empty_at + NANOS_A_TOKEN;
+        // A capture's clock may stand at the end of time.
+        self.empty_at = empty_at.saturating_add(NANOS_A_TOKEN);
         true
     }
 }
@@ -38,5 +39,12 @@ mod tests {
         assert_eq!(at_once, 50);
         let later = (0..100_000).filter(|i| limiter.allow(Instant(start + i * 10_000))).count();
         assert!((999..=1001).contains(&later), "{later} in a second");
+    }
+
+    #[test]
+    fn time_may_end() {
+        let mut limiter = Limiter::default();
+        assert!(limiter.allow(Instant(u64::MAX)));
+        assert!(limiter.allow(Instant(u64::MAX)));
     }
 }

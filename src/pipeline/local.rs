@@ -89,6 +89,12 @@ impl<F: Frame> Shard<F> {
         match packet.l4_info {
             _ if firewalled => self.drop(turn, port, frame, DropReason::Firewall),
             _ if !ours => self.drop(turn, port, frame, DropReason::Transit),
+            // Some devices take more than the MTU: the reply, as long as the request, would not leave.
+            L4::Icmp { kind, .. }
+                if echo::is_request(packet.protocol, kind) && packet.l3_len > u32::from(config.mtu) =>
+            {
+                self.drop(turn, port, frame, DropReason::MtuExceeded);
+            }
             L4::Icmp { kind, .. } if echo::is_request(packet.protocol, kind) => {
                 let written = Reply::to(frame.data(), config.mac, config.vlan)
                     .and_then(|reply| echo::reply(&mut self.scratch, frame.data(), &packet, &reply));

@@ -21,6 +21,10 @@ const SECOND: u64 = 1_000_000_000;
 /// where that is more; whatever happened before shows in no gauge any more.
 const LEAST_OF_A_PAUSE: Duration = Duration::from_secs(180);
 
+/// Virtual time ends here, after 292 years: whatever a capture says comes later comes then. Something must always be able to be
+/// due after now.
+const END_OF_TIME: Instant = Instant(1 << 63);
+
 /// Entries that one call of [`Shard::maintain`] looks at; it is called until there is nothing left to do.
 const BUDGET: usize = 1 << 16;
 
@@ -90,7 +94,7 @@ impl Engine {
     pub(super) fn packet(&mut self, packet: &Packet, outputs: &mut Outputs) -> Result<(), ReplayError> {
         if let Some(time) = packet.time {
             let epoch = *self.epoch.get_or_insert(time);
-            self.advance(Instant(time.saturating_sub(epoch)), outputs)?;
+            self.advance(Instant(time.saturating_sub(epoch)).min(END_OF_TIME), outputs)?;
         }
         self.burst.push(VecFrame::new(&packet.frame));
         self.shard.receive(&self.tables, self.now, packet.port, &mut self.burst, &mut self.outbox);

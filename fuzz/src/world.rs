@@ -1,0 +1,189 @@
+//! The configurations that the pipeline is fuzzed with: the same addresses in all, so that one packet means something in each.
+
+use std::sync::OnceLock;
+
+use pollux::addr::{Addr, Mac};
+use pollux::config;
+use pollux::pipeline::Resolution;
+use pollux::tables::{LinkInfo, Slots, Tables};
+use pollux::wire::build::IntoAddr;
+
+pub const PORT_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 0xa1]), Mac([2, 0, 0, 0, 0, 0xb1])];
+pub const GATEWAY_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+pub const SERVER_MAC: Mac = Mac([2, 0, 0, 0, 0, 10]);
+
+/// VIP port and endpoint port of each service, and two ports without one.
+pub const SERVICES: [(u16, u16); 9] = [
+    (80, 8080),
+    (53, 5353),
+    (5000, 5000),
+    (36412, 36412),
+    (2905, 2906),
+    (81, 8081),
+    (82, 82),
+    (7, 7),
+    (179, 80),
+];
+
+/// Addresses by family (IPv4, IPv6) and what they are.
+pub fn vip(v4: bool) -> Addr {
+    if v4 { "203.0.113.100" } else { "2001:db8:1::100" }.into_addr()
+}
+
+pub fn client(v4: bool, n: u8) -> Addr {
+    match (n & 7, v4) {
+        // One whom the firewall does not let in.
+        (7, true) => Addr::v4([192, 0, 2, 7]),
+        // One that is on the link.
+        (6, true) => Addr::v4([203, 0, 113, 9]),
+        (6, false) => Addr(0x2001_0db8_0001 << 80 | 9),
+        (n, true) => Addr::v4([198, 51, 100, n + 1]),
+        (n, false) => Addr(0x2001_0db8_000c << 80 | u128::from(n + 1)),
+    }
+}
+
+pub fn endpoint(v4: bool, n: u8) -> Addr {
+    let n = 10 + n % 2;
+    if v4 { Addr::v4([10, 1, 0, n]) } else { Addr(0x2001_0db8_0002 << 80 | u128::from(n)) }
+}
+
+/// A port's own address.
+pub fn own(v4: bool, port: usize) -> Addr {
+    match (port, v4) {
+        (0, true) => "203.0.113.2",
+        (0, false) => "2001:db8:1::2",
+        (_, true) => "10.1.0.1",
+        (_, false) => "2001:db8:2::1",
+    }
+    .into_addr()
+}
+
+const PORTS: &str = r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+role = "client"
+addresses = ["203.0.113.2/24", "2001:db8:1::2/64"]
+[[port]]
+name = "lan"
+device = "net_null1"
+role = "server"
+addresses = ["10.1.0.1/24", "2001:db8:2::1/64"]
+[[route]]
+prefix = "0.0.0.0/0"
+via = "203.0.113.1"
+[[route]]
+prefix = "2001:db8:c::/48"
+via = "2001:db8:1::1"
+"#;
+
+const NEIGHBORS: &str = r#"
+[[neighbor]]
+address = "203.0.113.1"
+mac = "02:00:00:00:00:01"
+port = "wan"
+[[neighbor]]
+address = "2001:db8:1::1"
+mac = "02:00:00:00:00:01"
+port = "wan"
+[[neighbor]]
+address = "10.1.0.10"
+mac = "02:00:00:00:00:0a"
+port = "lan"
+[[neighbor]]
+address = "2001:db8:2::10"
+mac = "02:00:00:00:00:0a"
+port = "lan"
+"#;
+
+const FIREWALL: &str = r#"
+[[firewall]]
+name = "scanners"
+action = "drop"
+source = ["192.0.2.0/24"]
+"#;
+
+/// What a reload adds before it.
+const STRICTER: &str = r#"
+[[firewall]]
+name = "odd_ports"
+action = "drop"
+source_port = "4001"
+"#;
+
+fn services() -> String {
+    let mut text = String::new();
+    for v4 in [true, false] {
+        for (i, (vip_port, endpoint_port)) in SERVICES[..7].iter().enumerate() {
+            let protocol = ["tcp", "udp", "udp", "sctp", "sctp", "tcp", "udp"][i];
+            let (ports, algorithm) = match i {
+                1 => ("53".to_owned(), "algorithm = \"round-robin\""),
+                2 => ("5000-5999".to_owned(), "maglev_size = 13"),
+                _ => (vip_port.to_string(), "maglev_size = 251"),
+            };
+            let host = |a: Addr| if v4 { a.to_string() } else { format!("[{a}]") };
+            text += &format!(
+                "[[service]]\nname = \"s{i}_{v4}\"\nvip = \"{}:{ports}\"\nprotocol = \"{protocol}\"\n{algorithm}\nIDLE\n",
+                host(vip(v4))
+            );
+            for n in 0..2 {
+                let to = if i == 2 {
+                    endpoint(v4, n).to_string()
+                } else {
+                    format!("{}:{endpoint_port}", host(endpoint(v4, n)))
+                };
+                let state = if i == 5 || i == 0 && n == 1 { "down" } else { "up" };
+                text += &format!("[[service.endpoint]]\naddress = \"{to}\"\nstate = \"{state}\"\n");
+            }
+        }
+    }
+    text
+}
+
+/// A configuration, and the same after a reload that makes the firewall stricter.
+pub struct World {
+    pub tables: [Tables; 2],
+    pub workers: u8,
+    pub max_flows: usize,
+    pub pairs: usize,
+    pub resolution: Resolution,
+}
+
+/// The configuration of this number, compiled once.
+pub fn world(n: u8) -> &'static World {
+    static WORLDS: OnceLock<Vec<World>> = OnceLock::new();
+    let worlds = WORLDS.get_or_init(|| (0..4).map(make).collect());
+    &worlds[usize::from(n) % worlds.len()]
+}
+
+fn make(n: u8) -> World {
+    let (engine, ports, neighbors, idle) = match n {
+        // Two arms, everything known.
+        0 => ("", PORTS.to_owned(), NEIGHBORS, ""),
+        // Two workers; neighbours are to be found; the client's side is tagged.
+        1 => ("", PORTS.replacen("role =", "vlan = 7\nrole =", 1), "", ""),
+        // A narrow link towards the endpoints, refusals that are told, small tables.
+        2 => (
+            "[engine]\non_unknown = \"reset\"\n",
+            PORTS.replace("role = \"server\"", "role = \"server\"\nmtu = 1280"),
+            NEIGHBORS,
+            "idle_timeout = \"1s\"\non_no_endpoint = \"reject\"",
+        ),
+        // One arm, or two of which one is enough; two workers; next hops taken for known; a table for a handful.
+        _ => ("", PORTS.replace("role = \"client\"", "role = \"both\""), "", "idle_timeout = \"100ms\""),
+    };
+    let text = format!("{engine}{ports}{neighbors}{}", services().replace("IDLE", idle));
+    let mut slots = Slots::default();
+    let links = PORT_MACS.map(|mac| LinkInfo { mac, promiscuous: n == 3 });
+    let tables = [format!("{text}{FIREWALL}"), format!("{text}{STRICTER}{FIREWALL}")].map(|text| {
+        let (config, _) = config::parse("fuzz.toml", &text).unwrap_or_else(|e| panic!("{}\n{e}", e.lines()));
+        Tables::compile(&config, &links, &mut slots)
+    });
+    World {
+        tables,
+        workers: if n & 1 == 0 { 1 } else { 2 },
+        max_flows: [64, 64, 8, 3][usize::from(n)],
+        pairs: [64, 4, 2, 1][usize::from(n)],
+        resolution: if n == 3 { Resolution::Assume } else { Resolution::Discover },
+    }
+}
