@@ -80,10 +80,10 @@ pub fn translate<F: Frame>(
     flow: &Flow,
     direction: Direction,
 ) -> Result<(), DropReason> {
-    let Translation { source, from, to } = Translation::of(flow, direction);
+    let Translation { source, to, .. } = Translation::of(flow, direction);
     let [l3_delta, l4_delta] = flow.delta[direction as usize];
     let (l3, l4) = (packet.l3 as usize, packet.l4 as usize);
-    let new_crc = flow.protocol == Protocol::Sctp && from.1 != to.1;
+    let new_crc = changes_crc(flow);
     let end = l3 + packet.l3_len as usize;
     if new_crc && !sctp_crc_is_right(frame.data(), l4, end) {
         return Err(DropReason::SctpChecksum);
@@ -101,6 +101,30 @@ pub fn translate<F: Frame>(
         Protocol::Sctp => Some(()),
     }
     .ok_or(DropReason::FrameTooShort)
+}
+
+/// Translates a fragment without L4 header of a packet of `flow`, as [`translate`] does with the first one.
+///
+/// # Errors
+/// [`DropReason::FragmentSctp`].
+pub fn translate_piece<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    flow: &Flow,
+    direction: Direction,
+) -> Result<(), DropReason> {
+    if changes_crc(flow) {
+        return Err(DropReason::FragmentSctp);
+    }
+    let Translation { source, to, .. } = Translation::of(flow, direction);
+    let [l3_delta, _] = flow.delta[direction as usize];
+    rewrite_ip(frame.data_mut(), packet.l3 as usize, source, to.0, l3_delta).ok_or(DropReason::FrameTooShort)
+}
+
+/// Whether a translation changes what an SCTP packet's CRC32c covers, which no fragment alone can be mended for.
+#[must_use]
+pub fn changes_crc(flow: &Flow) -> bool {
+    flow.protocol == Protocol::Sctp && flow.vip_port != flow.endpoint_port
 }
 
 /// Replaces the source or destination address and takes one from the TTL.
