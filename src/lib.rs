@@ -13,6 +13,7 @@ pub mod parse;
 
 pub mod conntrack;
 pub mod firewall;
+pub mod fragment;
 pub mod neighbor;
 pub mod pipeline;
 pub mod responder;

@@ -10,7 +10,8 @@ use pollux::counters::{Bank, FlowState, Term, WorkerCounters};
 use pollux::ids::{PairSlot, PortId, WorkerId};
 use pollux::parse::{self, L4, Link, Parsed};
 use pollux::pipeline::{
-    Account, DropReason, Frame, MAX_BURST, NeighborUpdate, Output, RxChecksum, Shard, ShardConfig, VecFrame,
+    Account, DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output, RxChecksum, Shard, ShardConfig,
+    VecFrame,
 };
 use pollux::tables::Tables;
 use pollux::time::Instant;
@@ -73,7 +74,7 @@ struct Was {
     right: bool,
     ttl: u8,
     l3_len: u32,
-    handed: bool,
+    handed: u8,
 }
 
 impl Traced {
@@ -87,7 +88,7 @@ impl Traced {
                 right = false;
             }
         }
-        Self { frame: VecFrame::new(frame), was: Was { right, ttl, l3_len, handed: false } }
+        Self { frame: VecFrame::new(frame), was: Was { right, ttl, l3_len, handed: 0 } }
     }
 }
 
@@ -119,7 +120,7 @@ struct Outbox<'a> {
     /// Everything that came in with this call was right, so what is said about it must be, too.
     all_right: bool,
     sent: Vec<(PortId, usize, Option<Account>)>,
-    handed: Vec<(WorkerId, PortId, Traced)>,
+    handed: Vec<(WorkerId, Handed<Traced>)>,
     room: usize,
     learnt: Vec<NeighborUpdate>,
     verdicts: u64,
@@ -164,13 +165,16 @@ impl Output<Traced> for Outbox<'_> {
         self.verdicts += 1;
     }
 
-    fn hand_off(&mut self, to: WorkerId, port: PortId, mut frame: Traced) -> Result<(), Traced> {
-        assert!(!frame.was.handed, "handed on by the one to whom it was handed");
+    fn hand_off(&mut self, to: WorkerId, mut handed: Handed<Traced>) -> Result<(), Traced> {
+        // Once, but a fragment twice: to the worker that learns its ports, and by that one to the owner.
+        let was = &mut handed.frame.was;
+        let most = if handed.ports.is_some() { 1 } else { 0 };
+        assert!(was.handed <= most, "handed on by the one to whom it was handed");
         if self.handed.len() >= self.room {
-            return Err(frame);
+            return Err(handed.frame);
         }
-        frame.was.handed = true;
-        self.handed.push((to, port, frame));
+        was.handed += 1;
+        self.handed.push((to, handed));
         Ok(())
     }
 
@@ -191,7 +195,7 @@ impl Output<Traced> for Outbox<'_> {
 struct Worker {
     shard: Shard<Traced>,
     counters: Arc<WorkerCounters>,
-    ring: VecDeque<(PortId, Traced)>,
+    ring: VecDeque<Handed<Traced>>,
 }
 
 struct Run {
@@ -327,8 +331,8 @@ impl Run {
         assert!(burst.is_empty());
         for worker in 0..self.workers.len() {
             let mut handed: ArrayVec<_, MAX_BURST> = self.workers[worker].ring.drain(..).collect();
-            let all_right = handed.iter().all(|(_, f)| f.was.right);
-            self.call(worker, all_right, 0, |shard, tables, now, out| {
+            let all_right = handed.iter().all(|h| h.frame.was.right);
+            self.call(worker, all_right, room, |shard, tables, now, out| {
                 shard.receive_handed(tables, now, &mut handed, out);
             });
         }
@@ -376,9 +380,9 @@ impl Run {
             }
         }
         self.verdicts += out.verdicts;
-        for (to, port, frame) in out.handed {
+        for (to, handed) in out.handed {
             assert_ne!(usize::from(to.0), worker, "to itself");
-            self.workers[usize::from(to.0)].ring.push_back((port, frame));
+            self.workers[usize::from(to.0)].ring.push_back(handed);
         }
         out.learnt
     }

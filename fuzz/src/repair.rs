@@ -41,7 +41,7 @@ fn ipv6(bytes: &mut [u8], quoted: bool) {
     let Ok(upper) = ip.upper() else { return };
     let (number, fragment, start) =
         (upper.protocol, upper.fragment, total_len - ip.payload().len() + upper.offset);
-    if !fragment && start <= total_len {
+    if fragment.is_none() && start <= total_len {
         layer4(number, (src, dst), &mut bytes[start..total_len], quoted);
     }
 }

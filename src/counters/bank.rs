@@ -58,7 +58,7 @@ pub enum Term {
     Punted,
     /// Verdict Consume.
     Consumed,
-    /// Verdict Hold: began to wait for a next hop's MAC. `held` = `HeldIn` − `HeldOut`.
+    /// Verdict Hold: began to wait, for a next hop's MAC, or a fragment for the first one of its datagram. `held` = `HeldIn` − `HeldOut`.
     HeldIn,
     /// Stopped waiting: forwarded or dropped since, and counted there.
     HeldOut,

@@ -10,7 +10,7 @@ use crate::config::{self, Config, Protocol};
 use crate::counters::{Bank, FlowState, ServiceCounters, Term, WorkerCounters};
 use crate::ids::{PairSlot, PortId, WorkerId};
 use crate::pipeline::{
-    Account, DropReason, Frame, NeighborUpdate, Output, Resolution, Shard, ShardConfig, VecFrame,
+    Account, DropReason, Frame, Handed, NeighborUpdate, Output, Resolution, Shard, ShardConfig, VecFrame,
 };
 use crate::tables::{LinkInfo, Slots, Tables};
 use crate::time::Instant;
@@ -22,7 +22,7 @@ const SECOND: u64 = 1000 * MILLISECOND;
 #[derive(Default)]
 struct Outbox {
     sent: Vec<(PortId, VecFrame, Option<Account>)>,
-    handed: Vec<(WorkerId, PortId, VecFrame)>,
+    handed: Vec<(WorkerId, Handed<VecFrame>)>,
     announced: Vec<NeighborUpdate>,
 }
 
@@ -37,8 +37,8 @@ impl Output<VecFrame> for Outbox {
 
     fn consume(&mut self, _: PortId, _: VecFrame) {}
 
-    fn hand_off(&mut self, to: WorkerId, port: PortId, frame: VecFrame) -> Result<(), VecFrame> {
-        self.handed.push((to, port, frame));
+    fn hand_off(&mut self, to: WorkerId, handed: Handed<VecFrame>) -> Result<(), VecFrame> {
+        self.handed.push((to, handed));
         Ok(())
     }
 
@@ -86,11 +86,11 @@ impl Engine {
 
     /// Takes what the world sends and gives back what comes out, until both are quiet.
     fn exchange(&mut self, world: &mut World) {
-        let mut handed: VecDeque<(WorkerId, PortId, VecFrame)> = VecDeque::new();
+        let mut handed: VecDeque<(WorkerId, Handed<VecFrame>)> = VecDeque::new();
         loop {
             let mut outbox = Outbox::default();
-            let worker = if let Some((to, port, frame)) = handed.pop_front() {
-                let mut burst = ArrayVec::from_iter([(port, frame)]);
+            let worker = if let Some((to, frame)) = handed.pop_front() {
+                let mut burst = ArrayVec::from_iter([frame]);
                 self.shards[to.index()].0.receive_handed(&self.tables, self.now, &mut burst, &mut outbox);
                 to.index()
             } else if let Some((port, frame)) = world.next_frame() {

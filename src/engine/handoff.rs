@@ -8,8 +8,7 @@ use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::dpdk::Mbuf;
-use crate::ids::PortId;
-use crate::pipeline::{MAX_BURST, NeighborUpdate};
+use crate::pipeline::{Handed, MAX_BURST, NeighborUpdate};
 
 /// Frames that a ring holds.
 pub(super) const FRAMES: usize = 1024;
@@ -18,22 +17,20 @@ const UPDATES: usize = 64;
 
 /// A frame on its way to the worker that owns its connection.
 #[derive(Debug)]
-pub(super) struct Handed {
+pub(super) struct Ticked {
     /// The tick in which it was counted out.
     pub tick: u32,
-    /// Where it came in.
-    pub port: PortId,
-    /// The frame.
-    pub frame: Mbuf,
+    /// The frame, and what is known of it.
+    pub handed: Handed<Mbuf>,
 }
 
 /// One worker's ends of the rings.
 #[derive(Debug)]
 pub(super) struct Ends {
     /// To the worker of each index; none to itself.
-    pub frames_to: Vec<Option<Producer<Handed>>>,
+    pub frames_to: Vec<Option<Producer<Ticked>>>,
     /// From the others.
-    pub frames_from: Vec<Consumer<Handed>>,
+    pub frames_from: Vec<Consumer<Ticked>>,
     /// To the worker of each index; none to itself.
     pub updates_to: Vec<Option<Producer<NeighborUpdate>>>,
     /// From the others.
@@ -75,14 +72,14 @@ fn pairs<T>(workers: usize, size: usize) -> Vec<Sides<T>> {
 }
 
 /// Takes a burst of frames that were counted out up to `tick`.
-pub(super) fn take(from: &mut Consumer<Handed>, tick: u32, frames: &mut ArrayVec<(PortId, Mbuf), MAX_BURST>) {
+pub(super) fn take(from: &mut Consumer<Ticked>, tick: u32, frames: &mut ArrayVec<Handed<Mbuf>, MAX_BURST>) {
     while !frames.is_full() {
         match from.peek() {
-            Ok(handed) if !is_after(handed.tick, tick) => {}
+            Ok(ticked) if !is_after(ticked.tick, tick) => {}
             _ => return,
         }
-        if let Ok(Handed { port, frame, .. }) = from.pop() {
-            frames.push((port, frame));
+        if let Ok(Ticked { handed, .. }) = from.pop() {
+            frames.push(handed);
         }
     }
 }

@@ -39,6 +39,7 @@ use crate::dpdk::{
     Clock, Device, DeviceInfo, Eal, EalOptions, Mbuf, Mempool, Port, PortSetup, PortStats, Registration,
     RxQueue, TxQueue, allowed_cpus, pin_to, set_sctp_crc_offload,
 };
+use crate::fragment;
 use crate::ids::{PortId, WorkerId};
 use crate::pipeline::{MAX_BURST, Resolution, Shard, ShardConfig};
 use crate::tables::{LinkInfo, Slots, Tables};
@@ -464,7 +465,7 @@ fn pool(eal: &Eal, config: &Config, plans: &[QueuePlan], workers: usize) -> Resu
         // Some drivers keep a burst of their own in each queue.
         descriptors: descriptors.sum::<usize>() + plans.iter().map(queues).sum::<usize>() * MAX_BURST,
         workers,
-        per_worker: 3 * MAX_BURST + config.ports.len() * TX_BUFFER + HELD,
+        per_worker: 3 * MAX_BURST + config.ports.len() * TX_BUFFER + HELD + fragment::WAITING,
         rings: workers * workers.saturating_sub(1) * handoff::FRAMES + relays * (RELAY + MAX_BURST),
     };
     let (buffers, room) = (places.buffers(), queues::data_room(&config.ports));

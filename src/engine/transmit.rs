@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, PushError};
 
-use super::handoff::Handed;
+use super::handoff::Ticked;
 use crate::counters::Writer;
 use crate::dpdk::{Mbuf, Mempool, TxQueue, free_all};
 use crate::ids::{PortId, WorkerId};
-use crate::pipeline::{Account, DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
+use crate::pipeline::{Account, DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
 
 /// Frames that a turn can have for one port.
 pub(super) const TX_BUFFER: usize = 1024;
@@ -165,7 +165,7 @@ pub(super) struct Io {
     pub tick: u32,
     pool: Mempool,
     ports: Box<[TxPort]>,
-    handed: Box<[Option<Producer<Handed>>]>,
+    handed: Box<[Option<Producer<Ticked>>]>,
     outboxes: Vec<Outbox>,
     lost_updates: Arc<AtomicU64>,
     freed: ArrayVec<Mbuf, MAX_BURST>,
@@ -177,7 +177,7 @@ impl Io {
     pub fn new(
         pool: Mempool,
         ports: Vec<TxPort>,
-        handed: Vec<Option<Producer<Handed>>>,
+        handed: Vec<Option<Producer<Ticked>>>,
         updates: Vec<Option<Producer<NeighborUpdate>>>,
         lost_updates: Arc<AtomicU64>,
     ) -> Self {
@@ -285,10 +285,10 @@ impl Output<Mbuf> for Io {
     }
 
     #[inline]
-    fn hand_off(&mut self, to: WorkerId, port: PortId, frame: Mbuf) -> Result<(), Mbuf> {
-        let Some(Some(ring)) = self.handed.get_mut(to.index()) else { return Err(frame) };
-        ring.push(Handed { tick: self.tick, port, frame })
-            .map_err(|PushError::Full(Handed { frame, .. })| frame)
+    fn hand_off(&mut self, to: WorkerId, handed: Handed<Mbuf>) -> Result<(), Mbuf> {
+        let Some(Some(ring)) = self.handed.get_mut(to.index()) else { return Err(handed.frame) };
+        ring.push(Ticked { tick: self.tick, handed })
+            .map_err(|PushError::Full(Ticked { handed, .. })| handed.frame)
     }
 
     fn originate(&mut self, port: PortId, bytes: &[u8], _fragment: bool) -> bool {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
 
-use super::handoff::{self, Handed};
+use super::handoff::{self, Ticked};
 use super::idle::Rest;
 use super::transmit::Io;
 use crate::dpdk::{Clock, Mbuf, RxQueue};
 use crate::ids::PortId;
-use crate::pipeline::{DropReason, MAX_BURST, NeighborUpdate, Shard};
+use crate::pipeline::{DropReason, Handed, MAX_BURST, NeighborUpdate, Shard};
 use crate::tables::Tables;
 use crate::time::Instant;
 
@@ -28,7 +28,7 @@ pub(super) struct Worker {
     pub shard: Shard<Mbuf>,
     pub tables: Arc<Tables>,
     pub rx: Vec<(PortId, RxQueue)>,
-    pub frames_from: Vec<Consumer<Handed>>,
+    pub frames_from: Vec<Consumer<Ticked>>,
     pub updates_from: Vec<Consumer<NeighborUpdate>>,
     pub io: Io,
     pub burst: usize,
@@ -88,7 +88,7 @@ impl Worker {
         }
 
         for ring in frames_from {
-            let mut frames = ArrayVec::<(PortId, Mbuf), MAX_BURST>::new();
+            let mut frames = ArrayVec::<Handed<Mbuf>, MAX_BURST>::new();
             handoff::take(ring, io.tick, &mut frames);
             if !frames.is_empty() {
                 shard.receive_handed(tables, now, &mut frames, io);

@@ -188,7 +188,7 @@ families! {
         CONSUMED = Counter "pollux_consumed_packets_total" [];
         /// Packets dropped, by reason.
         DROPPED = Counter "pollux_dropped_packets_total" ["reason"];
-        /// Packets that wait for a next hop's MAC.
+        /// Packets that wait: for a next hop's MAC, or fragments for the first one of their datagram.
         HELD = Gauge "pollux_held_packets" [];
         /// Packets in the rings between workers.
         HANDOFF_RING = Gauge "pollux_handoff_ring_packets" [];

@@ -32,10 +32,11 @@ pub(super) fn parse(
     }
     let (src, dst) = (ip.src(), ip.dst());
     check_addresses(src, dst)?;
-    if ip.is_fragment() {
-        return Err(DropReason::Fragment);
-    }
-    let l4_info = l4::parse(ip.protocol(), protocol::ICMPV4, src, dst, ip.payload())?;
+    let fragment = ip.fragment();
+    let l4_info = match &fragment {
+        None => l4::parse(ip.protocol(), protocol::ICMPV4, src, dst, ip.payload())?,
+        Some(fragment) => l4::parse_piece(ip.protocol(), fragment, ip.header_len(), ip.payload())?,
+    };
     Ok(Packet {
         src,
         dst,
@@ -47,6 +48,7 @@ pub(super) fn parse(
         l4: (l3 + ip.header_len()) as u16,
         l3_len: ip.total_len() as u32,
         l4_info,
+        fragment,
     })
 }
 

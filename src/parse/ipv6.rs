@@ -22,10 +22,11 @@ pub(super) fn parse(bytes: &[u8], l3: usize, to_group: bool) -> Result<Packet, D
     }
     let payload = ip.payload().get(upper.offset..).ok_or(DropReason::Ipv6Extension)?;
     check_addresses(src, dst, &upper, payload)?;
-    if upper.fragment {
-        return Err(DropReason::Fragment);
-    }
-    let l4_info = l4::parse(upper.protocol, protocol::ICMPV6, src, dst, payload)?;
+    let l4_info = match &upper.fragment {
+        None => l4::parse(upper.protocol, protocol::ICMPV6, src, dst, payload)?,
+        // The payload length of the whole does not count the fixed header; what the pieces repeat is left out here.
+        Some(fragment) => l4::parse_piece(upper.protocol, fragment, 0, payload)?,
+    };
     Ok(Packet {
         src,
         dst,
@@ -38,6 +39,7 @@ pub(super) fn parse(bytes: &[u8], l3: usize, to_group: bool) -> Result<Packet, D
         l4: (l3 + HEADER_LEN + upper.offset) as u16,
         l3_len: ip.total_len() as u32,
         l4_info,
+        fragment: upper.fragment,
     })
 }
 
@@ -69,7 +71,7 @@ fn check_addresses(src: Addr, dst: Addr, upper: &Upper, payload: &[u8]) -> Resul
 /// The type of a neighbour solicitation or advertisement.
 #[cold]
 fn discovery(upper: &Upper, payload: &[u8]) -> Option<u8> {
-    if upper.protocol != protocol::ICMPV6 || upper.fragment {
+    if upper.protocol != protocol::ICMPV6 || upper.fragment.is_some() {
         return None;
     }
     let kind = *payload.first()?;

@@ -3,12 +3,14 @@
 use super::L4;
 use crate::addr::Addr;
 use crate::pipeline::DropReason;
+use crate::wire::Error;
 use crate::wire::checksum;
+use crate::wire::fragment::Fragment;
 use crate::wire::icmp::Icmp;
 use crate::wire::protocol;
-use crate::wire::sctp::{Sctp, chunk};
-use crate::wire::tcp::{Tcp, flag};
-use crate::wire::udp::Udp;
+use crate::wire::sctp::{self, Sctp, chunk};
+use crate::wire::tcp::{self, Tcp, flag};
+use crate::wire::udp::{self, Udp};
 
 /// Parses the L4 header and payload `bytes`. `icmp` is the protocol number of the family's ICMP: the other family's is as
 /// unknown as any.
@@ -21,6 +23,69 @@ pub(super) fn parse(number: u8, icmp: u8, src: Addr, dst: Addr, bytes: &[u8]) ->
         _ if number == icmp => self::icmp(icmp, src, dst, bytes),
         _ => Ok(L4::Other),
     }
+}
+
+/// Parses a fragment of a datagram with an L4 header: the first one has to have all of that. `header_len` is what the whole
+/// datagram's IP header adds to its length.
+#[cold]
+pub(super) fn parse_piece(
+    number: u8,
+    fragment: &Fragment,
+    header_len: usize,
+    bytes: &[u8],
+) -> Result<L4, DropReason> {
+    let header = match number {
+        protocol::TCP => tcp::HEADER_LEN,
+        protocol::UDP => udp::HEADER_LEN,
+        protocol::SCTP => sctp::HEADER_LEN,
+        _ => return Err(DropReason::Fragment),
+    };
+    let end = header_len + usize::from(fragment.offset) + bytes.len();
+    if bytes.is_empty() || fragment.more && !bytes.len().is_multiple_of(8) || end > usize::from(u16::MAX) {
+        return Err(DropReason::FragmentMalformed);
+    }
+    if fragment.is_first() {
+        return first_piece(number, bytes);
+    }
+    // RFC 3128: it would write over the header that was judged.
+    if usize::from(fragment.offset) < header { Err(DropReason::FragmentTiny) } else { Ok(L4::Other) }
+}
+
+/// What the header in a first fragment says. Lengths in it are the whole datagram's.
+fn first_piece(number: u8, bytes: &[u8]) -> Result<L4, DropReason> {
+    match number {
+        protocol::TCP => match Tcp::new_checked(bytes) {
+            Err(Error::Short | Error::Truncated) => Err(DropReason::FragmentTiny),
+            _ => tcp(bytes),
+        },
+        protocol::UDP => {
+            let header: &[u8; udp::HEADER_LEN] = bytes.first_chunk().ok_or(DropReason::FragmentTiny)?;
+            let [a, b, c, d, e, f, ..] = *header;
+            if usize::from(u16::from_be_bytes([e, f])) < udp::HEADER_LEN {
+                return Err(DropReason::UdpHeader);
+            }
+            let (sport, dport) = ports(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))?;
+            Ok(L4::Udp { sport, dport })
+        }
+        _ => sctp_piece(bytes),
+    }
+}
+
+/// An SCTP packet that is cut: what it bundles behind the cut is not known, and what is cut may be of a chunk of data only.
+fn sctp_piece(bytes: &[u8]) -> Result<L4, DropReason> {
+    match sctp(bytes) {
+        Err(DropReason::SctpHeader) => {}
+        other => return other,
+    }
+    let (header, chunk) =
+        bytes.split_first_chunk::<{ sctp::HEADER_LEN }>().ok_or(DropReason::FragmentTiny)?;
+    if chunk.first() != Some(&chunk::DATA) || chunk.len() < sctp::CHUNK_HEADER_LEN {
+        return Err(DropReason::FragmentTiny);
+    }
+    let [a, b, c, d, e, f, g, h, ..] = *header;
+    let (sport, dport) = ports(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))?;
+    let tag = u32::from_be_bytes([e, f, g, h]);
+    Ok(L4::Sctp { sport, dport, tag, chunks: 1 << chunk::DATA, initiate_tag: 0, reflected: false })
 }
 
 #[inline]

@@ -13,6 +13,7 @@ use crate::addr::{Addr, Mac};
 use crate::pipeline::{DropReason, RxChecksum};
 use crate::wire::arp::Arp;
 use crate::wire::ethernet::{Ethernet, ethertype};
+use crate::wire::fragment::Fragment;
 
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,8 +48,10 @@ pub struct Packet {
     pub l4: u16,
     /// IP header and everything after it, in bytes, as the IP header says (without Ethernet padding).
     pub l3_len: u32,
-    /// What the L4 header says.
+    /// What the L4 header says; of a fragment but the first one it is [`L4::Other`].
     pub l4_info: L4,
+    /// Its place in its datagram, of a fragment of TCP, UDP or SCTP; other fragments do not get through the parser.
+    pub fragment: Option<Fragment>,
 }
 
 impl Packet {

@@ -5,6 +5,7 @@ use crate::config::Protocol;
 use crate::conntrack::Tuple;
 
 use super::Packet;
+use crate::wire::protocol::FRAGMENT;
 
 /// Extension headers that are skipped in a quoted IPv6 packet.
 const MAX_EXTENSIONS: usize = 4;
@@ -59,12 +60,18 @@ fn ipv6(bytes: &[u8]) -> Option<(Addr, Addr, u8, usize)> {
     let (mut next, mut at) = (header[6], 40);
     for _ in 0..=MAX_EXTENSIONS {
         // Hop-by-hop, routing and destination options: the same layout (RFC 8200 §4).
-        if !matches!(next, 0 | 43 | 60) {
+        if !matches!(next, 0 | 43 | FRAGMENT | 60) {
             return Some((src, dst, next, at));
         }
-        let extension: &[u8; 2] = bytes.get(at..)?.first_chunk()?;
-        next = extension[0];
-        at += (usize::from(extension[1]) + 1) * 8;
+        let extension: &[u8; 4] = bytes.get(at..)?.first_chunk()?;
+        let [following, units, high, low] = *extension;
+        let len = if next == FRAGMENT { 8 } else { (usize::from(units) + 1) * 8 };
+        let later_fragment = next == FRAGMENT && u16::from_be_bytes([high, low]) & 0xfff8 != 0;
+        if later_fragment {
+            return None;
+        }
+        next = following;
+        at += len;
     }
     None
 }

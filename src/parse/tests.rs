@@ -198,13 +198,37 @@ fn ipv6_extension() {
 
 #[test]
 fn fragment() {
-    for (offset, more) in [(0, true), (8, true), (1480, false)] {
-        dropped(&ip(A4, B4).fragment(offset, more).udp(1, 2).frame(), DropReason::Fragment);
-        dropped(&ip(A6, B6).fragment(offset, more).udp(1, 2).frame(), DropReason::Fragment);
+    for ip in [ip(A4, B4), ip(A6, B6)] {
+        for (offset, more) in [(0, true), (8, true), (1480, false)] {
+            let packet = passes(&ip.clone().id(7).fragment(offset, more).udp(1, 2).frame());
+            assert_eq!(packet.fragment, Some(Fragment { id: 7, offset, more }));
+            assert_eq!(packet.ports(), if offset == 0 { (1, 2) } else { (0, 0) });
+        }
+        let piece = |number: u8, offset, more, len| {
+            ip.clone().fragment(offset, more).protocol(number, vec![1; len]).frame()
+        };
+        // A later fragment starts with anything, also what would be no header; nor need the lengths in one be its own.
+        assert_eq!(passes(&piece(protocol::TCP, 24, false, 1)).l4_info, L4::Other);
+        assert_eq!(passes(&piece(protocol::UDP, 0, true, 8)).ports(), (0x101, 0x101));
+        for (number, offset, len) in [
+            (protocol::TCP, 0, 16),
+            (protocol::TCP, 8, 40),
+            (protocol::TCP, 16, 8),
+            (protocol::SCTP, 0, 8),
+            (protocol::SCTP, 8, 8),
+        ] {
+            dropped(&piece(number, offset, true, len), DropReason::FragmentTiny);
+        }
+        for (offset, more, len) in [(8, true, 7), (8, false, 0), (65_528, false, 8), (0, true, 9)] {
+            dropped(&piece(protocol::UDP, offset, more, len), DropReason::FragmentMalformed);
+        }
+        for number in
+            [47, protocol::HOP_BY_HOP, protocol::DESTINATION_OPTIONS, protocol::ICMPV4, protocol::ICMPV6]
+        {
+            dropped(&piece(number, 0, true, 64), DropReason::Fragment);
+            dropped(&piece(number, 64, false, 64), DropReason::Fragment);
+        }
     }
-    // A later fragment starts with anything, also what would be no header.
-    dropped(&ip(A4, B4).fragment(8, false).protocol(protocol::TCP, [0]).frame(), DropReason::Fragment);
-    dropped(&ip(A6, B6).fragment(8, false).protocol(protocol::HOP_BY_HOP, [0]).frame(), DropReason::Fragment);
     // Atomic (RFC 6946).
     assert_eq!(passes(&ip(A6, B6).fragment(0, false).udp(1, 2).frame()).ports(), (1, 2));
 }

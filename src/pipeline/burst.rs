@@ -2,8 +2,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::shard::{Arrival, Shard, Turn};
-use super::{DropReason, Frame, MAX_BURST, Output};
+use super::shard::{Arrival, Shard, Turn, Via};
+use super::{DropReason, Frame, Handed, MAX_BURST, Output};
 use crate::config::Protocol;
 use crate::conntrack::{Direction, FlowId, Tuple};
 use crate::ids::PortId;
@@ -16,8 +16,7 @@ pub(super) struct Slot<F> {
     pub port: PortId,
     pub frame: F,
     parsed: Result<Parsed, DropReason>,
-    /// Its owner gave it to us: not to be handed on.
-    handed: bool,
+    via: Via,
     flow: Option<Candidate>,
 }
 
@@ -29,11 +28,11 @@ struct Candidate {
 }
 
 impl<F: Frame> Slot<F> {
-    pub fn parse(tables: &Tables, port: PortId, frame: F, handed: bool) -> Self {
+    pub fn parse(tables: &Tables, port: PortId, frame: F, via: Via) -> Self {
         let config = &tables.ports[port.index()];
         let link = Link { mac: (!config.promiscuous).then_some(config.mac), vlan: config.vlan };
         let parsed = parse::parse(&link, frame.data(), frame.rx_checksum());
-        Self { port, frame, parsed, handed, flow: None }
+        Self { port, frame, parsed, via, flow: None }
     }
 }
 
@@ -67,13 +66,20 @@ impl<F: Frame> Shard<F> {
     }
 
     fn dispatch<O: Output<F>>(&mut self, slot: Slot<F>, turn: &mut Turn<'_, O>) {
-        let Slot { port, frame, parsed, handed, flow } = slot;
+        let Slot { port, frame, parsed, via, flow } = slot;
         let packet = match parsed {
             Err(reason) => return self.drop(turn, port, frame, reason),
             Ok(Parsed::Arp { offset }) => return self.arp(turn, port, frame, offset),
             Ok(Parsed::Ip(packet)) => packet,
         };
         let arrival = Arrival { port, frame, packet };
+        // Its owner gave it to us: not to be handed on.
+        let handed = via != Via::Device;
+        if let Some(fragment) = &packet.fragment
+            && !packet.to_group
+        {
+            return self.fragment(turn, arrival, fragment, via);
+        }
         match (packet.l4_info, flow) {
             (L4::Icmp { kind, .. }, _) if packet.protocol == 58 && nd::TYPES.contains(&kind) => {
                 self.neighbor_discovery(turn, arrival, kind);
@@ -83,7 +89,7 @@ impl<F: Frame> Shard<F> {
             (_, Some(Candidate { tuple, found, .. })) => {
                 let owner = self.owner.of(&tuple, &turn.tables.services);
                 if owner != self.worker && !handed {
-                    return self.hand_off(turn, owner, port, arrival.frame);
+                    return self.hand_off(turn, owner, Handed { port, frame: arrival.frame, ports: None });
                 }
                 self.transport(turn, arrival, found);
             }
@@ -92,7 +98,11 @@ impl<F: Frame> Shard<F> {
                 if let Some(quoted) = &quoted {
                     let owner = self.owner.of_quoted(&quoted.tuple, &turn.tables.services);
                     if owner != self.worker && !handed {
-                        return self.hand_off(turn, owner, port, arrival.frame);
+                        return self.hand_off(
+                            turn,
+                            owner,
+                            Handed { port, frame: arrival.frame, ports: None },
+                        );
                     }
                 }
                 self.icmp_error(turn, arrival, quoted.as_ref());
@@ -102,8 +112,11 @@ impl<F: Frame> Shard<F> {
     }
 }
 
-/// The 5-tuple of a packet of a protocol that has connections.
+/// The 5-tuple of a packet of a protocol that has connections. Fragments are looked up when their datagram is known.
 fn tuple(packet: &Packet) -> Option<Tuple> {
+    if packet.fragment.is_some() {
+        return None;
+    }
     let protocol = match packet.l4_info {
         L4::Tcp { .. } => Protocol::Tcp,
         L4::Udp { .. } => Protocol::Udp,

@@ -3,7 +3,7 @@
 use super::egress::Exit;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
-use crate::config::{OnUnknown, Refusal};
+use crate::config::{OnUnknown, Protocol, Refusal};
 use crate::conntrack::{self, Direction, Flow, FlowId, InsertError};
 use crate::counters::{FlowState, PairKey};
 use crate::firewall::Subject;
@@ -46,6 +46,9 @@ impl<F: Frame> Shard<F> {
     ) {
         if let Err(reason) = self.still_allowed(turn, id) {
             return self.drop(turn, arrival.port, arrival.frame, reason);
+        }
+        if arrival.packet.fragment.is_some() && rewrite::changes_crc(self.conntrack.flow(id)) {
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::FragmentSctp);
         }
         let exit = match self.way_out(turn, &arrival, id, direction) {
             Ok(exit) => exit,
@@ -125,6 +128,10 @@ impl<F: Frame> Shard<F> {
             counters.refused_no_endpoint.add(1);
             return Err(DropReason::NoEndpoint);
         };
+        let endpoint_port = if endpoint.port == 0 { vip_port } else { endpoint.port };
+        if packet.fragment.is_some() && service.protocol == Protocol::Sctp && endpoint_port != vip_port {
+            return Err(DropReason::FragmentSctp);
+        }
         let Some(route) = turn.tables.routes.lookup(endpoint.addr) else {
             counters.refused_no_route.add(1);
             return Err(DropReason::NoRoute);
@@ -141,7 +148,7 @@ impl<F: Frame> Shard<F> {
             endpoint: endpoint.addr,
             client_port,
             vip_port,
-            endpoint_port: if endpoint.port == 0 { vip_port } else { endpoint.port },
+            endpoint_port,
             protocol: service.protocol,
             ingress: arrival.port,
             service: service.id,
@@ -243,7 +250,7 @@ impl<F: Frame> Shard<F> {
     }
 
     /// Where a packet of a connection goes, if it may go on at all: TTL, next hop, MTU.
-    fn way_out<O: Output<F>>(
+    pub(super) fn way_out<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
         arrival: &Arrival<F>,
@@ -271,7 +278,7 @@ impl<F: Frame> Shard<F> {
     }
 
     /// Judges a connection anew where the firewall has changed since, by the packet that created it.
-    fn still_allowed<O>(&mut self, turn: &Turn<'_, O>, id: FlowId) -> Result<(), DropReason> {
+    pub(super) fn still_allowed<O>(&mut self, turn: &Turn<'_, O>, id: FlowId) -> Result<(), DropReason> {
         let flow = self.conntrack.flow(id);
         if flow.epoch == turn.tables.firewall_epoch {
             return Ok(());
@@ -326,9 +333,9 @@ impl<F: Frame> Shard<F> {
 
 fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service> {
     let protocol = match packet.l4_info {
-        L4::Tcp { .. } => crate::config::Protocol::Tcp,
-        L4::Udp { .. } => crate::config::Protocol::Udp,
-        L4::Sctp { .. } => crate::config::Protocol::Sctp,
+        L4::Tcp { .. } => Protocol::Tcp,
+        L4::Udp { .. } => Protocol::Udp,
+        L4::Sctp { .. } => Protocol::Sctp,
         L4::Icmp { .. } | L4::Other => return None,
     };
     turn.tables.services.lookup(packet.dst, packet.ports().1, protocol)
@@ -339,7 +346,7 @@ fn is_local<O>(turn: &Turn<'_, O>, packet: &Packet) -> bool {
     turn.tables.services.is_vip(packet.dst) || turn.tables.is_local(packet.dst)
 }
 
-fn account(flow: &Flow, packet: &Packet, icmp_error: bool) -> Account {
+pub(super) fn account(flow: &Flow, packet: &Packet, icmp_error: bool) -> Account {
     let pair: PairSlot = flow.pair;
     Account { pair, service: flow.service, bytes: packet.l3_len, icmp_error }
 }

@@ -70,8 +70,23 @@ drop_reasons! {
     /// IPv6 extension header chain malformed, too long, or with a routing header of type 0 (RFC 5095) or with segments
     /// left.
     Ipv6Extension = "ipv6_extension",
-    /// A fragment: ports are not known.
+    /// A fragment of what has no ports: ICMP, or a protocol that the engine does not balance.
     Fragment = "fragment",
+    /// A fragment that is empty, reaches beyond 65 535 bytes, or is not the last one and no multiple of eight bytes long
+    /// (RFC 791 §3.2, RFC 8200 §4.5).
+    FragmentMalformed = "fragment_malformed",
+    /// A first fragment without a whole L4 header, or a later one that would write over it (RFC 1858, RFC 3128, RFC 7112).
+    FragmentTiny = "fragment_tiny",
+    /// A fragment with bytes that an earlier one of its datagram had, and all that come after it (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment whose datagram's first one did not come in time.
+    FragmentTimeout = "fragment_timeout",
+    /// More fragments wait for their datagram's first one than are kept, or its pieces leave too many gaps.
+    FragmentFull = "fragment_full",
+    /// A later fragment of a datagram that is of no connection: the first one was dropped.
+    FragmentOrphan = "fragment_orphan",
+    /// A fragment of an SCTP packet whose port has to be changed: its CRC32c covers all fragments together.
+    FragmentSctp = "fragment_sctp",
     /// A source address that no host may have: multicast, broadcast, loopback, unspecified, IPv4-mapped (RFC 6890).
     MartianSource = "martian_source",
     /// A destination that is never forwarded: loopback, unspecified, IPv4-mapped (RFC 6890).

@@ -121,6 +121,10 @@ impl<F: Frame> Shard<F> {
         {
             return;
         }
+        // About the first fragment alone (RFC 1122 §3.2.2).
+        if packet.fragment.is_some_and(|fragment| !fragment.is_first()) {
+            return;
+        }
         let config = &turn.tables.ports[port.index()];
         let family = packet.src.is_v4();
         let Some(from) = config.addresses.iter().map(|a| a.addr).find(|a| a.is_v4() == family) else {

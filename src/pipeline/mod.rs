@@ -1,13 +1,14 @@
 //! A packet's way through the core.
 //!
 //! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `connection` (found: judge, step, translate;
-//! new: firewall, service, endpoint, insert) or `local` (ARP, neighbour discovery, echo) → `egress` (next hop, L2 header) →
+//! new: firewall, service, endpoint, insert; fragments by way of `fragment`) or `local` (ARP, neighbour discovery, echo) → `egress` (next hop, L2 header) →
 //! [`Output`]. Everything in here is a function of bytes, tables and time.
 
 mod burst;
 mod connection;
 mod drop_reason;
 mod egress;
+mod fragment;
 mod frame;
 mod limiter;
 mod local;
@@ -17,7 +18,7 @@ mod shard;
 
 pub use drop_reason::DropReason;
 pub use frame::{Frame, RxChecksum, VecFrame};
-pub use output::{Account, NeighborUpdate, Output};
+pub use output::{Account, Handed, NeighborUpdate, Output};
 pub use shard::{Resolution, Shard, ShardConfig};
 
 /// Most packets that one burst may have.

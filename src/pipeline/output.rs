@@ -36,7 +36,7 @@ pub trait Output<F> {
     ///
     /// # Errors
     /// The frame itself, when the ring is full.
-    fn hand_off(&mut self, to: WorkerId, port: PortId, frame: F) -> Result<(), F>;
+    fn hand_off(&mut self, to: WorkerId, handed: Handed<F>) -> Result<(), F>;
 
     /// A frame of the engine's own (RST, ICMP, ARP, ND), or a further fragment when `fragment` is set, to be copied
     /// and sent out of `port`. `false` where no buffer is free.
@@ -44,6 +44,18 @@ pub trait Output<F> {
 
     /// Tell every other worker what was learnt of a neighbour.
     fn announce(&mut self, update: NeighborUpdate);
+}
+
+/// A frame on its way to another worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Handed<F> {
+    /// Where it came in.
+    pub port: PortId,
+    /// The frame, as it came in.
+    pub frame: F,
+    /// Of a fragment: the source and destination port of its datagram, for the connection's owner. A fragment without goes to
+    /// the worker that learns them.
+    pub ports: Option<(u16, u16)>,
 }
 
 /// A neighbour's MAC, learnt by one worker and told to the others.

@@ -7,6 +7,7 @@ use siphasher::sip::SipHasher13;
 use crate::addr::Addr;
 use crate::config::Protocol;
 use crate::conntrack::Tuple;
+use crate::fragment;
 use crate::ids::WorkerId;
 use crate::service::Services;
 
@@ -51,6 +52,17 @@ impl Owner {
         } else {
             self.of_client(tuple.src, tuple.sport, tuple.protocol)
         }
+    }
+
+    /// The worker that learns the ports of a datagram that comes in fragments.
+    #[must_use]
+    pub fn of_datagram(&self, key: &fragment::Key) -> WorkerId {
+        if self.workers <= 1 {
+            return WorkerId(0);
+        }
+        let mut hasher = SipHasher13::new_with_keys(self.key, 0x6461_7461_6772_616d);
+        fragment::hash(key, &mut hasher);
+        WorkerId((hasher.finish() % u64::from(self.workers)) as u8)
     }
 
     #[inline]

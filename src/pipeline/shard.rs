@@ -5,9 +5,10 @@ use arrayvec::ArrayVec;
 use super::burst::Slot;
 use super::limiter::Limiter;
 use super::owner::Owner;
-use super::{DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
+use super::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
 use crate::conntrack::{Conntrack, Expired, FlowError};
 use crate::counters::{Pairs, Term, Writer};
+use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
 use crate::neighbor::{Hold, Neighbors};
 use crate::parse::Packet;
@@ -45,6 +46,15 @@ pub(super) struct Turn<'a, O> {
     pub out: &'a mut O,
 }
 
+/// How a frame came to this worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Via {
+    /// Out of a device's queue.
+    Device,
+    /// From another worker, which has computed that it is ours; with the ports, where it is a fragment and they are known.
+    Ring(Option<(u16, u16)>),
+}
+
 /// A sane IP packet, where it came in, and what the parser found.
 pub(super) struct Arrival<F> {
     pub port: PortId,
@@ -60,6 +70,8 @@ pub struct Shard<F> {
     pub(super) pairs: Pairs,
     pub(super) neighbors: Neighbors,
     pub(super) hold: Hold<F>,
+    pub(super) datagrams: fragment::Table,
+    pub(super) waiting: fragment::Hold<F>,
     pub(super) limiter: Limiter,
     pub(super) writer: Writer,
     /// Where a frame of the engine's own is written before it is copied out.
@@ -82,6 +94,8 @@ impl<F: Frame> Shard<F> {
             pairs: Pairs::new(writer.sizes(), key(2)),
             neighbors: Neighbors::new(&tables.neighbors, assume),
             hold: Hold::new(),
+            datagrams: fragment::Table::new(key(3)),
+            waiting: fragment::Hold::new(),
             limiter: Limiter::default(),
             writer,
             scratch: Vec::with_capacity(1 << 16),
@@ -100,7 +114,7 @@ impl<F: Frame> Shard<F> {
     ) {
         let bytes: usize = frames.iter().map(|f| f.data().len()).sum();
         self.count_rx(port, frames.len(), bytes);
-        let slots = frames.drain(..).map(|frame| Slot::parse(tables, port, frame, false)).collect();
+        let slots = frames.drain(..).map(|frame| Slot::parse(tables, port, frame, Via::Device)).collect();
         self.process(slots, &mut Turn { tables, now, out });
     }
 
@@ -109,11 +123,14 @@ impl<F: Frame> Shard<F> {
         &mut self,
         tables: &Tables,
         now: Instant,
-        frames: &mut ArrayVec<(PortId, F), MAX_BURST>,
+        frames: &mut ArrayVec<Handed<F>, MAX_BURST>,
         out: &mut impl Output<F>,
     ) {
         self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
-        let slots = frames.drain(..).map(|(port, frame)| Slot::parse(tables, port, frame, true)).collect();
+        let slots = frames
+            .drain(..)
+            .map(|Handed { port, frame, ports }| Slot::parse(tables, port, frame, Via::Ring(ports)))
+            .collect();
         self.process(slots, &mut Turn { tables, now, out });
     }
 
@@ -135,8 +152,8 @@ impl<F: Frame> Shard<F> {
         self.resolved(&update, &mut Turn { tables, now, out });
     }
 
-    /// Between bursts: expiry of connections (at most `budget` entries looked at) and neighbour timers. Says whether there
-    /// is more to do at once.
+    /// Between bursts: expiry of connections (at most `budget` entries looked at), neighbour timers, and fragments that have
+    /// waited too long. Says whether there is more to do at once.
     pub fn maintain(
         &mut self,
         tables: &Tables,
@@ -147,11 +164,12 @@ impl<F: Frame> Shard<F> {
         if self.neighbors.is_asking() {
             self.neighbor_timers(&mut Turn { tables, now, out });
         }
+        let more = self.give_up_fragments(&mut Turn { tables, now, out });
         let Self { conntrack, pairs, writer, removals, .. } = self;
         conntrack.expire(now, budget, |expired| {
             *removals += 1;
             count_gone(writer, pairs, &expired);
-        })
+        }) || more
     }
 
     /// Between bursts: switches counter banks where the aggregator asks.
@@ -189,14 +207,9 @@ impl<F: Frame> Shard<F> {
         turn.out.consume(port, frame);
     }
 
-    pub(super) fn hand_off<O: Output<F>>(
-        &self,
-        turn: &mut Turn<'_, O>,
-        to: WorkerId,
-        port: PortId,
-        frame: F,
-    ) {
-        match turn.out.hand_off(to, port, frame) {
+    pub(super) fn hand_off<O: Output<F>>(&self, turn: &mut Turn<'_, O>, to: WorkerId, handed: Handed<F>) {
+        let port = handed.port;
+        match turn.out.hand_off(to, handed) {
             Ok(()) => self.writer.bank().term(Term::HandedOut).add(1),
             Err(frame) => self.drop(turn, port, frame, DropReason::HandoffFull),
         }

@@ -9,7 +9,7 @@ use super::{Options, ReplayError};
 use crate::config::Config;
 use crate::ids::{PortId, WorkerId};
 use crate::pcap::PcapWriter;
-use crate::pipeline::{Account, DropReason, Frame, NeighborUpdate, Output, VecFrame};
+use crate::pipeline::{Account, DropReason, Frame, Handed, NeighborUpdate, Output, VecFrame};
 
 /// A frame that the shard has sent, with what is credited for it where it was forwarded.
 pub(super) type Sent = (PortId, VecFrame, Option<Account>);
@@ -65,8 +65,8 @@ impl Output<VecFrame> for Outbox {
     }
 
     /// There is no other worker.
-    fn hand_off(&mut self, _to: WorkerId, _port: PortId, frame: VecFrame) -> Result<(), VecFrame> {
-        Err(frame)
+    fn hand_off(&mut self, _to: WorkerId, handed: Handed<VecFrame>) -> Result<(), VecFrame> {
+        Err(handed.frame)
     }
 
     fn originate(&mut self, port: PortId, frame: &[u8], fragment: bool) -> bool {

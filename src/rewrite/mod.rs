@@ -75,11 +75,7 @@ pub fn deltas(flow: &Flow) -> [[u16; 2]; 2] {
 #[must_use]
 pub fn is_intact(frame: &[u8], packet: &Packet, flow: &Flow) -> bool {
     let end = packet.l3 as usize + packet.l3_len as usize;
-    !needs_crc(flow) || frame.get(packet.l4 as usize..end).is_some_and(crc32c::verify)
-}
-
-const fn needs_crc(flow: &Flow) -> bool {
-    matches!(flow.protocol, Protocol::Sctp) && flow.vip_port != flow.endpoint_port
+    !changes_crc(flow) || frame.get(packet.l4 as usize..end).is_some_and(crc32c::verify)
 }
 
 /// Translates a packet of `flow` that goes in `direction` and [is intact](is_intact), and takes one from its TTL, which
@@ -107,11 +103,35 @@ pub fn translate<F: Frame>(
     match flow.protocol {
         Protocol::Tcp => update(bytes, l4 + at::TCP_CHECKSUM, |sum| apply(sum, l4_delta)),
         Protocol::Udp => update(bytes, l4 + at::UDP_CHECKSUM, |sum| apply_udp(sum, l4_delta)),
-        Protocol::Sctp if !needs_crc(flow) => Some(()),
+        Protocol::Sctp if !changes_crc(flow) => Some(()),
         Protocol::Sctp if offload.is_some_and(|l2| frame.offload_sctp_crc(l2, l4 - l3)) => Some(()),
         Protocol::Sctp => set_sctp_crc(frame.data_mut(), l4, end),
     }
     .ok_or(DropReason::FrameTooShort)
+}
+
+/// Translates a fragment without L4 header of a packet of `flow`, as [`translate`] does with the first one.
+///
+/// # Errors
+/// [`DropReason::FragmentSctp`].
+pub fn translate_piece<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    flow: &Flow,
+    direction: Direction,
+) -> Result<(), DropReason> {
+    if changes_crc(flow) {
+        return Err(DropReason::FragmentSctp);
+    }
+    let Translation { source, to, .. } = Translation::of(flow, direction);
+    let [l3_delta, _] = flow.delta[direction as usize];
+    rewrite_ip(frame.data_mut(), packet.l3 as usize, source, to.0, l3_delta).ok_or(DropReason::FrameTooShort)
+}
+
+/// Whether a translation changes what an SCTP packet's CRC32c covers, which no fragment alone can be mended for.
+#[must_use]
+pub fn changes_crc(flow: &Flow) -> bool {
+    flow.protocol == Protocol::Sctp && flow.vip_port != flow.endpoint_port
 }
 
 /// Replaces the source or destination address and takes one from the TTL.

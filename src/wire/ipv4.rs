@@ -1,5 +1,6 @@
 //! IPv4 (RFC 791).
 
+use super::fragment::Fragment;
 use super::{Error, array_at, checksum, u16_at};
 use crate::addr::Addr;
 
@@ -132,6 +133,17 @@ impl<'a> Ipv4<'a> {
     #[must_use]
     pub const fn fragment_offset(&self) -> usize {
         (self.fragment_word() & FRAGMENT_OFFSET) as usize * 8
+    }
+
+    /// The packet's place in its datagram, if it is a fragment.
+    #[inline]
+    #[must_use]
+    pub const fn fragment(&self) -> Option<Fragment> {
+        if !self.is_fragment() {
+            return None;
+        }
+        let more = self.fragment_word() & MORE_FRAGMENTS != 0;
+        Some(Fragment { id: self.id() as u32, offset: self.fragment_offset() as u16, more })
     }
 
     const fn fragment_word(&self) -> u16 {

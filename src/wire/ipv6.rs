@@ -1,6 +1,7 @@
 //! IPv6 and its extension headers (RFC 8200; AH: RFC 4302).
 
-use super::{Error, array_at, protocol, u16_at};
+use super::fragment::Fragment;
+use super::{Error, array_at, protocol, u16_at, u32_at};
 use crate::addr::Addr;
 
 /// Bytes of the fixed header.
@@ -116,14 +117,14 @@ pub struct Upper {
     pub offset: usize,
     /// This is a fragment; what `offset` points to is the start of the datagram's fragmentable part, or a later piece of it. An
     /// atomic fragment (RFC 6946) is none.
-    pub fragment: bool,
+    pub fragment: Option<Fragment>,
     /// A routing header that has the packet visit others, or is of type 0 (RFC 5095).
     pub source_routed: bool,
 }
 
 impl Upper {
     const fn behind(protocol: u8, offset: usize) -> Self {
-        Self { protocol, offset, fragment: false, source_routed: false }
+        Self { protocol, offset, fragment: None, source_routed: false }
     }
 }
 
@@ -152,17 +153,26 @@ fn walk(first: u8, payload: &[u8]) -> Result<Upper, Error> {
             return Err(Error::Truncated);
         }
         match upper.protocol {
-            protocol::FRAGMENT => upper.fragment = u16_at::<2, _>(head) & 0xfff9 != 0,
+            protocol::FRAGMENT => upper.fragment = fragment(head),
             protocol::ROUTING => upper.source_routed |= head[2] == 0 || head[3] != 0,
             _ => {}
         }
         upper.protocol = head[0];
         upper.offset += len;
-        if upper.fragment {
+        if upper.fragment.is_some() {
             return Ok(upper);
         }
     }
     Err(Error::Malformed)
+}
+
+/// What a fragment header says (RFC 8200 §4.5).
+const fn fragment(header: &[u8; 8]) -> Option<Fragment> {
+    let word = u16_at::<2, _>(header);
+    if word & 0xfff9 == 0 {
+        return None;
+    }
+    Some(Fragment { id: u32_at::<4, _>(header), offset: word & 0xfff8, more: word & 1 != 0 })
 }
 
 /// A fixed header, as values.
@@ -247,7 +257,7 @@ mod tests {
         chain.extend([44, 4].iter().chain(&[0; 22])); // AH, 24 bytes
         chain.extend([6, 0, 0, 0, 0, 0, 0, 9]); // atomic fragment
         chain.extend([0xaa; 20]);
-        let expected = Upper { protocol: 6, offset: 64, fragment: false, source_routed: false };
+        let expected = Upper { protocol: 6, offset: 64, fragment: None, source_routed: false };
         assert_eq!(upper(0, &chain), Ok(expected));
         for len in 0..64 {
             assert_eq!(upper(0, &chain[..len]), Err(Error::Truncated), "cut at {len}");
@@ -263,10 +273,12 @@ mod tests {
         // What is in a fragment is not walked: a later one does not start with a header.
         for word in [0x0001, 0x0008, 0xfff9] {
             let u = fragment(word);
-            assert!(u.fragment && u.offset == 8 && u.protocol == 60);
+            assert_eq!((u.offset, u.protocol), (8, 60));
+            let fragment = Fragment { id: 1, offset: word & 0xfff8, more: word & 1 == 1 };
+            assert_eq!(u.fragment, Some(fragment));
         }
         // The two reserved bits say nothing.
-        assert_eq!(upper(44, &[6, 0, 0, 6, 0, 0, 0, 1]).map(|u| u.fragment), Ok(false));
+        assert_eq!(upper(44, &[6, 0, 0, 6, 0, 0, 0, 1]).map(|u| u.fragment), Ok(None));
     }
 
     #[test]

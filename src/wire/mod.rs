@@ -8,6 +8,7 @@ pub mod build;
 pub mod checksum;
 pub mod crc32c;
 pub mod ethernet;
+pub mod fragment;
 pub mod icmp;
 pub mod icmpv4;
 pub mod icmpv6;

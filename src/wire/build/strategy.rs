@@ -191,6 +191,7 @@ impl Envelope {
                 l4: l3_start + header_len as u16,
                 l3_len: l3.len() as u32,
                 l4_info,
+                fragment: None,
             },
         }
     }

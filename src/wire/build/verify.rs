@@ -52,7 +52,7 @@ fn ipv6(bytes: &[u8], quoted: bool) -> Result<(), String> {
         Err(e) => return Err(format!("IPv6: {e}")),
     };
     let upper = ip.upper().map_err(|e| format!("IPv6 extension headers: {e}"))?;
-    if upper.fragment {
+    if upper.fragment.is_some() {
         return Ok(());
     }
     let l4 = &ip.payload()[upper.offset..];

@@ -1,0 +1,135 @@
+//! Fragments: by the worker that learns their datagram's ports, to the one that owns the connection.
+//!
+//! The first fragment takes the way of any packet, firewall and state machine included; later ones only have their addresses
+//! translated, as its connection says. Each is a packet of its own in all counts.
+
+use super::connection::account;
+use super::shard::{Arrival, Shard, Turn, Via};
+use super::{DropReason, Frame, Handed, Output};
+use crate::config::Protocol;
+use crate::conntrack::Tuple;
+use crate::counters::Term;
+use crate::fragment::{Admission, Held, Key, Serial, TIMEOUT};
+use crate::rewrite;
+use crate::wire::fragment::Fragment;
+
+/// Pieces that are given up in one turn.
+const GIVE_UP: usize = 32;
+
+impl<F: Frame> Shard<F> {
+    /// A fragment of a datagram with ports.
+    #[cold]
+    pub(super) fn fragment<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: Arrival<F>,
+        fragment: &Fragment,
+        via: Via,
+    ) {
+        if let Via::Ring(Some(ports)) = via {
+            return self.piece(turn, arrival, ports);
+        }
+        let Arrival { port, packet, .. } = arrival;
+        let key = Key::of(&packet, fragment);
+        if via == Via::Device && self.owner.of_datagram(&key) != self.worker {
+            let to = self.owner.of_datagram(&key);
+            return self.hand_off(turn, to, Handed { port, frame: arrival.frame, ports: None });
+        }
+        let ports = fragment.is_first().then(|| packet.ports());
+        // No more than the 65 535 bytes that the parser lets a datagram have.
+        let len = packet.l4_len() as u16;
+        match self.datagrams.admit(&key, fragment, len, ports, turn.now) {
+            Admission::Known(ports) => self.pass_on(turn, arrival, ports),
+            Admission::First(waiting) => {
+                let ports = packet.ports();
+                self.pass_on(turn, arrival, ports);
+                self.release(turn, waiting, Ok(ports));
+            }
+            Admission::Wait(serial) => {
+                self.writer.bank().term(Term::HeldIn).add(1);
+                let until = turn.now.after(TIMEOUT);
+                let held = Held { serial, until, port, frame: arrival.frame, packet };
+                if let Some(Held { port, frame, .. }) = self.waiting.push(held) {
+                    self.writer.bank().term(Term::HeldOut).add(1);
+                    self.drop(turn, port, frame, DropReason::FragmentFull);
+                }
+            }
+            Admission::Refuse(reason, waiting) => {
+                self.drop(turn, port, arrival.frame, reason);
+                self.release(turn, waiting, Err(reason));
+            }
+        }
+    }
+
+    /// Lets go of what waits for a datagram's first fragment.
+    fn release<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        waiting: Option<Serial>,
+        outcome: Result<(u16, u16), DropReason>,
+    ) {
+        let Some(serial) = waiting else { return };
+        while let Some(Held { port, frame, packet, .. }) = self.waiting.take(serial) {
+            self.writer.bank().term(Term::HeldOut).add(1);
+            match outcome {
+                Ok(ports) => self.pass_on(turn, Arrival { port, frame, packet }, ports),
+                Err(reason) => self.drop(turn, port, frame, reason),
+            }
+        }
+    }
+
+    /// Drops what has waited too long. Whether there is more.
+    pub(super) fn give_up_fragments<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>) -> bool {
+        for _ in 0..GIVE_UP {
+            let Some(Held { port, frame, .. }) = self.waiting.expired(turn.now) else { return false };
+            self.writer.bank().term(Term::HeldOut).add(1);
+            self.drop(turn, port, frame, DropReason::FragmentTimeout);
+        }
+        true
+    }
+
+    /// A fragment of a datagram with these ports, to the worker that owns its connection.
+    fn pass_on<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>, ports: (u16, u16)) {
+        if self.owner.is_shared()
+            && let Some(tuple) = tuple(&arrival, ports)
+        {
+            let owner = self.owner.of(&tuple, &turn.tables.services);
+            if owner != self.worker {
+                let Arrival { port, frame, .. } = arrival;
+                return self.hand_off(turn, owner, Handed { port, frame, ports: Some(ports) });
+            }
+        }
+        self.piece(turn, arrival, ports);
+    }
+
+    /// A fragment of a datagram with these ports, whose connection is ours.
+    fn piece<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>, ports: (u16, u16)) {
+        let Arrival { port, packet, .. } = arrival;
+        let found = tuple(&arrival, ports).and_then(|t| self.conntrack.find(&t, self.conntrack.hash(&t)));
+        if packet.fragment.is_none_or(|fragment| fragment.is_first()) {
+            return self.transport(turn, arrival, found);
+        }
+        let Some((id, direction)) = found else {
+            return self.drop(turn, port, arrival.frame, DropReason::FragmentOrphan);
+        };
+        let mut arrival = arrival;
+        let translated = self
+            .still_allowed(turn, id)
+            .and_then(|()| self.way_out(turn, &arrival, id, direction))
+            .and_then(|exit| {
+                let flow = *self.conntrack.flow(id);
+                rewrite::translate_piece(&mut arrival.frame, &packet, &flow, direction)?;
+                Ok((exit, account(&flow, &packet, false)))
+            });
+        match translated {
+            Ok((exit, account)) => self.send(turn, arrival, exit, account),
+            Err(reason) => self.drop(turn, port, arrival.frame, reason),
+        }
+    }
+}
+
+fn tuple<F>(arrival: &Arrival<F>, (sport, dport): (u16, u16)) -> Option<Tuple> {
+    let packet = &arrival.packet;
+    let protocol = Protocol::ALL.into_iter().find(|p| p.number() == packet.protocol)?;
+    Some(Tuple { src: packet.src, dst: packet.dst, sport, dport, protocol })
+}
