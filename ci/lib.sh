@@ -7,9 +7,9 @@ export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 # To build: DPDK and what its pkg-config file requires, libclang for bindgen.
 build_packages=(gcc libc6-dev pkg-config libdpdk-dev libpcap-dev libclang-dev)
 # For the labs and the checks of ./ci/test.
+test_packages=(iproute2 ethtool tcpdump iputils-ping util-linux nginx-light prometheus libusrsctp-dev)
 # For ./ci/fuzz: libFuzzer is C++.
 fuzz_packages=(g++)
-test_packages=(iproute2 ethtool tcpdump iputils-ping util-linux nginx-light prometheus libusrsctp-dev)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 die() {
