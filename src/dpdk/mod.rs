@@ -30,7 +30,7 @@ pub use eal::{Eal, EalOptions};
 pub use error::DpdkError;
 pub use mbuf::{Mbuf, free_all, set_sctp_crc_offload};
 pub use mempool::Mempool;
-pub use port::{Device, DeviceInfo, Port, PortSetup, PortStats};
+pub use port::{Device, DeviceInfo, Granted, Port, PortSetup, PortStats};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{RingConsumer, RingPort, RingProducer, ring_port};
 pub use thread::Registration;

@@ -27,6 +27,7 @@ struct Closer {
     vdev: Option<CString>,
     started: bool,
     promiscuous: bool,
+    granted: Granted,
     /// What the device itself uses and does not own: the rings of a ring port, the pool of its RX queues.
     keep: Keep,
 }
@@ -74,6 +75,23 @@ pub struct PortSetup {
     pub mtu: u16,
 }
 
+/// What a device made of its [`PortSetup`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Size of an RX ring, as adjusted.
+    pub rx_descriptors: u16,
+    /// Size of a TX ring, as adjusted.
+    pub tx_descriptors: u16,
+    /// L3 MTU; none where the device has none of its own.
+    pub mtu: Option<u16>,
+    /// Whether it spreads packets over the RX queues by a hash of addresses and ports.
+    pub rss: bool,
+    /// Whether it verifies IPv4 header checksums.
+    pub rx_ipv4_checksum: bool,
+    /// Whether it computes the CRC32c of SCTP.
+    pub tx_sctp_crc: bool,
+}
+
 /// A running port. Clones share it; it is stopped and closed when the last clone and all of its queues are gone.
 #[derive(Clone, Debug)]
 pub struct Port(Arc<Inner>);
@@ -109,7 +127,16 @@ pub struct PortStats {
 impl Device {
     pub(super) fn new(eal: Eal, id: u16, name: &str, vdev: Option<CString>) -> Self {
         let (name, keep) = (name.into(), Keep::default());
-        Self(Closer { eal, id, name, vdev, started: false, promiscuous: false, keep })
+        Self(Closer {
+            eal,
+            id,
+            name,
+            vdev,
+            started: false,
+            promiscuous: false,
+            granted: Granted::default(),
+            keep,
+        })
     }
 
     /// Holds on to what the device uses until it is closed.
@@ -209,6 +236,9 @@ impl Closer {
             unsafe { dpdk_sys::rte_eth_dev_configure(id, setup.rx_queues, setup.tx_queues, &raw const conf) };
         check(|| self.operation("rte_eth_dev_configure"), ret)?;
         drop(key);
+        self.granted.rss = conf.rx_adv_conf.rss_conf.rss_hf != 0;
+        self.granted.rx_ipv4_checksum = conf.rxmode.offloads != 0;
+        self.granted.tx_sctp_crc = conf.txmode.offloads != 0;
 
         let (mut rx_descriptors, mut tx_descriptors) = (setup.rx_descriptors, setup.tx_descriptors);
         // SAFETY: the port is configured; both numbers are ours.
@@ -216,6 +246,8 @@ impl Closer {
             dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &raw mut rx_descriptors, &raw mut tx_descriptors)
         };
         check(|| self.operation("rte_eth_dev_adjust_nb_rx_tx_desc"), ret)?;
+
+        (self.granted.rx_descriptors, self.granted.tx_descriptors) = (rx_descriptors, tx_descriptors);
 
         // SAFETY: the port exists; the function only reads.
         let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id) }.cast_unsigned();
@@ -240,7 +272,7 @@ impl Closer {
                 unsafe { dpdk_sys::rte_eth_tx_queue_setup(id, queue, tx_descriptors, socket, ptr::null()) };
             check(|| self.operation(&format!("rte_eth_tx_queue_setup[{queue}]")), ret)?;
         }
-        self.set_mtu(setup.mtu)?;
+        self.granted.mtu = self.set_mtu(setup.mtu)?.then_some(setup.mtu);
 
         // SAFETY: the port is configured, and all of its queues are set up.
         check(|| self.operation("rte_eth_dev_start"), unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
@@ -249,19 +281,19 @@ impl Closer {
         Ok(())
     }
 
-    /// Tells the device its MTU where it has another.
-    fn set_mtu(&self, mtu: u16) -> Result<(), DpdkError> {
+    /// Tells the device its MTU where it has another. Whether it knows it now.
+    fn set_mtu(&self, mtu: u16) -> Result<bool, DpdkError> {
         let mut now = 0;
         // SAFETY: the port exists; `now` is ours.
         let ret = unsafe { dpdk_sys::rte_eth_dev_get_mtu(self.id, &raw mut now) };
         if ret == 0 && now == mtu {
-            return Ok(());
+            return Ok(true);
         }
         // SAFETY: the port exists and is not started.
         match unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.id, mtu) } {
             // Rings and the like have none: they take what fits a buffer.
-            UNSUPPORTED => Ok(()),
-            ret => check(|| self.operation(&format!("rte_eth_dev_set_mtu[{mtu}]")), ret).map(drop),
+            UNSUPPORTED => Ok(false),
+            ret => check(|| self.operation(&format!("rte_eth_dev_set_mtu[{mtu}]")), ret).map(|_| true),
         }
     }
 
@@ -357,6 +389,12 @@ impl Port {
             rx_no_mbuf: stats.rx_nombuf,
             tx_errors: stats.oerrors,
         })
+    }
+
+    /// What the device made of its set-up.
+    #[must_use]
+    pub fn granted(&self) -> Granted {
+        self.0.closer.granted
     }
 
     /// Whether the port takes frames for other stations too.

@@ -41,9 +41,46 @@ fn is_pci(device: &str) -> bool {
     short(device) || device.split_once(':').is_some_and(|(domain, rest)| hex(domain, 4) && short(rest))
 }
 
-/// Opens the devices of all ports, in their order.
+/// Which device each port is on, counted in the order in which they are first named: ports with VLANs of their own can
+/// share one.
+pub(super) fn seats(ports: &[Port]) -> Vec<usize> {
+    let mut firsts: Vec<usize> = Vec::new();
+    let mut seats: Vec<usize> = Vec::new();
+    for (index, port) in ports.iter().enumerate() {
+        let shares = |&first: &usize| {
+            let on_it = ports.iter().take(index).zip(&seats);
+            let mut others = on_it.filter(|(_, seat)| firsts.get(**seat) == Some(&first));
+            ports[first].device == port.device && others.all(|(other, _)| other.vlan != port.vlan)
+        };
+        let seat = firsts.iter().position(shares).unwrap_or(firsts.len());
+        if seat == firsts.len() {
+            firsts.push(index);
+        }
+        seats.push(seat);
+    }
+    seats
+}
+
+/// The ports as their devices see them: one for each device, called after the first port on it, with what its ports need.
+pub(super) fn on_devices(ports: &[Port], seats: &[usize]) -> Vec<Port> {
+    let mut devices: Vec<Port> = Vec::new();
+    for (port, seat) in ports.iter().zip(seats) {
+        match devices.get_mut(*seat) {
+            None => devices.push(port.clone()),
+            Some(device) => {
+                device.mtu = device.mtu.max(port.mtu);
+                device.queues = device.queues.max(port.queues);
+                device.rx_descriptors = device.rx_descriptors.max(port.rx_descriptors);
+                device.tx_descriptors = device.tx_descriptors.max(port.tx_descriptors);
+            }
+        }
+    }
+    devices
+}
+
+/// Opens the devices of all ports, each once, in the order in which they are first named.
 pub(super) fn open(eal: &Eal, ports: &[Port]) -> Result<Vec<Device>, EngineError> {
-    ports
+    on_devices(ports, &seats(ports))
         .iter()
         .map(|port| match Name::parse(&port.device) {
             Name::Pci(address) => open_pci(eal, port, address),
@@ -111,6 +148,21 @@ fn interface<'a>(driver: &str, arguments: &'a str) -> Option<&'a str> {
         return None;
     }
     arguments.split(',').find_map(|argument| argument.strip_prefix("iface="))
+}
+
+/// The interface of the kernel's whose packets a device takes.
+pub(super) fn kernel_interface(device: &str) -> Option<&str> {
+    match Name::parse(device) {
+        Name::Pci(_) => None,
+        Name::Vdev(name, arguments) => interface(driver(name), arguments),
+    }
+}
+
+/// Whether an interface is up and has a link.
+pub(super) fn has_carrier(interface: &str) -> bool {
+    // Of one that is down it cannot be read.
+    let carrier = fs::read_to_string(Path::new("/sys/class/net").join(interface).join("carrier"));
+    carrier.is_ok_and(|carrier| carrier.trim() == "1")
 }
 
 type Capability = (&'static str, u32);
@@ -226,6 +278,28 @@ mod tests {
         assert_eq!(driver("net_af_packet12"), "net_af_packet");
         assert_eq!(interface("net_af_packet", "qpairs=1,iface=eth1"), Some("eth1"));
         assert_eq!(interface("net_tap", "iface=tap7"), None);
+    }
+
+    #[test]
+    fn ports_share_a_device_by_vlans_alone() {
+        let port = |device: &str, vlan, mtu| Port {
+            name: device.into(),
+            device: device.into(),
+            role: crate::config::Role::Both,
+            addresses: vec![],
+            mtu,
+            vlan,
+            queues: 0,
+            rx_descriptors: 64,
+            tx_descriptors: 64,
+        };
+        let ports = [port("a", 1, 1500), port("b", 0, 1500), port("a", 2, 9000), port("b", 0, 1500)];
+        assert_eq!(seats(&ports), [0, 1, 0, 2], "the same VLAN twice is for DPDK to refuse");
+        let devices = on_devices(&ports, &seats(&ports));
+        assert_eq!(
+            devices.iter().map(|d| (&*d.device, d.mtu)).collect::<Vec<_>>(),
+            [("a", 9000), ("b", 1500), ("b", 1500)]
+        );
     }
 
     #[test]

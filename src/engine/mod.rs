@@ -8,6 +8,7 @@ mod device;
 mod error;
 mod handoff;
 mod idle;
+mod inventory;
 mod queues;
 mod run;
 mod telemetry;
@@ -31,13 +32,13 @@ use self::device::Name;
 use self::idle::Rest;
 use self::queues::{Places, QueuePlan};
 use self::transmit::{Io, RELAY, Relay, TX_BUFFER, TxPort, Way};
-use self::worker::Worker;
+use self::worker::{Inlet, Worker};
 use crate::addr::Mac;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::counters::{WorkerCounters, Writer};
 use crate::dpdk::{
-    Clock, Device, DeviceInfo, Eal, EalOptions, Mbuf, Mempool, Port, PortSetup, PortStats, Registration,
-    RxQueue, TxQueue, allowed_cpus, pin_to, set_sctp_crc_offload,
+    Clock, Device, DeviceInfo, Eal, EalOptions, Granted, Mbuf, Mempool, Port, PortSetup, PortStats,
+    Registration, RxQueue, TxQueue, allowed_cpus, pin_to, set_sctp_crc_offload,
 };
 use crate::fragment;
 use crate::ids::{PortId, WorkerId};
@@ -77,9 +78,15 @@ pub struct PortStatus {
     pub rx_queues: u16,
     /// TX queues.
     pub tx_queues: u16,
+    /// What the device gave besides.
+    pub granted: Granted,
+    /// 802.1Q id; 0: untagged.
+    pub vlan: u16,
+    /// Shares the device of an earlier port.
+    pub shared: bool,
     /// Whether the link is up.
     pub link_up: bool,
-    /// What the device has counted.
+    /// What the device has counted: nothing where it is an earlier port's.
     pub stats: PortStats,
 }
 
@@ -123,6 +130,17 @@ struct RunningPort {
     driver: String,
     mac: Mac,
     plan: QueuePlan,
+    /// The interface of the kernel's that it is on.
+    interface: Option<String>,
+    vlan: u16,
+    shared: bool,
+}
+
+impl RunningPort {
+    fn link_up(&self) -> bool {
+        // Drivers of packet sockets call their links up whatever becomes of the interface.
+        self.port.link_up() && self.interface.as_deref().is_none_or(device::has_carrier)
+    }
 }
 
 impl Engine {
@@ -136,7 +154,7 @@ impl Engine {
         Self::start_on(&eal, config, devices)
     }
 
-    /// Opens the configured devices, not started yet.
+    /// Opens the configured devices, not started yet: one a port, but for ports that share a device by their VLANs.
     ///
     /// # Errors
     /// A device or interface that is not there, a driver that DPDK has not, a privilege that is missing, what the driver
@@ -179,33 +197,35 @@ impl Engine {
         Eal::init(&options).map_err(EngineError::Eal)
     }
 
-    /// Starts the engine on these devices, one for each configured port, in their order.
+    /// Starts the engine on these devices, one for each configured port, in their order; one for all ports that share it by
+    /// their VLANs.
     ///
     /// # Errors
     /// What a device refuses; memory that does not suffice; a thread that cannot be started.
     ///
     /// # Panics
-    /// Where there is not one device a port.
+    /// Where there are more or fewer.
     pub fn start_on(eal: &Eal, config: &Config, devices: Vec<EnginePort>) -> Result<Self, EngineError> {
-        assert_eq!(config.ports.len(), devices.len(), "one device a port");
+        let seats = device::seats(&config.ports);
+        let on_devices = device::on_devices(&config.ports, &seats);
+        assert_eq!(on_devices.len(), devices.len(), "one device a port, or a VLAN");
         // Not this thread's own CPUs, which are the control threads' by now.
         let cpus = cpus::of_workers(&config.engine, eal.allowed_cpus())?;
         let workers = cpus.len();
 
-        let infos = infos(config, &devices)?;
-        let plans = config
-            .ports
+        let infos = infos(&on_devices, &devices)?;
+        let plans = on_devices
             .iter()
             .zip(&infos)
             .map(|(port, info)| QueuePlan::of(port, info, workers))
             .collect::<Result<Vec<_>, _>>()?;
         set_sctp_crc_offload(infos.iter().all(|info| info.tx_sctp_crc));
-        let pool = pool(eal, config, &plans, workers)?;
+        let pool = pool(eal, config, &on_devices, &plans, workers)?;
 
-        let mut ports = Vec::new();
+        let mut started = Vec::new();
         let mut queues = Vec::new();
         for (((port, EnginePort { device, mac }), plan), info) in
-            config.ports.iter().zip(devices).zip(plans).zip(infos)
+            on_devices.iter().zip(devices).zip(plans).zip(infos)
         {
             let setup = PortSetup {
                 rx_queues: plan.rx,
@@ -217,9 +237,26 @@ impl Engine {
             let refused = |error| EngineError::Port { port: port.name.clone(), error };
             let (handle, rx, tx) = device.start(&setup, &pool).map_err(refused)?;
             let mac = mac.map_or_else(|| handle.mac(), Ok).map_err(refused)?;
-            ports.push(RunningPort { port: handle, name: port.name.clone(), driver: info.driver, mac, plan });
-            queues.push((rx, tx));
+            started.push((handle, info.driver, mac, plan));
+            queues.push(DeviceQueues { ports: Vec::new(), rx, tx });
         }
+        let mut ports = Vec::new();
+        for (index, (port, seat)) in config.ports.iter().zip(seats).enumerate() {
+            let (handle, driver, mac, plan) = &started[seat];
+            let on_device = &mut queues[seat].ports;
+            ports.push(RunningPort {
+                port: handle.clone(),
+                name: port.name.clone(),
+                driver: driver.clone(),
+                mac: *mac,
+                plan: *plan,
+                interface: device::kernel_interface(&port.device).map(str::to_owned),
+                vlan: port.vlan,
+                shared: !on_device.is_empty(),
+            });
+            on_device.push((port.vlan, PortId(index as u8)));
+        }
+        drop(started);
 
         let links: Vec<_> = ports.iter().map(|port| LinkInfo { mac: port.mac, promiscuous: false }).collect();
         let tables = Arc::new(Tables::compile(config, &links, &mut Slots::default()));
@@ -251,7 +288,7 @@ impl Engine {
         &self,
         eal: &Eal,
         config: &Config,
-        queues: Vec<(Vec<RxQueue>, Vec<TxQueue>)>,
+        queues: Vec<DeviceQueues>,
         writers: Vec<Writer>,
     ) -> Result<Vec<usize>, EngineError> {
         let workers = writers.len();
@@ -370,15 +407,21 @@ impl Engine {
         let ports = running.as_ref().map_or(&[][..], |running| &running.ports);
         ports
             .iter()
-            .map(|RunningPort { port, name, driver, mac, plan }| PortStatus {
-                name: name.clone(),
-                device: port.name().to_owned(),
-                driver: driver.clone(),
-                mac: *mac,
-                rx_queues: plan.rx,
-                tx_queues: plan.tx,
-                link_up: port.link_up(),
-                stats: port.stats().unwrap_or_default(),
+            .map(|running| PortStatus {
+                name: running.name.clone(),
+                device: running.port.name().to_owned(),
+                driver: running.driver.clone(),
+                mac: running.mac,
+                rx_queues: running.plan.rx,
+                tx_queues: running.plan.tx,
+                granted: running.port.granted(),
+                vlan: running.vlan,
+                shared: running.shared,
+                link_up: running.link_up(),
+                stats: match running.shared {
+                    true => PortStats::default(),
+                    false => running.port.stats().unwrap_or_default(),
+                },
             })
             .collect()
     }
@@ -396,10 +439,7 @@ impl Engine {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
-            && self
-                .running()
-                .as_ref()
-                .is_some_and(|running| running.ports.iter().all(|port| port.port.link_up()))
+            && self.running().as_ref().is_some_and(|running| running.ports.iter().all(RunningPort::link_up))
     }
 
     /// Says that the end is near: not ready any more, but everything goes on.
@@ -441,9 +481,8 @@ fn failed(worker: usize, reason: &str) -> EngineError {
     EngineError::Worker { worker, reason: reason.into() }
 }
 
-fn infos(config: &Config, devices: &[EnginePort]) -> Result<Vec<DeviceInfo>, EngineError> {
-    config
-        .ports
+fn infos(ports: &[config::Port], devices: &[EnginePort]) -> Result<Vec<DeviceInfo>, EngineError> {
+    ports
         .iter()
         .zip(devices)
         .map(|(port, EnginePort { device, .. })| {
@@ -453,14 +492,22 @@ fn infos(config: &Config, devices: &[EnginePort]) -> Result<Vec<DeviceInfo>, Eng
 }
 
 /// The pool of packet buffers for all ports and workers.
-fn pool(eal: &Eal, config: &Config, plans: &[QueuePlan], workers: usize) -> Result<Mempool, EngineError> {
+fn pool(
+    eal: &Eal,
+    config: &Config,
+    on_devices: &[config::Port],
+    plans: &[QueuePlan],
+    workers: usize,
+) -> Result<Mempool, EngineError> {
     let queues = |plan: &QueuePlan| usize::from(plan.rx) + usize::from(plan.tx);
-    let descriptors = config.ports.iter().zip(plans).map(|(port, plan)| {
+    let descriptors = on_devices.iter().zip(plans).map(|(port, plan)| {
         usize::from(plan.rx) * usize::from(port.rx_descriptors)
             + usize::from(plan.tx) * usize::from(port.tx_descriptors)
     });
     // A worker without a TX queue at a port has a ring to one, and its owner a backlog.
     let relays: usize = plans.iter().map(|plan| workers.saturating_sub(usize::from(plan.tx))).sum();
+    // Of a shared device all ports but one have such rings only.
+    let relays = relays + config.ports.len().saturating_sub(on_devices.len()) * workers;
     let places = Places {
         // Some drivers keep a burst of their own in each queue.
         descriptors: descriptors.sum::<usize>() + plans.iter().map(queues).sum::<usize>() * MAX_BURST,
@@ -498,18 +545,30 @@ const OUT_OF_MEMORY: i32 = 12;
 /// One worker's queues and ways out.
 #[derive(Default)]
 struct Side {
-    rx: Vec<(PortId, RxQueue)>,
+    rx: Vec<Inlet>,
     tx: Vec<TxPort>,
 }
 
-/// Gives the queues of all ports to the workers, with a ring to a TX queue's owner for who has none.
-fn distribute(ports: Vec<(Vec<RxQueue>, Vec<TxQueue>)>, workers: usize) -> Vec<Side> {
+/// The queues of a device, and the ports on it: VLAN and number, one at least.
+struct DeviceQueues {
+    ports: Vec<(u16, PortId)>,
+    rx: Vec<RxQueue>,
+    tx: Vec<TxQueue>,
+}
+
+/// Gives the queues of all devices to the workers, with a ring to a TX queue's owner for who has none, and for each further
+/// port on the device.
+fn distribute(devices: Vec<DeviceQueues>, workers: usize) -> Vec<Side> {
     let mut sides: Vec<Side> = (0..workers).map(|_| Side::default()).collect();
-    for (index, (rx, tx)) in ports.into_iter().enumerate() {
-        let id = PortId(index as u8);
+    for (index, DeviceQueues { ports, rx, tx }) in devices.into_iter().enumerate() {
+        let Some((&(_, id), others)) = ports.split_first() else { continue };
         let (rx_queues, tx_queues) = (rx.len(), tx.len());
         for (number, queue) in rx.into_iter().enumerate() {
-            sides[queues::worker_of(index, number, rx_queues, workers)].rx.push((id, queue));
+            sides[queues::worker_of(index, number, rx_queues, workers)].rx.push(Inlet {
+                queue,
+                port: id,
+                others: others.into(),
+            });
         }
         let mut relays: Vec<Vec<Relay>> = (0..tx_queues).map(|_| Vec::new()).collect();
         // With more queues than workers the first that a worker owns is the one that it uses.
@@ -523,12 +582,20 @@ fn distribute(ports: Vec<(Vec<RxQueue>, Vec<TxQueue>)>, workers: usize) -> Vec<S
                 relays[queues::tx_queue_for(index, worker, tx_queues, workers)].push(Relay::new(consumer));
                 side.tx.push(TxPort::new(id, Way::Other(producer)));
             }
+            for &(_, other) in others {
+                let (producer, consumer): (_, Consumer<Mbuf>) = RingBuffer::new(RELAY);
+                relays[queues::tx_queue_for(index, worker, tx_queues, workers)].push(Relay::new(consumer));
+                side.tx.push(TxPort::new(other, Way::Other(producer)));
+            }
         }
         for (worker, (number, queue)) in own {
             let relays = std::mem::take(&mut relays[number]);
             sides[worker].tx.push(TxPort::new(id, Way::Own(queue, relays)));
         }
     }
-    // By port number: that is how they are found.
+    for side in &mut sides {
+        // That is how they are found.
+        side.tx.sort_by_key(|port| port.id().index());
+    }
     sides
 }

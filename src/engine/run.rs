@@ -8,7 +8,7 @@ use thiserror::Error as ThisError;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Engine, EngineError, serve};
+use super::{Engine, EngineError, inventory, serve};
 use crate::config::Config;
 use crate::metrics::http::{self, BindError};
 
@@ -44,6 +44,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
     };
     let telemetry = serve(listener, config, &engine, runtime.handle())?;
 
+    eprint!("{}", inventory::table(&engine.ports()));
     eprintln!("pollux: {}", ready_line(config, &engine));
     ready();
     notify(NotifyState::Ready);

@@ -49,7 +49,7 @@ struct Note {
 pub(super) enum Way {
     /// This worker owns the queue, and empties these rings into it.
     Own(TxQueue, Vec<Relay>),
-    /// Another does.
+    /// Another does, or the port shares another's device.
     Other(Producer<Mbuf>),
 }
 
@@ -87,6 +87,11 @@ impl Relay {
 impl TxPort {
     pub fn new(id: PortId, way: Way) -> Self {
         Self { id, frames: Box::default(), notes: Box::default(), overflow: 0, way }
+    }
+
+    /// The port.
+    pub fn id(&self) -> PortId {
+        self.id
     }
 
     /// Puts a frame into the buffer; it comes back where that is full.

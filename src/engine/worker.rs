@@ -12,9 +12,10 @@ use super::idle::Rest;
 use super::transmit::Io;
 use crate::dpdk::{Clock, Mbuf, RxQueue};
 use crate::ids::PortId;
-use crate::pipeline::{DropReason, Handed, MAX_BURST, NeighborUpdate, Shard};
+use crate::pipeline::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Shard};
 use crate::tables::Tables;
 use crate::time::Instant;
+use crate::wire::ethernet::Ethernet;
 
 /// Connections that a turn with packets looks at for expiry.
 const BUSY_BUDGET: usize = 32;
@@ -23,11 +24,33 @@ const IDLE_BUDGET: usize = 256;
 /// How long a worker that ends goes on sending what others left for its TX queues.
 const FAREWELL: Duration = Duration::from_millis(100);
 
+/// An RX queue, and whose frames it gives.
+pub(super) struct Inlet {
+    pub queue: RxQueue,
+    /// The device's first port: it gets what no other on the device claims.
+    pub port: PortId,
+    /// The device's other ports, by their VLANs.
+    pub others: Box<[(u16, PortId)]>,
+}
+
+impl Inlet {
+    /// Takes the frames that have this tag, in their order; the others stay.
+    fn tagged(frames: &mut ArrayVec<Mbuf, MAX_BURST>, vlan: u16) -> ArrayVec<Mbuf, MAX_BURST> {
+        let (mut tagged, mut rest) = (ArrayVec::new(), ArrayVec::new());
+        for frame in frames.drain(..) {
+            let tag = Ethernet::new_checked(frame.data()).ok().and_then(|ethernet| ethernet.vlan());
+            if tag.unwrap_or(0) == vlan { tagged.push(frame) } else { rest.push(frame) }
+        }
+        *frames = rest;
+        tagged
+    }
+}
+
 /// All that one worker owns.
 pub(super) struct Worker {
     pub shard: Shard<Mbuf>,
     pub tables: Arc<Tables>,
-    pub rx: Vec<(PortId, RxQueue)>,
+    pub rx: Vec<Inlet>,
     pub frames_from: Vec<Consumer<Ticked>>,
     pub updates_from: Vec<Consumer<NeighborUpdate>>,
     pub io: Io,
@@ -99,11 +122,19 @@ impl Worker {
 
         let mut frames = ArrayVec::<Mbuf, MAX_BURST>::new();
         let mut refused = ArrayVec::<usize, MAX_BURST>::new();
-        for (port, queue) in rx {
+        for Inlet { queue, port, others } in rx {
             queue.burst(*burst, &mut frames, &mut refused);
             for len in refused.drain(..) {
                 shard.refuse(*port, len, DropReason::Segmented);
                 worked = true;
+            }
+            for &(vlan, other) in &**others {
+                let mut tagged = Inlet::tagged(&mut frames, vlan);
+                if !tagged.is_empty() {
+                    shard.receive(tables, now, other, &mut tagged, io);
+                    io.relieve(shard.writer());
+                    worked = true;
+                }
             }
             if !frames.is_empty() {
                 shard.receive(tables, now, *port, &mut frames, io);

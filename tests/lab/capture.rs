@@ -36,11 +36,33 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts capturing all IP on an interface; returns once tcpdump listens.
+    /// Starts capturing all IP on an interface, headers and little more; returns once tcpdump listens.
     pub fn start(ns: &Namespace, interface: &str, file: PathBuf) -> Self {
+        Self::start_with(ns, interface, file, "128")
+    }
+
+    /// The same with whole packets.
+    #[allow(dead_code, reason = "not every lab looks at payloads")]
+    pub fn start_whole(ns: &Namespace, interface: &str, file: PathBuf) -> Self {
+        Self::start_with(ns, interface, file, "0")
+    }
+
+    fn start_with(ns: &Namespace, interface: &str, file: PathBuf, snapshot: &str) -> Self {
         let mut child = ns
             .command("tcpdump")
-            .args(["-i", interface, "-n", "-s", "128", "-B", "65536", "--immediate-mode", "-Z", "root", "-w"])
+            .args([
+                "-i",
+                interface,
+                "-n",
+                "-s",
+                snapshot,
+                "-B",
+                "65536",
+                "--immediate-mode",
+                "-Z",
+                "root",
+                "-w",
+            ])
             .arg(&file)
             .arg("ip or ip6")
             .stdin(Stdio::null())
@@ -58,7 +80,13 @@ impl Capture {
     }
 
     /// Stops it; all TCP and UDP packets in the order of their capture. Panics if the kernel kept any from tcpdump.
-    pub fn stop(mut self) -> Vec<Packet> {
+    pub fn stop(self) -> Vec<Packet> {
+        let frames = self.stop_frames();
+        frames.iter().filter_map(|(time_us, frame)| dissect(*time_us, frame)).collect()
+    }
+
+    /// Stops it; all frames as they were captured, with their times in microseconds since the epoch.
+    pub fn stop_frames(mut self) -> Vec<(u64, Vec<u8>)> {
         signal(self.child.id(), Signal::INT);
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).expect("tcpdump's words");
@@ -79,7 +107,7 @@ impl Drop for Capture {
 }
 
 /// A pcap file in this machine's byte order, microseconds, Ethernet: what tcpdump writes here.
-fn read(file: &[u8]) -> Vec<Packet> {
+fn read(file: &[u8]) -> Vec<(u64, Vec<u8>)> {
     let word = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().expect("four bytes"));
     assert_eq!((word(0), word(20)), (0xa1b2_c3d4, 1), "not a microsecond Ethernet pcap");
     let mut packets = Vec::new();
@@ -88,7 +116,7 @@ fn read(file: &[u8]) -> Vec<Packet> {
         let time_us = u64::from(word(at)) * 1_000_000 + u64::from(word(at + 4));
         let captured = word(at + 8) as usize;
         at += 16;
-        packets.extend(dissect(time_us, &file[at..at + captured]));
+        packets.push((time_us, file[at..at + captured].to_vec()));
         at += captured;
     }
     packets

@@ -23,6 +23,13 @@ pub struct Engine {
 impl Engine {
     /// Starts it with this configuration; returns once `/readyz` says so.
     pub fn start(ns: &Namespace, dir: &Path, config: &str) -> Self {
+        let mut engine = Self::spawn(ns, dir, config);
+        engine.wait_until_ready(ns);
+        engine
+    }
+
+    /// Starts it with this configuration.
+    pub fn spawn(ns: &Namespace, dir: &Path, config: &str) -> Self {
         let file = dir.join("pollux.toml");
         std::fs::write(&file, config).expect("a configuration file");
         let log = dir.join("pollux.log");
@@ -36,16 +43,32 @@ impl Engine {
             .stderr(out)
             .spawn()
             .expect("pollux starts");
-        let mut engine = Self { child, log };
+        Self { child, log }
+    }
+
+    /// Returns once `/readyz` says so.
+    pub fn wait_until_ready(&mut self, ns: &Namespace) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !http_get(ns, METRICS, "/readyz").is_ok_and(|(status, _)| status == 200) {
-            if let Some(status) = engine.child.try_wait().expect("its status") {
-                panic!("pollux ended with {status}: {}", engine.log());
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                panic!("pollux ended with {status}: {}", self.log());
             }
-            assert!(Instant::now() < deadline, "pollux is not ready after 30 s: {}", engine.log());
+            assert!(Instant::now() < deadline, "pollux is not ready after 30 s: {}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
-        engine
+    }
+
+    /// Waits for an end that it finds for itself: its status, and what it has said.
+    #[allow(dead_code, reason = "not every lab has devices that cannot be had")]
+    pub fn outcome(&mut self, patience: Duration) -> Option<(ExitStatus, String)> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return Some((status, self.log()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
     }
 
     /// What it has said.
