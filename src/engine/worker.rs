@@ -75,6 +75,7 @@ impl Worker {
         let Self { shard, tables, rx, frames_from, updates_from, io, burst, .. } = self;
         shard.turn(now);
         io.tick = shard.writer().tick();
+        io.tap.turn(now);
         let mut worked = false;
 
         for ring in updates_from {
@@ -103,9 +104,11 @@ impl Worker {
             queue.burst(*burst, &mut frames, &mut refused);
             for len in refused.drain(..) {
                 shard.refuse(*port, len, DropReason::Segmented);
+                io.tap.refused(*port, len, DropReason::Segmented);
                 worked = true;
             }
             if !frames.is_empty() {
+                io.tap.received(*port, &frames);
                 shard.receive(tables, now, *port, &mut frames, io);
                 io.relieve(shard.writer());
                 worked = true;
