@@ -28,6 +28,9 @@ pub mod dpdk;
 
 pub mod engine;
 
+pub mod capture;
+pub mod control;
+
 pub mod pcap;
 pub mod replay;
 

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pollux::addr::{Addr, Prefix};
-use pollux::config::{Config, Engine as EngineConfig, Idle, Metrics, OnUnknown, Port, Role, ServiceLabel};
+use pollux::config::{
+    AdminSocket, Config, Control, Engine as EngineConfig, Idle, Metrics, OnUnknown, Port, Role, ServiceLabel,
+};
 use pollux::dpdk::Eal;
 use pollux::engine::Engine;
 use pollux::pcap::PcapWriter;
@@ -103,6 +105,7 @@ fn config(devices: &[&str]) -> Config {
         neighbors: vec![],
         services: vec![],
         firewall: vec![],
+        control: Control { socket: AdminSocket::Off },
         metrics: Metrics {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tick: Duration::from_secs(1),

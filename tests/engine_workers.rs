@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use pollux::addr::{Addr, Mac, Prefix};
 use pollux::config::{
-    Algorithm, Config, Endpoint, EndpointState, Engine as EngineConfig, Idle, Metrics, Neighbor, OnUnknown,
-    Port, Protocol, Refusal, Role, Route, Service, ServiceLabel,
+    AdminSocket, Algorithm, Config, Control, Endpoint, EndpointState, Engine as EngineConfig, Idle, Metrics,
+    Neighbor, OnUnknown, Port, Protocol, Refusal, Role, Route, Service, ServiceLabel,
 };
 use pollux::counters::{Bank, Term};
 use pollux::dpdk::{Eal, Mbuf, Mempool, RingConsumer, RingPort, RingProducer, allowed_cpus, ring_port};
@@ -664,6 +664,7 @@ fn config(workers: usize) -> Config {
             endpoints: vec![endpoint(10), endpoint(11), endpoint(12)],
         }],
         firewall: vec![],
+        control: Control { socket: AdminSocket::Off },
         metrics: Metrics {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tick: Duration::from_secs(1),

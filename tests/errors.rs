@@ -29,6 +29,9 @@ listen = "{listen}"
 
 [history]
 path = ""
+
+[control]
+socket = ""
 "#
     )
 }
@@ -108,6 +111,23 @@ fn a_busy_listen_address_is_named() {
     let busy = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let listen = busy.local_addr().expect("its address").to_string();
     assert_one_line(&run(&[], &config(SMALL, "net_null0", &listen)), &[&listen]);
+}
+
+#[test]
+fn an_admin_socket_that_cannot_be_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("precious");
+    std::fs::write(&file, "").expect("a file");
+    for (path, words) in [
+        (folder.path().join("no/such.sock"), ["control.socket", "does not exist"]),
+        (file, ["control.socket", "is no socket"]),
+    ] {
+        let socket = format!("socket = {:?}", path.display().to_string());
+        let text = config(SMALL, "net_null0", "127.0.0.1:0").replace("socket = \"\"", &socket);
+        let out = run(&[], &text);
+        assert_one_line(&out, &words);
+        assert_one_line(&out, &[&path.display().to_string()]);
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use pollux::control::DEFAULT_SOCKET;
+
 use super::{ConfigFile, Failure};
 
 #[derive(Debug, Subcommand)]
@@ -101,26 +103,6 @@ pub enum Later {
         #[arg(long)]
         json: bool,
     },
-    /// A running engine's packets, also dropped ones, as pcapng (not supported yet)
-    Capture {
-        /// Only this port
-        #[arg(long)]
-        port: Option<String>,
-        /// Only packets that match this filter
-        #[arg(long, value_name = "BPF")]
-        filter: Option<String>,
-        /// Dropped packets, with their reason
-        #[arg(long)]
-        drops: bool,
-        /// At most so many packets
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
-        /// File to write
-        #[arg(long, value_name = "F.pcapng")]
-        out: PathBuf,
-        #[command(flatten)]
-        engine: Engine,
-    },
     /// Turn another balancer's export into a configuration (not supported yet)
     Import { format: ImportFormat, file: PathBuf },
 }
@@ -129,11 +111,11 @@ pub enum Later {
 #[derive(Debug, Args)]
 pub struct Engine {
     /// Admin socket of the running engine
-    #[arg(long, value_name = "PATH", default_value = "/run/pollux/pollux.sock")]
-    socket: PathBuf,
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
     /// Print as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// What `pollux import` reads.
@@ -160,7 +142,6 @@ pub fn run(command: &Later) -> Result<ExitCode, Failure> {
         Later::Undrain { .. } => "undrain",
         Later::Trace { .. } => "trace",
         Later::Bench { .. } => "bench",
-        Later::Capture { .. } => "capture",
         Later::Import { .. } => "import",
     };
     Err(Failure::not_supported(&format!("`pollux {name}`")))

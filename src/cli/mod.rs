@@ -1,5 +1,6 @@
 //! The command line: arguments, exit status, where output goes. What the commands do is the library's.
 
+mod capture;
 mod check;
 mod demo;
 mod later;
@@ -51,6 +52,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Run the whole engine on in-process traffic: no NIC, no root, no hugepages
     Demo(demo::DemoArgs),
+    /// A running engine's packets, also dropped ones with their reason, as pcapng
+    Capture(capture::CaptureArgs),
     #[command(flatten)]
     Later(later::Later),
 }
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Capture(args) => capture::run(args),
         Command::Later(command) => later::run(command),
     };
     match done {

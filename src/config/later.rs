@@ -107,7 +107,6 @@ static LATER: &[Later] = &[
     passive("history.remote_write", "ca_file", Kind::Value(some_text)),
     passive("history.remote_write", "headers", Kind::Value(text_map)),
     passive("history.remote_write", "queue_bytes", Kind::Value(some_count)),
-    later("control", "socket", Kind::Value(some_text), "\"\""),
     later("control", "watch", Kind::Value(boolean), "false"),
 ];
 

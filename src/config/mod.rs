@@ -4,6 +4,7 @@
 //! places; one file of this folder reads each group of tables through `section`, which notes what is wrong and goes
 //! on with a default, so that a single pass finds everything. What a later release builds is listed in `later`.
 
+mod control;
 mod engine;
 mod firewall;
 mod later;
@@ -124,18 +125,17 @@ fn read_config(sink: &Sink, document: &DeTable<'_>) -> Config {
     let engine = engine::read(root.table_or("engine", &empty));
     let network = network::read(&mut root);
     let services = services::read(&mut root, &network);
-    for (key, title) in
-        [("snat", "[snat]"), ("limits", "[limits]"), ("history", "[history]"), ("control", "[control]")]
-    {
+    for (key, title) in [("snat", "[snat]"), ("limits", "[limits]"), ("history", "[history]")] {
         if let Some(table) = root.table(key, key, title.to_owned()) {
             table.finish();
         }
     }
     let firewall = firewall::read(&mut root, &network);
     let metrics = metrics::read(root.table_or("metrics", &empty));
+    let control = control::read(root.table_or("control", &empty));
     root.finish();
     let (ports, routes, neighbors) = network.into_parts();
-    Config { engine, ports, routes, neighbors, services, firewall, metrics }
+    Config { engine, ports, routes, neighbors, services, firewall, metrics, control }
 }
 
 fn report(source: Arc<Source>, findings: Vec<Finding>) -> Report {

@@ -1,6 +1,7 @@
 //! The configuration after validation: the only form that the rest of the engine sees.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::addr::{Addr, Mac, Prefix};
@@ -22,6 +23,8 @@ pub struct Config {
     pub firewall: Vec<Rule>,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[control]`
+    pub control: Control,
 }
 
 /// `[engine]`
@@ -289,4 +292,22 @@ pub enum ServiceLabel {
     Address,
     /// The configured name.
     Name,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Where the admin socket is.
+    pub socket: AdminSocket,
+}
+
+/// `control.socket`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminSocket {
+    /// Left out: [`crate::control::DEFAULT_SOCKET`], or none where that cannot be had.
+    Default,
+    /// None.
+    Off,
+    /// At this absolute path, or the engine does not start.
+    At(PathBuf),
 }

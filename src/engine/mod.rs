@@ -34,6 +34,7 @@ use self::queues::{Places, QueuePlan};
 use self::transmit::{Io, RELAY, Relay, TX_BUFFER, TxPort, Way};
 use self::worker::{Inlet, Worker};
 use crate::addr::Mac;
+use crate::capture::{Tap, TapWriter};
 use crate::config::{self, Config};
 use crate::counters::{WorkerCounters, Writer};
 use crate::dpdk::{
@@ -110,6 +111,7 @@ pub struct Engine {
     flow_capacity: Vec<usize>,
     tables: Arc<Tables>,
     lost_updates: Arc<AtomicU64>,
+    tap: Arc<Tap>,
     clock: Clock,
     started_at: SystemTime,
 }
@@ -262,6 +264,7 @@ impl Engine {
         let tables = Arc::new(Tables::compile(config, &links, &mut Slots::default()));
         let sizes = tables.sizes(pairs(config, workers));
         let (counters, writers): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
+        let (tap, taps) = Tap::new(workers, config.ports.iter().map(|port| port.name.clone()).collect());
 
         let mut engine = Self {
             running: Mutex::new(None),
@@ -272,13 +275,14 @@ impl Engine {
             flow_capacity: Vec::new(),
             tables,
             lost_updates: Arc::new(AtomicU64::new(0)),
+            tap,
             clock: Clock::start(eal),
             started_at: SystemTime::now(),
         };
         // On an error from here on, dropping the engine ends the threads that run already.
         let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone() };
         *engine.running() = Some(running);
-        engine.flow_capacity = engine.spawn(eal, config, queues, writers)?;
+        engine.flow_capacity = engine.spawn(eal, config, queues, writers, taps)?;
         engine.ready.store(true, Ordering::Release);
         Ok(engine)
     }
@@ -290,6 +294,7 @@ impl Engine {
         config: &Config,
         queues: Vec<DeviceQueues>,
         writers: Vec<Writer>,
+        taps: Vec<TapWriter>,
     ) -> Result<Vec<usize>, EngineError> {
         let workers = writers.len();
         let pool = match &*self.running() {
@@ -300,8 +305,8 @@ impl Engine {
         let max_flows = (config.engine.max_flows as usize).div_ceil(workers);
         let (told, tell) = mpsc::channel();
         let sides = distribute(queues, workers);
-        let seats = writers.into_iter().zip(sides).zip(handoff::mesh(workers)).enumerate();
-        for (index, ((writer, Side { rx, tx }), ends)) in seats {
+        let seats = writers.into_iter().zip(taps).zip(sides).zip(handoff::mesh(workers)).enumerate();
+        for (index, (((writer, tap), Side { rx, tx }), ends)) in seats {
             let shard = ShardConfig {
                 worker: WorkerId(index as u8),
                 workers: workers as u8,
@@ -309,8 +314,8 @@ impl Engine {
                 seed,
                 resolution: Resolution::Discover,
             };
-            let io =
-                Io::new(pool.clone(), tx, ends.frames_to, ends.updates_to, Arc::clone(&self.lost_updates));
+            let lost = Arc::clone(&self.lost_updates);
+            let mut io = Io::new(pool.clone(), tap, tx, ends.frames_to, ends.updates_to, lost);
             let (eal, tables, stop) = (eal.clone(), Arc::clone(&self.tables), Arc::clone(&self.stop));
             let (cpu, clock, told) = (self.cpus[index], self.clock, told.clone());
             let (burst, idle) = (usize::from(config.engine.burst).clamp(1, MAX_BURST), config.engine.idle);
@@ -329,6 +334,7 @@ impl Engine {
                 };
                 // Here, so that the tables' memory is this CPU's.
                 let shard = Shard::new(&shard, &tables, writer);
+                io.tap.touch();
                 let _ = told.send(Ok((index, shard.connections().1)));
                 drop(told);
                 let (frames_from, updates_from, rest) =
@@ -385,6 +391,12 @@ impl Engine {
     #[must_use]
     pub fn lost_neighbor_updates(&self) -> u64 {
         self.lost_updates.load(Ordering::Relaxed)
+    }
+
+    /// Where captures of its packets begin.
+    #[must_use]
+    pub fn tap(&self) -> Arc<Tap> {
+        Arc::clone(&self.tap)
     }
 
     /// The clock of all workers: what their heartbeats are to be compared with.

@@ -10,7 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Engine, EngineError, inventory, serve};
 use crate::config::Config;
+use crate::control::{self, Bound};
 use crate::metrics::http::{self, BindError};
+
+/// How long clients of the admin socket have to take the ends of their answers.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why `pollux run` ends with a failure.
 #[derive(Debug, ThisError)]
@@ -24,6 +28,9 @@ pub enum RunError {
     /// The metrics cannot be served where they should be.
     #[error(transparent)]
     Listen(#[from] BindError),
+    /// The admin socket cannot be where it should be.
+    #[error(transparent)]
+    Admin(#[from] control::BindError),
 }
 
 /// Runs the engine until SIGTERM or SIGINT, then stops it after `engine.shutdown_delay`. Once it is ready it calls `ready`:
@@ -34,6 +41,7 @@ pub enum RunError {
 pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
     // Before the engine, which takes a while: a busy address is found at once.
     let listener = http::bind(config.metrics.listen)?;
+    let socket = control::bind_configured(&config.control.socket)?;
     // Before the threads, so that they inherit the control threads' CPUs from this one.
     let engine = Arc::new(Engine::start(config)?);
     let runtime =
@@ -43,10 +51,20 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
         Signals::new()?
     };
     let telemetry = serve(listener, config, &engine, runtime.handle())?;
+    let (admin, missing) = match socket {
+        Bound::At(socket) => {
+            (Some(control::serve(socket, engine.tap(), engine.clock(), runtime.handle())?), None)
+        }
+        Bound::Missing(error) => (None, Some(error)),
+        Bound::Off => (None, None),
+    };
 
     eprint!("{}", inventory::table(&engine.ports()));
     eprintln!("pollux: {}", ready_line(config, &engine));
     ready();
+    if let Some(error) = missing {
+        tracing::warn!("{error}; going on without");
+    }
     notify(NotifyState::Ready);
 
     runtime.block_on(async {
@@ -64,6 +82,9 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
     });
     // The last counts are served until the workers have ended.
     engine.stop();
+    if let Some(admin) = admin {
+        runtime.block_on(admin.finish(FAREWELL));
+    }
     drop(telemetry);
     runtime.shutdown_timeout(Duration::from_secs(1));
     eprintln!("pollux: stopped");

@@ -13,6 +13,7 @@ use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, PushError};
 
 use super::handoff::Ticked;
+use crate::capture::TapWriter;
 use crate::counters::Writer;
 use crate::dpdk::{Mbuf, Mempool, TxQueue, free_all};
 use crate::ids::{PortId, WorkerId};
@@ -110,7 +111,7 @@ impl TxPort {
     }
 
     /// One TX burst, and the bookkeeping of what it took and what it did not. Whether there was anything.
-    fn flush(&mut self, writer: &Writer, relays_first: bool) -> bool {
+    fn flush(&mut self, writer: &Writer, tap: &mut TapWriter, relays_first: bool) -> bool {
         let Self { id, frames, notes, overflow, way } = self;
         let mut busy = false;
         let mut relay_all = |way: &mut Way| {
@@ -124,10 +125,18 @@ impl TxPort {
             relay_all(way);
         }
         if !frames.is_empty() {
-            let taken = match way {
-                Way::Own(queue, _) => queue.burst(frames),
-                Way::Other(ring) => relay(ring, frames),
+            let taken = {
+                let staged = tap.stage(*id, frames);
+                let taken = match way {
+                    Way::Own(queue, _) => queue.burst(frames),
+                    Way::Other(ring) => relay(ring, frames),
+                };
+                if let Some(staged) = staged {
+                    staged.sent(taken);
+                }
+                taken
             };
+            tap.not_sent(*id, frames);
             for (at, note) in notes.drain(..).enumerate() {
                 if at < taken {
                     writer.transmitted(*id, note.len, note.account.as_ref());
@@ -168,6 +177,8 @@ struct Outbox {
 pub(super) struct Io {
     /// The tick that the worker counts in.
     pub tick: u32,
+    /// Where a capture sees what comes and goes.
+    pub tap: TapWriter,
     pool: Mempool,
     ports: Box<[TxPort]>,
     handed: Box<[Option<Producer<Ticked>>]>,
@@ -181,6 +192,7 @@ pub(super) struct Io {
 impl Io {
     pub fn new(
         pool: Mempool,
+        tap: TapWriter,
         ports: Vec<TxPort>,
         handed: Vec<Option<Producer<Ticked>>>,
         updates: Vec<Option<Producer<NeighborUpdate>>>,
@@ -188,6 +200,7 @@ impl Io {
     ) -> Self {
         Self {
             tick: 0,
+            tap,
             pool,
             ports: ports.into(),
             handed: handed.into(),
@@ -210,7 +223,7 @@ impl Io {
         self.relays_first = !self.relays_first;
         let mut busy = false;
         for port in &mut self.ports {
-            busy |= port.flush(writer, self.relays_first);
+            busy |= port.flush(writer, &mut self.tap, self.relays_first);
         }
         for outbox in &mut self.outboxes {
             let Outbox { to, pending } = outbox;
@@ -265,6 +278,7 @@ impl Io {
         let refused = tx.push(frame, account);
         self.crowded |= tx.frames.len() >= TX_BUFFER / 4;
         if let Some(frame) = refused {
+            self.tap.not_sent(port, std::slice::from_ref(&frame));
             self.free(frame);
         }
     }
@@ -277,7 +291,8 @@ impl Output<Mbuf> for Io {
     }
 
     #[inline]
-    fn drop(&mut self, _port: PortId, frame: Mbuf, _reason: DropReason) {
+    fn drop(&mut self, port: PortId, frame: Mbuf, reason: DropReason) {
+        self.tap.dropped(port, &frame, reason);
         self.free(frame);
     }
 

@@ -98,6 +98,7 @@ impl Worker {
         let Self { shard, tables, rx, frames_from, updates_from, io, burst, .. } = self;
         shard.turn(now);
         io.tick = shard.writer().tick();
+        io.tap.turn(now);
         let mut worked = false;
 
         for ring in updates_from {
@@ -126,6 +127,7 @@ impl Worker {
             queue.burst(*burst, &mut frames, &mut refused);
             for len in refused.drain(..) {
                 shard.refuse(*port, len, DropReason::Segmented);
+                io.tap.refused(*port, len, DropReason::Segmented);
                 worked = true;
             }
             for &(vlan, other) in &**others {
@@ -137,6 +139,7 @@ impl Worker {
                 }
             }
             if !frames.is_empty() {
+                io.tap.received(*port, &frames);
                 shard.receive(tables, now, *port, &mut frames, io);
                 io.relieve(shard.writer());
                 worked = true;

@@ -130,6 +130,26 @@ impl<W: Write> PcapngWriter<W> {
         self.end()
     }
 
+    /// Writes what is known of an interface at `time`, in nanoseconds since 1970: packets that could not be captured, and those
+    /// that are in the file.
+    ///
+    /// # Errors
+    /// Of `out`.
+    pub fn statistics(&mut self, interface: u32, time: u64, missed: u64, kept: u64) -> io::Result<()> {
+        self.begin(5);
+        self.u32(interface);
+        self.u32((time >> 32) as u32);
+        self.u32(time as u32);
+        self.option(5, &missed.to_le_bytes()); // isb_ifdrop
+        self.option(8, &kept.to_le_bytes()); // isb_usrdeliv
+        self.end()
+    }
+
+    /// Where it is written to.
+    pub fn out(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Flushes, and gives `out` back.
     ///
     /// # Errors

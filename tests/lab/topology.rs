@@ -209,6 +209,9 @@ distribution_tick = "2s"
 
 [history]
 path = ""
+
+[control]
+socket = ""
 "#
     );
     for s in SERVICES {

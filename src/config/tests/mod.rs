@@ -271,6 +271,22 @@ fn what_is_left_out_has_the_documented_default() {
         header_timeout: Duration::from_secs(5),
     };
     assert_eq!(config.metrics, metrics);
+    assert_eq!(config.control, Control { socket: AdminSocket::Default });
+}
+
+#[test]
+fn the_admin_socket_is_an_absolute_path_or_none() {
+    let (config, _) = good(WHOLE);
+    assert_eq!(config.control.socket, AdminSocket::Off);
+    let at = "/run/pollux/other.sock";
+    let (config, _) = good(&WHOLE.replacen("socket = \"\"", &format!("socket = \"{at}\""), 1));
+    assert_eq!(config.control.socket, AdminSocket::At(at.into()));
+    for wrong in ["pollux.sock", "/run/pollux/"] {
+        let line = format!("socket = \"{wrong}\"");
+        refused_line("socket = \"\"", &line, &["`socket` of [control]", "no absolute path"]);
+    }
+    let long = format!("socket = \"/{}\"", "x".repeat(107));
+    refused_line("socket = \"\"", &long, &["a path of 108 bytes", "at most 107"]);
 }
 
 #[test]

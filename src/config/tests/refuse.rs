@@ -75,7 +75,6 @@ fn what_is_not_supported_yet_is_refused() {
         ("tls_client_ca      = \"\"", "tls_client_ca = \"t\""),
         ("web_config         = \"\"", "web_config = \"t\""),
         ("path       = \"\"", "path = \"/var/lib/pollux/history\""),
-        ("socket = \"\"", "socket = \"/run/pollux/pollux.sock\""),
         ("watch  = false", "watch = true"),
     ];
     for (from, to) in refusals {
