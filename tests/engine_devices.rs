@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pollux::addr::{Addr, Prefix};
-use pollux::config::{Config, Engine as EngineConfig, Idle, Metrics, OnUnknown, Port, Role, ServiceLabel};
+use pollux::config::{
+    Config, Engine as EngineConfig, Idle, Metrics, OnUnknown, Port, Role, ServiceLabel, Transit,
+};
 use pollux::dpdk::Eal;
 use pollux::engine::Engine;
 use pollux::pcap::PcapWriter;
@@ -84,6 +86,7 @@ fn config(devices: &[&str]) -> Config {
         queues: 0,
         rx_descriptors: 256,
         tx_descriptors: 256,
+        kernel: None,
     });
     Config {
         engine: EngineConfig {
@@ -96,6 +99,7 @@ fn config(devices: &[&str]) -> Config {
             burst: 32,
             idle: Idle::Backoff,
             on_unknown: OnUnknown::Drop,
+            transit: Transit::Drop,
             shutdown_delay: Duration::ZERO,
         },
         ports: ports.collect(),

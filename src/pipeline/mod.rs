@@ -1,7 +1,7 @@
 //! A packet's way through the core.
 //!
 //! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `connection` (found: judge, step, translate;
-//! new: firewall, service, endpoint, insert) or `local` (ARP, neighbour discovery, echo) → `egress` (next hop, L2 header) →
+//! new: firewall, service, endpoint, insert) or `local` (ARP, neighbour discovery, echo) or `kernel` (what a port's TAP gets) → `egress` (next hop, L2 header) →
 //! [`Output`]. Everything in here is a function of bytes, tables and time.
 
 mod burst;
@@ -9,6 +9,7 @@ mod connection;
 mod drop_reason;
 mod egress;
 mod frame;
+mod kernel;
 mod limiter;
 mod local;
 mod output;

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::burst::Slot;
+use super::kernel::Policers;
 use super::limiter::Limiter;
 use super::owner::Owner;
 use super::{DropReason, Frame, MAX_BURST, NeighborUpdate, Output};
@@ -61,6 +62,7 @@ pub struct Shard<F> {
     pub(super) neighbors: Neighbors,
     pub(super) hold: Hold<F>,
     pub(super) limiter: Limiter,
+    pub(super) policers: Policers,
     pub(super) writer: Writer,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
@@ -82,7 +84,8 @@ impl<F: Frame> Shard<F> {
             pairs: Pairs::new(writer.sizes(), key(2)),
             neighbors: Neighbors::new(&tables.neighbors, assume),
             hold: Hold::new(),
-            limiter: Limiter::default(),
+            limiter: Limiter::ICMP,
+            policers: Policers::new(),
             writer,
             scratch: Vec::with_capacity(1 << 16),
             removals: 0,

@@ -42,9 +42,7 @@ fn unknown_keys_name_the_nearest_in_every_table() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let refusals = [
-        ("transit        = \"drop\"", "transit = \"kernel\""),
         ("on_unknown     = \"drop\"", "on_unknown = \"pickup\""),
-        ("kernel    = \"\"", "kernel = \"px-wan\""),
         ("secondary_vips = []", "secondary_vips = [\"10.0.0.1\"]"),
         ("mode        = \"dnat\"", "mode = \"full-nat\""),
         ("mode        = \"dnat\"", "mode = \"dsr-l2\""),
