@@ -21,6 +21,9 @@ use crate::tables::Tables;
 
 /// How often the thread looks.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often all neighbours are told anew: workers take one for confirmed for 30 s, and the kernel says nothing of one that
+/// stays as it is.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How long readiness waits for next hops that neither answer nor are given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A worker that takes nothing for this long asks for itself.
@@ -90,9 +93,14 @@ impl Mirror {
 
     fn run(&mut self, stop: &AtomicBool) {
         let deadline = Instant::now() + PATIENCE;
+        // Everything at the start, now and then, and where the kernel had to leave something out.
         let mut lost = true;
+        let mut again = Instant::now() + AGAIN;
         while !stop.load(Ordering::Relaxed) {
-            // Everything at the start, and where the kernel had to leave something out.
+            if Instant::now() >= again {
+                again = Instant::now() + AGAIN;
+                lost = true;
+            }
             let events = if lost { self.netlink.neighbors() } else { self.watch.events() };
             match events {
                 Ok(events) => {

@@ -1,7 +1,7 @@
 //! Ports with an interface of the kernel's: the kernel answers there, and gets there, and nothing of it is left behind.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -235,4 +235,51 @@ fn endpoints_reach_the_outside_through_the_kernel_where_transit_is_its() {
     assert!(said.contains("3 received, 0% packet loss") && !said.contains("DUP"), "{said}");
     assert_eq!(settled(&lab).violations(), "");
     engine.finish();
+}
+
+#[test]
+fn neighbors_that_the_kernel_knows_are_known_to_the_workers_within_a_second() {
+    let lab = Lab::new();
+    // It answers no ARP for its address: only the kernel can tell where it is.
+    let silent = &lab.servers[0];
+    silent.sysctl("net.ipv4.conf.eth0.arp_ignore", "8");
+    let tell = |mac: &str| {
+        let address = server(0, true);
+        lab.lb.sh(&format!("ip neigh replace {address} lladdr {mac} nud permanent dev px-lan"));
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    for workers in ["[1]", "[0, 1]"] {
+        // Ready all the same: it is given up.
+        let engine = Engine::start(&lab.lb, lab.dir(), &kernel_config(workers));
+        tell(&silent.mac("eth0"));
+        let served = traffic::fetch(&lab.client, &WEB4, 30);
+        assert_eq!(served.keys().collect::<Vec<_>>(), SERVERS.each_ref());
+
+        // Enough of them that some are the silent server's.
+        let sockets: Vec<_> = lab.client.inside(|| {
+            let to = SocketAddr::new(ECHO4.address(), ECHO4.port);
+            (0..16)
+                .map(|_| {
+                    let socket = UdpSocket::bind((clients(true)[0], 0)).expect("a socket");
+                    socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+                    socket.connect(to).expect("a route");
+                    socket
+                })
+                .collect()
+        });
+        let heard =
+            || sockets.iter().filter(|s| s.send(b"who?").is_ok() && s.recv(&mut [0; 64]).is_ok()).count();
+        assert_eq!(heard(), 16);
+        let last = if workers == "[1]" { 1 } else { 2 };
+        silent.sh(&format!("ip link set eth0 address 02:00:00:00:77:0{last}"));
+        let before = heard();
+        assert!(
+            (1..16).contains(&before),
+            "{before} of 16 before the kernel has told where the server is now"
+        );
+        tell(&format!("02:00:00:00:77:0{last}"));
+        assert_eq!(heard(), 16, "live connections, a second after the kernel has told");
+        assert_eq!(settled(&lab).violations(), "");
+        engine.finish();
+    }
 }
