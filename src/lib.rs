@@ -25,6 +25,7 @@ pub mod counters;
 pub mod metrics;
 
 pub mod dpdk;
+pub mod kernel;
 
 pub mod engine;
 

@@ -168,18 +168,17 @@ fn unknown_algorithm() {
 #[test]
 fn what_is_not_supported_yet() {
     let text = format!(
-        "{PORT}kernel = \"px\"\n{}[snat]\naddresses = [\"10.0.0.7\"]\n[history]\n",
+        "{PORT}{}[snat]\naddresses = [\"10.0.0.7\"]\n[history]\n",
         service("web", "10.0.0.9:80", &["10.0.0.5:80"])
     );
     refused(
         &text.replace("vip =", "algorithm = \"least-connections\"\nmode = \"full-nat\"\nvip ="),
         &[
-            "f.toml:5:10: error: `kernel` of port \"wan\" is not supported yet",
-            "f.toml:8:13: error: `algorithm` of service \"web\" is \"least-connections\", which is not supported yet",
-            "f.toml:9:8: error: `mode` of service \"web\" is \"full-nat\", which is not supported yet",
+            "f.toml:7:13: error: `algorithm` of service \"web\" is \"least-connections\", which is not supported yet",
+            "f.toml:8:8: error: `mode` of service \"web\" is \"full-nat\", which is not supported yet",
             "error: `addresses` of [snat] is not supported yet",
             "error: `path` of [history] is not supported yet",
-            "5 errors",
+            "4 errors",
         ],
     );
 }

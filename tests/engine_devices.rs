@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pollux::addr::{Addr, Prefix};
 use pollux::config::{
     AdminSocket, Config, Control, Engine as EngineConfig, Idle, Metrics, OnUnknown, Port, Role, ServiceLabel,
+    Transit,
 };
 use pollux::dpdk::Eal;
 use pollux::engine::Engine;
@@ -86,6 +87,7 @@ fn config(devices: &[&str]) -> Config {
         queues: 0,
         rx_descriptors: 256,
         tx_descriptors: 256,
+        kernel: None,
     });
     Config {
         engine: EngineConfig {
@@ -98,6 +100,7 @@ fn config(devices: &[&str]) -> Config {
             burst: 32,
             idle: Idle::Backoff,
             on_unknown: OnUnknown::Drop,
+            transit: Transit::Drop,
             shutdown_delay: Duration::ZERO,
         },
         ports: ports.collect(),

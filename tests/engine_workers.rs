@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use pollux::addr::{Addr, Mac, Prefix};
 use pollux::config::{
     AdminSocket, Algorithm, Config, Control, Endpoint, EndpointState, Engine as EngineConfig, Idle, Metrics,
-    Neighbor, OnUnknown, Port, Protocol, Refusal, Role, Route, Service, ServiceLabel,
+    Neighbor, OnUnknown, Port, Protocol, Refusal, Role, Route, Service, ServiceLabel, Transit,
 };
 use pollux::counters::{Bank, Term};
 use pollux::dpdk::{Eal, Mbuf, Mempool, RingConsumer, RingPort, RingProducer, allowed_cpus, ring_port};
@@ -620,6 +620,7 @@ fn config(workers: usize) -> Config {
         queues: 0,
         rx_descriptors: 256,
         tx_descriptors: 256,
+        kernel: None,
     };
     let neighbor = |address: [u8; 4], mac, port| Neighbor { address: Addr::v4(address), mac, port };
     let endpoint = |last| Endpoint {
@@ -639,6 +640,7 @@ fn config(workers: usize) -> Config {
             burst: 32,
             idle: Idle::Backoff,
             on_unknown: OnUnknown::Drop,
+            transit: Transit::Drop,
             shutdown_delay: Duration::ZERO,
         },
         ports: vec![port("wan", Role::Client, [203, 0, 113, 2]), port("lan", Role::Server, [10, 1, 0, 1])],

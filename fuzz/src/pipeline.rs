@@ -157,8 +157,9 @@ impl Output<Traced> for Outbox<'_> {
         self.verdicts += 1;
     }
 
-    fn punt(&mut self, _port: PortId, _frame: Traced) {
+    fn punt(&mut self, _port: PortId, _frame: Traced) -> Result<(), Traced> {
         self.verdicts += 1;
+        Ok(())
     }
 
     fn consume(&mut self, _port: PortId, _frame: Traced) {

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::model::{Engine, Idle, OnUnknown};
+use super::model::{Engine, Idle, OnUnknown, Transit};
+use super::network::Network;
 use super::report::Finding;
 use super::section::{Section, integer};
 use crate::pipeline::MAX_BURST;
@@ -15,7 +16,7 @@ const MAX_WORKERS: usize = 127;
 /// More would not fit the entries' 32-bit indices with room for what the table keeps beside them.
 const MAX_FLOWS: u32 = 1 << 30;
 
-pub(super) fn read(mut s: Section<'_>) -> Engine {
+pub(super) fn read(mut s: Section<'_>, net: &Network) -> Engine {
     let workers = s.list("workers", |v| integer(v, &(0..=MAX_CPU)));
     let mut seen = HashSet::new();
     for cpu in &workers {
@@ -38,7 +39,14 @@ pub(super) fn read(mut s: Section<'_>) -> Engine {
             Finding::warning(main.span.clone(), message).help("name a CPU without a worker, or leave it out"),
         );
     }
+    let transit = s.choice("transit", &[("drop", Transit::Drop), ("kernel", Transit::Kernel)], Transit::Drop);
+    if let (Transit::Kernel, Some(false), Some(span)) = (transit, net.has_kernel(), s.place("transit")) {
+        let message = "`transit` of [engine] is \"kernel\", but no port has a `kernel` interface".to_owned();
+        let help = "give the ports on its way `kernel = \"px-…\"`, or write \"drop\"";
+        s.sink.push(Finding::cross(span, message).help(help));
+    }
     let engine = Engine {
+        transit,
         workers: workers.iter().map(|cpu| cpu.value as usize).collect(),
         main_cpu: main_cpu.map(|cpu| cpu.value as usize),
         hugepages: s.flag("hugepages", true),

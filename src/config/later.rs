@@ -51,9 +51,7 @@ const fn choice(
 
 /// In the order of the format.
 static LATER: &[Later] = &[
-    choice("engine", "transit", &["drop"], &["kernel"]),
     choice("engine", "on_unknown", &[], &["pickup"]),
-    later("port", "kernel", Kind::Value(some_text), "\"\""),
     later("service", "secondary_vips", Kind::List(address), "[]"),
     choice("service", "mode", &["dnat"], &["full-nat", "dsr-l2", "dsr-ipip", "dsr-gue"]),
     choice("service", "algorithm", &[], &["least-connections", "source-hash"]),

@@ -122,8 +122,8 @@ pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Report> {
 fn read_config(sink: &Sink, document: &DeTable<'_>) -> Config {
     let empty = DeTable::new();
     let mut root = Section::root(sink, document);
-    let engine = engine::read(root.table_or("engine", &empty));
     let network = network::read(&mut root);
+    let engine = engine::read(root.table_or("engine", &empty), &network);
     let services = services::read(&mut root, &network);
     for (key, title) in [("snat", "[snat]"), ("limits", "[limits]"), ("history", "[history]")] {
         if let Some(table) = root.table(key, key, title.to_owned()) {

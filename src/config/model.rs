@@ -48,6 +48,8 @@ pub struct Engine {
     pub idle: Idle,
     /// What becomes of a mid-stream packet of no known connection.
     pub on_unknown: OnUnknown,
+    /// What becomes of packets that are of no service and no local address.
+    pub transit: Transit,
     /// After SIGTERM: not ready for this long, then the end.
     pub shutdown_delay: Duration,
 }
@@ -68,6 +70,15 @@ pub enum OnUnknown {
     Drop,
     /// Answer a TCP packet with RST (RFC 9293 §3.10.7.1), drop it.
     Reset,
+}
+
+/// `engine.transit`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transit {
+    /// Drop and count.
+    Drop,
+    /// To the kernel's interface of the port that they came in by: the kernel may forward them.
+    Kernel,
 }
 
 /// `[[port]]`
@@ -91,6 +102,8 @@ pub struct Port {
     pub rx_descriptors: u16,
     /// TX ring size.
     pub tx_descriptors: u16,
+    /// Name of the TAP towards the kernel; none: the engine answers for the port itself.
+    pub kernel: Option<String>,
 }
 
 /// `port.role`

@@ -21,6 +21,7 @@ struct Draft {
     name: Option<Located<String>>,
     device: Option<Range<usize>>,
     addresses: Vec<Located<Prefix>>,
+    kernel: Option<Located<String>>,
 }
 
 /// The ports, and what is static about the network around them.
@@ -49,6 +50,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Network {
     let drafts: Vec<Draft> = sections.into_iter().map(port).collect();
     names::check_unique(sink, "port", drafts.iter().filter_map(|d| d.name.as_ref()));
     check_devices(sink, &drafts);
+    check_kernel(sink, &drafts);
     let mut net = Network {
         drafts,
         routes: Vec::new(),
@@ -99,6 +101,7 @@ fn port(mut s: Section<'_>) -> Draft {
         }
         size.map_or(1024, |l| l.value)
     });
+    let kernel = s.parsed("kernel", interface).filter(|name| !name.value.is_empty());
     let draft = Draft {
         port: Port {
             name: name.as_ref().map_or_else(String::new, |l| l.value.clone()),
@@ -110,13 +113,67 @@ fn port(mut s: Section<'_>) -> Draft {
             queues: queues.map_or(0, |l| l.value),
             rx_descriptors,
             tx_descriptors,
+            kernel: kernel.as_ref().map(|l| l.value.clone()),
         },
+        kernel,
         name,
         device: device.map(|l| l.span),
         addresses,
     };
     s.finish();
     draft
+}
+
+/// The name of an interface of the kernel's; empty: none.
+fn interface(text: &str) -> Result<String, Fault> {
+    // The kernel's IFNAMSIZ counts the terminating NUL.
+    const MOST: usize = 15;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if text.len() > MOST || !text.chars().all(plain) || matches!(text, "." | ".." | "all" | "default") {
+        return Err(Fault::new(
+            format!("is {}, no name for an interface", quote(text)),
+            format!("use 1 to {MOST} letters, digits, _, - and .: \"px-wan\""),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// The kernel's interface that a packet socket's vdev works on.
+fn socket_interface(device: &str) -> Option<&str> {
+    let (name, arguments) = device.split_once(',')?;
+    let of_the_kernel = ["net_af_packet", "eth_af_packet", "net_af_xdp"].iter().any(|d| name.starts_with(d));
+    of_the_kernel.then(|| arguments.split(',').find_map(|argument| argument.strip_prefix("iface=")))?
+}
+
+/// A TAP needs a name of its own.
+fn check_kernel(sink: &Sink, drafts: &[Draft]) {
+    for (i, b) in drafts.iter().enumerate() {
+        let Some(name) = &b.kernel else { continue };
+        for (j, a) in drafts.iter().enumerate() {
+            if let (true, Some(first)) = (j < i, a.kernel.as_ref().filter(|first| first.value == name.value))
+            {
+                let message = format!("two ports have the `kernel` interface {}", quote(&name.value));
+                let finding = Finding::cross(name.span.clone(), message);
+                sink.push(
+                    finding.help("give each a name of its own").see(first.span.clone(), "the first one"),
+                );
+            }
+            if let (Some(device), true) =
+                (&a.device, socket_interface(&a.port.device) == Some(name.value.as_str()))
+            {
+                let message = format!(
+                    "`kernel` of port {} is {}, the interface that port {} works on",
+                    quote(&b.port.name),
+                    quote(&name.value),
+                    quote(&a.port.name)
+                );
+                let finding = Finding::cross(name.span.clone(), message);
+                sink.push(
+                    finding.help("the engine makes this one: name a new one").see(device.clone(), "here"),
+                );
+            }
+        }
+    }
 }
 
 fn device(text: &str) -> Result<String, Fault> {
@@ -264,6 +321,11 @@ impl Network {
             let found = d.addresses.iter().find(|own| own.value.addr == a)?;
             Some((d.port.name.as_str(), found.span.clone()))
         })
+    }
+
+    /// Whether some port has an interface towards the kernel; unknown where ports have errors.
+    pub fn has_kernel(&self) -> Option<bool> {
+        self.ports_whole.then(|| self.drafts.iter().any(|d| d.kernel.is_some()))
     }
 
     /// Ports with a connected network that contains `a`.

@@ -33,7 +33,9 @@ impl Output<VecFrame> for Outbox {
 
     fn drop(&mut self, _: PortId, _: VecFrame, _: DropReason) {}
 
-    fn punt(&mut self, _: PortId, _: VecFrame) {}
+    fn punt(&mut self, _: PortId, _: VecFrame) -> Result<(), VecFrame> {
+        Ok(())
+    }
 
     fn consume(&mut self, _: PortId, _: VecFrame) {}
 

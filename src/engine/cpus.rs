@@ -60,7 +60,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Idle, OnUnknown};
+    use crate::config::{Idle, OnUnknown, Transit};
 
     fn engine(workers: &[usize], main_cpu: Option<usize>) -> Engine {
         Engine {
@@ -73,6 +73,7 @@ mod tests {
             burst: 32,
             idle: Idle::Poll,
             on_unknown: OnUnknown::Drop,
+            transit: Transit::Drop,
             shutdown_delay: Duration::ZERO,
         }
     }

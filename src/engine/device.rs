@@ -169,6 +169,14 @@ type Capability = (&'static str, u32);
 const NET_ADMIN: Capability = ("CAP_NET_ADMIN", 12);
 const NET_RAW: Capability = ("CAP_NET_RAW", 13);
 
+/// The interface of the kernel's that a port works on through a packet socket.
+pub(super) fn socket_interface(port: &Port) -> Option<&str> {
+    match Name::parse(&port.device) {
+        Name::Vdev(name, arguments) => interface(driver(name), arguments),
+        Name::Pci(_) => None,
+    }
+}
+
 /// Capabilities without which a driver fails: for the packet socket, and for promiscuous mode, which multicast needs there.
 fn needed(driver: &str) -> &'static [Capability] {
     match driver {
@@ -289,6 +297,7 @@ mod tests {
             addresses: vec![],
             mtu,
             vlan,
+            kernel: None,
             queues: 0,
             rx_descriptors: 64,
             tx_descriptors: 64,

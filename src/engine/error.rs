@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::dpdk::DpdkError;
+use crate::kernel::KernelError;
 
 /// Why the engine does not start.
 #[derive(Debug, Error)]
@@ -156,6 +157,18 @@ pub enum EngineError {
         #[source]
         error: DpdkError,
     },
+    /// The kernel refused what a port needs of it.
+    #[error("port {port}: {error}")]
+    Kernel {
+        /// The port's name.
+        port: String,
+        /// What was refused.
+        #[source]
+        error: KernelError,
+    },
+    /// A thread for the kernel's interfaces could not be started.
+    #[error("the kernel's interfaces: {0}")]
+    Kernels(String),
     /// A worker's thread could not be started or pinned.
     #[error("worker {worker}: {reason}")]
     Worker {

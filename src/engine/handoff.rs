@@ -13,7 +13,7 @@ use crate::pipeline::{Handed, MAX_BURST, NeighborUpdate};
 /// Frames that a ring holds.
 pub(super) const FRAMES: usize = 1024;
 /// Neighbour updates that a ring holds.
-const UPDATES: usize = 64;
+pub(super) const UPDATES: usize = 64;
 
 /// A frame on its way to the worker that owns its connection.
 #[derive(Debug)]

@@ -6,9 +6,12 @@
 mod cpus;
 mod device;
 mod error;
+mod exchange;
 mod handoff;
 mod idle;
 mod inventory;
+mod kernel;
+mod mirror;
 mod queues;
 mod run;
 mod telemetry;
@@ -43,6 +46,7 @@ use crate::dpdk::{
 };
 use crate::fragment;
 use crate::ids::{PortId, WorkerId};
+use crate::kernel::Guard;
 use crate::pipeline::{MAX_BURST, Resolution, Shard, ShardConfig};
 use crate::tables::{LinkInfo, Slots, Tables};
 
@@ -112,6 +116,8 @@ pub struct Engine {
     tables: Arc<Tables>,
     lost_updates: Arc<AtomicU64>,
     tap: Arc<Tap>,
+    /// The next hops are found, where the kernel looks for them.
+    resolved: Arc<AtomicBool>,
     clock: Clock,
     started_at: SystemTime,
 }
@@ -123,6 +129,7 @@ struct Running {
     ports: Vec<RunningPort>,
     pool: Mempool,
     _eal: Eal,
+    guards: Vec<Guard>,
 }
 
 #[derive(Debug)]
@@ -215,6 +222,7 @@ impl Engine {
         let cpus = cpus::of_workers(&config.engine, eal.allowed_cpus())?;
         let workers = cpus.len();
 
+        let guards = kernel::guards(config)?;
         let infos = infos(&on_devices, &devices)?;
         let plans = on_devices
             .iter()
@@ -262,6 +270,7 @@ impl Engine {
 
         let links: Vec<_> = ports.iter().map(|port| LinkInfo { mac: port.mac, promiscuous: false }).collect();
         let tables = Arc::new(Tables::compile(config, &links, &mut Slots::default()));
+        let kernel = kernel::open(config, &tables)?;
         let sizes = tables.sizes(pairs(config, workers));
         let (counters, writers): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
         let (tap, taps) = Tap::new(workers, config.ports.iter().map(|port| port.name.clone()).collect());
@@ -276,13 +285,28 @@ impl Engine {
             tables,
             lost_updates: Arc::new(AtomicU64::new(0)),
             tap,
+            resolved: Arc::new(AtomicBool::new(kernel.is_none())),
             clock: Clock::start(eal),
             started_at: SystemTime::now(),
         };
         // On an error from here on, dropping the engine ends the threads that run already.
-        let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone() };
+        let (mut ends, service) = match &kernel {
+            Some(ports) => {
+                let (ends, service) =
+                    kernel::connect(ports, config, &engine.tables, workers, &pool, &engine.resolved)?;
+                (ends, Some(service))
+            }
+            None => ((0..workers).map(|_| kernel::Ends::default()).collect(), None),
+        };
+        let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone(), guards };
         *engine.running() = Some(running);
-        engine.flow_capacity = engine.spawn(eal, config, queues, writers, taps)?;
+        engine.flow_capacity = engine.spawn(eal, config, queues, writers, taps, &mut ends)?;
+        if let Some(service) = service {
+            let threads = service.start(&engine.stop)?;
+            if let Some(running) = &mut *engine.running() {
+                running.threads.extend(threads);
+            }
+        }
         engine.ready.store(true, Ordering::Release);
         Ok(engine)
     }
@@ -295,6 +319,7 @@ impl Engine {
         queues: Vec<DeviceQueues>,
         writers: Vec<Writer>,
         taps: Vec<TapWriter>,
+        kernel_ends: &mut Vec<kernel::Ends>,
     ) -> Result<Vec<usize>, EngineError> {
         let workers = writers.len();
         let pool = match &*self.running() {
@@ -305,8 +330,10 @@ impl Engine {
         let max_flows = (config.engine.max_flows as usize).div_ceil(workers);
         let (told, tell) = mpsc::channel();
         let sides = distribute(queues, workers);
-        let seats = writers.into_iter().zip(taps).zip(sides).zip(handoff::mesh(workers)).enumerate();
-        for (index, (((writer, tap), Side { rx, tx }), ends)) in seats {
+        let seats = writers.into_iter().zip(taps).zip(sides).zip(handoff::mesh(workers));
+        let seats = seats.zip(kernel_ends.drain(..)).enumerate();
+        for (index, ((((writer, tap), Side { rx, tx }), ends), kernel_ends)) in seats {
+            let kernel::Ends { punted, injected, neighbors } = kernel_ends;
             let shard = ShardConfig {
                 worker: WorkerId(index as u8),
                 workers: workers as u8,
@@ -315,7 +342,9 @@ impl Engine {
                 resolution: Resolution::Discover,
             };
             let lost = Arc::clone(&self.lost_updates);
-            let mut io = Io::new(pool.clone(), tap, tx, ends.frames_to, ends.updates_to, lost);
+            let mut io = Io::new(pool.clone(), tap, tx, ends.frames_to, ends.updates_to, lost, punted);
+            let mut updates_from = ends.updates_from;
+            updates_from.extend(neighbors);
             let (eal, tables, stop) = (eal.clone(), Arc::clone(&self.tables), Arc::clone(&self.stop));
             let (cpu, clock, told) = (self.cpus[index], self.clock, told.clone());
             let (burst, idle) = (usize::from(config.engine.burst).clamp(1, MAX_BURST), config.engine.idle);
@@ -337,9 +366,9 @@ impl Engine {
                 io.tap.touch();
                 let _ = told.send(Ok((index, shard.connections().1)));
                 drop(told);
-                let (frames_from, updates_from, rest) =
-                    (ends.frames_from, ends.updates_from, Rest::new(idle));
-                Worker { shard, tables, rx, frames_from, updates_from, io, burst, clock, rest }.run(&stop);
+                let (frames_from, rest) = (ends.frames_from, Rest::new(idle));
+                Worker { shard, tables, rx, frames_from, updates_from, injected, io, burst, clock, rest }
+                    .run(&stop);
             };
             let thread = thread::Builder::new()
                 .name(format!("pollux-w{index}"))
@@ -447,10 +476,12 @@ impl Engine {
             .map(|Running { pool, .. }| MempoolStatus { in_use: pool.in_use(), size: pool.size() })
     }
 
-    /// Whether traffic may be sent here: the workers poll, every link is up, and nobody has said that the end is near.
+    /// Whether traffic may be sent here: the workers poll, the kernel has found the next hops (or has had its time to), every
+    /// link is up, and nobody has said that the end is near.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+            && self.resolved.load(Ordering::Acquire)
             && self.running().as_ref().is_some_and(|running| running.ports.iter().all(RunningPort::link_up))
     }
 
@@ -463,7 +494,7 @@ impl Engine {
     pub fn stop(&self) {
         self.retire();
         self.stop.store(true, Ordering::Relaxed);
-        let Some(Running { threads, ports, pool, _eal }) = self.running().take() else { return };
+        let Some(Running { threads, ports, pool, _eal, guards }) = self.running().take() else { return };
         for thread in threads {
             let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {
@@ -473,6 +504,8 @@ impl Engine {
         // The workers' queues are gone with them: this closes the ports, then frees the pool.
         drop(ports);
         drop(pool);
+        // Last, so that the kernel never speaks where we may still listen.
+        drop(guards);
     }
 }
 
@@ -525,7 +558,9 @@ fn pool(
         descriptors: descriptors.sum::<usize>() + plans.iter().map(queues).sum::<usize>() * MAX_BURST,
         workers,
         per_worker: 3 * MAX_BURST + config.ports.len() * TX_BUFFER + HELD + fragment::WAITING,
-        rings: workers * workers.saturating_sub(1) * handoff::FRAMES + relays * (RELAY + MAX_BURST),
+        rings: workers * workers.saturating_sub(1) * handoff::FRAMES
+            + relays * (RELAY + MAX_BURST)
+            + if config.ports.iter().any(|port| port.kernel.is_some()) { kernel::places(workers) } else { 0 },
     };
     let (buffers, room) = (places.buffers(), queues::data_room(&config.ports));
     let buffer_bytes = queues::buffer_bytes(room, config.engine.hugepages);

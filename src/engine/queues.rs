@@ -121,6 +121,7 @@ mod tests {
             queues,
             rx_descriptors: 1024,
             tx_descriptors: 1024,
+            kernel: None,
         }
     }
 

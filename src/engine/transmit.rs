@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, PushError};
 
+use super::exchange::AtPort;
 use super::handoff::Ticked;
 use crate::capture::TapWriter;
-use crate::counters::Writer;
+use crate::counters::{Term, Writer};
 use crate::dpdk::{Mbuf, Mempool, TxQueue, free_all};
 use crate::ids::{PortId, WorkerId};
 use crate::pipeline::{Account, DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
@@ -184,6 +185,8 @@ pub(super) struct Io {
     handed: Box<[Option<Producer<Ticked>>]>,
     outboxes: Vec<Outbox>,
     lost_updates: Arc<AtomicU64>,
+    /// To the kernel's interfaces, where there are any.
+    punted: Option<Producer<AtPort>>,
     freed: ArrayVec<Mbuf, MAX_BURST>,
     relays_first: bool,
     crowded: bool,
@@ -197,6 +200,7 @@ impl Io {
         handed: Vec<Option<Producer<Ticked>>>,
         updates: Vec<Option<Producer<NeighborUpdate>>>,
         lost_updates: Arc<AtomicU64>,
+        punted: Option<Producer<AtPort>>,
     ) -> Self {
         Self {
             tick: 0,
@@ -210,6 +214,7 @@ impl Io {
                 .map(|to| Outbox { to, pending: ArrayVec::new() })
                 .collect(),
             lost_updates,
+            punted,
             freed: ArrayVec::new(),
             relays_first: false,
             crowded: false,
@@ -248,6 +253,7 @@ impl Io {
     pub fn finish(&mut self) -> bool {
         self.handed = Box::default();
         self.outboxes.clear();
+        self.punted = None;
         let mut done = true;
         let ports = std::mem::take(&mut self.ports).into_vec();
         self.ports = ports
@@ -264,6 +270,12 @@ impl Io {
             })
             .collect();
         done
+    }
+
+    /// A frame of the kernel's.
+    pub fn inject(&mut self, port: PortId, frame: Mbuf, writer: &Writer) {
+        writer.bank().term(Term::Injected).add(1);
+        self.send(port, frame, None);
     }
 
     fn free(&mut self, frame: Mbuf) {
@@ -296,8 +308,9 @@ impl Output<Mbuf> for Io {
         self.free(frame);
     }
 
-    fn punt(&mut self, _port: PortId, frame: Mbuf) {
-        self.free(frame);
+    fn punt(&mut self, port: PortId, frame: Mbuf) -> Result<(), Mbuf> {
+        let Some(ring) = &mut self.punted else { return Err(frame) };
+        ring.push((port, frame)).map_err(|PushError::Full((_, frame))| frame)
     }
 
     fn consume(&mut self, _port: PortId, frame: Mbuf) {

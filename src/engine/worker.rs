@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
 
+use super::exchange::AtPort;
 use super::handoff::{self, Ticked};
 use super::idle::Rest;
 use super::transmit::Io;
@@ -53,6 +54,8 @@ pub(super) struct Worker {
     pub rx: Vec<Inlet>,
     pub frames_from: Vec<Consumer<Ticked>>,
     pub updates_from: Vec<Consumer<NeighborUpdate>>,
+    /// What the kernel sends, at one of the workers.
+    pub injected: Option<Consumer<AtPort>>,
     pub io: Io,
     pub burst: usize,
     pub clock: Clock,
@@ -95,7 +98,7 @@ impl Worker {
 
     /// Once round: rings, queues, timers, TX. Whether there was anything to do.
     fn turn(&mut self, now: Instant) -> bool {
-        let Self { shard, tables, rx, frames_from, updates_from, io, burst, .. } = self;
+        let Self { shard, tables, rx, frames_from, updates_from, injected, io, burst, .. } = self;
         shard.turn(now);
         io.tick = shard.writer().tick();
         io.tap.turn(now);
@@ -142,6 +145,14 @@ impl Worker {
                 io.tap.received(*port, &frames);
                 shard.receive(tables, now, *port, &mut frames, io);
                 io.relieve(shard.writer());
+                worked = true;
+            }
+        }
+
+        if let Some(ring) = injected {
+            for _ in 0..ring.slots().min(MAX_BURST) {
+                let Ok((port, frame)) = ring.pop() else { break };
+                io.inject(port, frame, shard.writer());
                 worked = true;
             }
         }

@@ -68,7 +68,7 @@ impl<F: Frame> Shard<F> {
     fn dispatch<O: Output<F>>(&mut self, slot: Slot<F>, turn: &mut Turn<'_, O>) {
         let Slot { port, frame, parsed, via, flow } = slot;
         let packet = match parsed {
-            Err(reason) => return self.drop(turn, port, frame, reason),
+            Err(reason) => return self.unparsed(turn, port, frame, reason),
             Ok(Parsed::Arp { offset }) => return self.arp(turn, port, frame, offset),
             Ok(Parsed::Ip(packet)) => packet,
         };

@@ -79,9 +79,7 @@ impl<F: Frame> Shard<F> {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
         }
         let Some(service) = service_of(turn, &arrival.packet) else {
-            let local = is_local(turn, &arrival.packet);
-            let reason = if local { DropReason::NoService } else { DropReason::Transit };
-            return self.drop(turn, arrival.port, arrival.frame, reason);
+            return self.unclaimed(turn, arrival, DropReason::NoService);
         };
         if turn.tables.is_martian(arrival.packet.src) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
@@ -197,14 +195,10 @@ impl<F: Frame> Shard<F> {
             self.conntrack.find(&tuple, self.conntrack.hash(&tuple)).map(|found| (quoted, found))
         });
         let Some((quoted, (id, direction))) = found else {
-            let reason = if self.firewalled(turn, &arrival) {
-                DropReason::Firewall
-            } else if is_local(turn, &arrival.packet) {
-                DropReason::IcmpUnrelated
-            } else {
-                DropReason::Transit
-            };
-            return self.drop(turn, arrival.port, arrival.frame, reason);
+            if self.firewalled(turn, &arrival) {
+                return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
+            }
+            return self.unclaimed(turn, arrival, DropReason::IcmpUnrelated);
         };
         let exit = self.still_allowed(turn, id).and_then(|()| self.way_out(turn, &arrival, id, direction));
         let exit = match exit {
@@ -339,11 +333,6 @@ fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service>
         L4::Icmp { .. } | L4::Other => return None,
     };
     turn.tables.services.lookup(packet.dst, packet.ports().1, protocol)
-}
-
-/// Whether a packet is for a VIP or an own address.
-fn is_local<O>(turn: &Turn<'_, O>, packet: &Packet) -> bool {
-    turn.tables.services.is_vip(packet.dst) || turn.tables.is_local(packet.dst)
 }
 
 pub(super) fn account(flow: &Flow, packet: &Packet, icmp_error: bool) -> Account {

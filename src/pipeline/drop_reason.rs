@@ -158,6 +158,12 @@ drop_reasons! {
     // --- engine
     /// The ring to the connection's worker was full.
     HandoffFull = "handoff_full",
+    /// ARP or neighbour discovery for the kernel, above the rate that is let through to it.
+    PuntNeighborRate = "punt_neighbor_rate",
+    /// Anything else for the kernel, above the rate that is let through to it.
+    PuntRate = "punt_rate",
+    /// The ring to the kernel's interface was full.
+    PuntFull = "punt_full",
     /// The frame had no headroom for a header that the engine must add.
     NoHeadroom = "no_headroom",
 }

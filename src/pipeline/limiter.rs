@@ -1,28 +1,36 @@
-//! A token bucket, for what the engine originates about others' packets (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+//! Token buckets: for what the engine originates about others' packets (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)), and for what
+//! it gives to the kernel.
 
 use crate::time::Instant;
 
-/// Messages a second, and at once, as in Linux (`icmp_msgs_per_sec`, `icmp_msgs_burst`).
-const RATE: u64 = 1000;
-const BURST: u64 = 50;
-const NANOS_A_TOKEN: u64 = 1_000_000_000 / RATE;
-
 /// The bucket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limiter {
+    nanos_a_token: u64,
+    /// Time that a full bucket stands for.
+    full_nanos: u64,
     /// When the bucket was or will be empty, on a clock that starts with a full bucket: tokens are the time since.
     empty_at: u64,
 }
 
 impl Limiter {
+    /// ICMP errors: a second, and at once, as in Linux (`icmp_msgs_per_sec`, `icmp_msgs_burst`).
+    pub const ICMP: Self = Self::new(1000, 50);
+
+    /// A full bucket of `burst` tokens that gets `rate` a second.
+    pub const fn new(rate: u64, burst: u64) -> Self {
+        let nanos_a_token = 1_000_000_000 / rate;
+        Self { nanos_a_token, full_nanos: burst * nanos_a_token, empty_at: 0 }
+    }
+
     /// Takes a token, if there is one.
     pub fn allow(&mut self, now: Instant) -> bool {
         let empty_at = self.empty_at.max(now.0);
-        if empty_at - now.0 > (BURST - 1) * NANOS_A_TOKEN {
+        if empty_at - now.0 > self.full_nanos - self.nanos_a_token {
             return false;
         }
         // A capture's clock may stand at the end of time.
-        self.empty_at = empty_at.saturating_add(NANOS_A_TOKEN);
+        self.empty_at = empty_at.saturating_add(self.nanos_a_token);
         true
     }
 }
@@ -33,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_burst_then_the_rate() {
-        let mut limiter = Limiter::default();
+        let mut limiter = Limiter::ICMP;
         let start = 10_000_000_000;
         let at_once = (0..1000).filter(|_| limiter.allow(Instant(start))).count();
         assert_eq!(at_once, 50);
@@ -43,7 +51,7 @@ mod tests {
 
     #[test]
     fn time_may_end() {
-        let mut limiter = Limiter::default();
+        let mut limiter = Limiter::ICMP;
         assert!(limiter.allow(Instant(u64::MAX)));
         assert!(limiter.allow(Instant(u64::MAX)));
     }

@@ -1,10 +1,11 @@
 //! Packets for the engine itself: ARP, neighbour discovery, echo; and ICMP errors that it reports.
 
+use super::kernel::Class;
 use super::shard::{Arrival, Shard, Turn};
 use super::{DropReason, Frame, NeighborUpdate, Output};
 use crate::addr::{Addr, Mac};
 use crate::ids::PortId;
-use crate::parse::L4;
+use crate::parse::{L4, Packet};
 use crate::responder::{Reply, arp, echo, icmp, nd};
 use crate::tables::{Port, Tables};
 
@@ -23,6 +24,14 @@ impl<F: Frame> Shard<F> {
         let for_us = is_ours(turn.tables, config, arp.target);
         let (mac, sender) = arp.sender;
         self.heard(turn, port, sender, mac, for_us);
+        if config.kernel {
+            // Requests for others are most of what a broadcast domain says, and nothing to the kernel, but for those that
+            // announce their sender.
+            if arp.request && !for_us && arp.target != sender {
+                return self.consume(turn, port, frame);
+            }
+            return self.punt(turn, port, frame, Class::Neighbor);
+        }
         if arp.request && for_us {
             arp::reply(&mut self.scratch, &arp, config.mac, config.vlan);
             self.originate(turn, port);
@@ -50,11 +59,20 @@ impl<F: Frame> Shard<F> {
             if let Some(mac) = message.mac.or_else(known) {
                 self.heard(turn, port, about, mac, for_us);
             }
-            if for_us && let Some(reply) = Reply::to(frame.data(), config.mac, config.vlan) {
+            if config.kernel && solicitation && !for_us {
+                return self.consume(turn, port, frame);
+            }
+            if for_us
+                && !config.kernel
+                && let Some(reply) = Reply::to(frame.data(), config.mac, config.vlan)
+            {
                 let asker = (reply.to, packet.src);
                 nd::advertise(&mut self.scratch, asker, message.target, config.mac, config.vlan);
                 self.originate(turn, port);
             }
+        }
+        if config.kernel {
+            return self.punt(turn, port, frame, Class::Neighbor);
         }
         self.consume(turn, port, frame);
     }
@@ -82,20 +100,27 @@ impl<F: Frame> Shard<F> {
 
     /// A packet of no connection and no protocol that has any: echo is answered, the rest dropped.
     pub(super) fn local<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>) {
-        let firewalled = self.firewalled(turn, &arrival);
-        let Arrival { port, frame, packet } = arrival;
-        let config = &turn.tables.ports[port.index()];
-        let ours = is_ours(turn.tables, config, packet.dst) || turn.tables.is_local(packet.dst);
-        match packet.l4_info {
-            _ if firewalled => self.drop(turn, port, frame, DropReason::Firewall),
-            _ if !ours => self.drop(turn, port, frame, DropReason::Transit),
-            // Some devices take more than the MTU: the reply, as long as the request, would not leave.
-            L4::Icmp { kind, .. }
-                if echo::is_request(packet.protocol, kind) && packet.l3_len > u32::from(config.mtu) =>
-            {
-                self.drop(turn, port, frame, DropReason::MtuExceeded);
-            }
-            L4::Icmp { kind, .. } if echo::is_request(packet.protocol, kind) => {
+        if self.firewalled(turn, &arrival) {
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
+        }
+        let reason = match arrival.packet.l4_info {
+            L4::Icmp { .. } => DropReason::IcmpUnsupported,
+            _ => DropReason::UnknownProtocol,
+        };
+        let config = &turn.tables.ports[arrival.port.index()];
+        let ours =
+            is_ours(turn.tables, config, arrival.packet.dst) || turn.tables.is_local(arrival.packet.dst);
+        let Packet { protocol, l4_info, .. } = arrival.packet;
+        match l4_info {
+            L4::Icmp { kind, .. } if ours && echo::is_request(protocol, kind) => {
+                let Arrival { port, frame, packet } = arrival;
+                if config.kernel {
+                    return self.punt(turn, port, frame, Class::Other);
+                }
+                // Some devices take more than the MTU: the reply, as long as the request, would not leave.
+                if packet.l3_len > u32::from(config.mtu) {
+                    return self.drop(turn, port, frame, DropReason::MtuExceeded);
+                }
                 let written = Reply::to(frame.data(), config.mac, config.vlan)
                     .and_then(|reply| echo::reply(&mut self.scratch, frame.data(), &packet, &reply));
                 if written.is_some() {
@@ -103,8 +128,7 @@ impl<F: Frame> Shard<F> {
                 }
                 self.consume(turn, port, frame);
             }
-            L4::Icmp { .. } => self.drop(turn, port, frame, DropReason::IcmpUnsupported),
-            _ => self.drop(turn, port, frame, DropReason::UnknownProtocol),
+            _ => self.unclaimed(turn, arrival, reason),
         }
     }
 
@@ -141,7 +165,7 @@ impl<F: Frame> Shard<F> {
 }
 
 /// Whether this port answers for `addr`: its own addresses, and every VIP.
-fn is_ours(tables: &Tables, port: &Port, addr: Addr) -> bool {
+pub(super) fn is_ours(tables: &Tables, port: &Port, addr: Addr) -> bool {
     port.owns(addr)
         || tables.services.is_vip(addr)
         || addr.is_link_local_v6() && addr == nd::link_local(port.mac)

@@ -1,7 +1,8 @@
 //! A packet's way through the core.
 //!
 //! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `connection` (found: judge, step, translate;
-//! new: firewall, service, endpoint, insert; fragments by way of `fragment`) or `local` (ARP, neighbour discovery, echo) → `egress` (next hop, L2 header) →
+//! new: firewall, service, endpoint, insert; fragments by way of `fragment`), `local` (ARP, neighbour discovery, echo) or
+//! `kernel` (what a port's TAP gets) → `egress` (next hop, L2 header) →
 //! [`Output`]. Everything in here is a function of bytes, tables and time.
 
 mod burst;
@@ -10,6 +11,7 @@ mod drop_reason;
 mod egress;
 mod fragment;
 mod frame;
+mod kernel;
 mod limiter;
 mod local;
 mod output;

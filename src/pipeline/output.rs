@@ -26,8 +26,11 @@ pub trait Output<F> {
     /// Verdict Drop.
     fn drop(&mut self, port: PortId, frame: F, reason: DropReason);
 
-    /// Verdict Punt: to the kernel's interface of `port`.
-    fn punt(&mut self, port: PortId, frame: F);
+    /// Verdict Punt: to the kernel's interface of `port`, as it came in.
+    ///
+    /// # Errors
+    /// The frame itself, when the ring is full.
+    fn punt(&mut self, port: PortId, frame: F) -> Result<(), F>;
 
     /// Verdict Consume: the engine itself was the destination.
     fn consume(&mut self, port: PortId, frame: F);

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::burst::Slot;
+use super::kernel::Policers;
 use super::limiter::Limiter;
 use super::owner::Owner;
 use super::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
@@ -73,6 +74,7 @@ pub struct Shard<F> {
     pub(super) datagrams: fragment::Table,
     pub(super) waiting: fragment::Hold<F>,
     pub(super) limiter: Limiter,
+    pub(super) policers: Policers,
     pub(super) writer: Writer,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
@@ -96,7 +98,8 @@ impl<F: Frame> Shard<F> {
             hold: Hold::new(),
             datagrams: fragment::Table::new(key(3)),
             waiting: fragment::Hold::new(),
-            limiter: Limiter::default(),
+            limiter: Limiter::ICMP,
+            policers: Policers::new(),
             writer,
             scratch: Vec::with_capacity(1 << 16),
             removals: 0,

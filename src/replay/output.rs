@@ -56,8 +56,9 @@ impl Output<VecFrame> for Outbox {
         self.tally.dropped[reason.index()] += 1;
     }
 
-    fn punt(&mut self, _port: PortId, _frame: VecFrame) {
+    fn punt(&mut self, _port: PortId, _frame: VecFrame) -> Result<(), VecFrame> {
         self.tally.punted += 1;
+        Ok(())
     }
 
     fn consume(&mut self, _port: PortId, _frame: VecFrame) {

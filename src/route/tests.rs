@@ -25,6 +25,7 @@ fn port(addresses: Vec<Prefix>) -> config::Port {
         queues: 0,
         rx_descriptors: 1024,
         tx_descriptors: 1024,
+        kernel: None,
     }
 }
 

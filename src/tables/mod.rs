@@ -12,7 +12,7 @@ pub use slots::{Slots, SlotsFull};
 
 use self::slots::Capacity;
 use crate::addr::{Addr, Mac, Prefix};
-use crate::config::{Config, OnUnknown, Role};
+use crate::config::{Config, OnUnknown, Role, Transit};
 use crate::counters::Sizes;
 use crate::firewall::Firewall;
 use crate::ids::PortId;
@@ -34,6 +34,8 @@ pub struct Tables {
     pub neighbors: Box<[(PortId, Addr, Mac)]>,
     /// What becomes of mid-stream packets of no known connection.
     pub on_unknown: OnUnknown,
+    /// What becomes of packets that are of no service and no local address.
+    pub transit: Transit,
     /// Goes up with every configuration applied; the first is 1.
     pub generation: u64,
     /// Goes up with every change of the firewall.
@@ -62,6 +64,8 @@ pub struct Port {
     pub vlan: u16,
     /// Which side is here.
     pub role: Role,
+    /// The kernel has an interface for it, and answers there for its addresses and for VIPs.
+    pub kernel: bool,
 }
 
 impl Port {
@@ -108,6 +112,7 @@ impl Tables {
                 mtu: port.mtu,
                 vlan: port.vlan,
                 role: port.role,
+                kernel: port.kernel.is_some(),
             })
             .collect();
         let services = Services::compile(&config.services, slots);
@@ -122,6 +127,7 @@ impl Tables {
             routes: Routes::compile(&config.ports, &config.routes),
             neighbors: config.neighbors.iter().map(|n| (PortId::at(n.port), n.address, n.mac)).collect(),
             on_unknown: config.engine.on_unknown,
+            transit: config.engine.transit,
             generation,
             firewall_epoch,
             names,

@@ -21,6 +21,7 @@ fn port(name: &str, addr: Addr, len: u8) -> config::Port {
         queues: 0,
         rx_descriptors: 1024,
         tx_descriptors: 1024,
+        kernel: None,
     }
 }
 
@@ -36,6 +37,7 @@ fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config
             burst: 32,
             idle: config::Idle::Poll,
             on_unknown: OnUnknown::Reset,
+            transit: Transit::Drop,
             shutdown_delay: Duration::ZERO,
         },
         ports: vec![port("wan", V6, 64), port("lan", LAN, 24)],

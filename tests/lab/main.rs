@@ -5,6 +5,7 @@
 
 mod capture;
 mod engine;
+mod kernel;
 mod net;
 mod prometheus;
 mod scrape;

@@ -112,7 +112,7 @@ pub struct Lab {
     dir: TempDir,
     _echoes: Vec<Echo>,
     _nginx: Vec<Nginx>,
-    _servers: Vec<Namespace>,
+    pub servers: Vec<Namespace>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -155,7 +155,7 @@ impl Lab {
             nginx.push(Nginx::start(ns, name, dir.path()));
             echoes.push(Echo::start(ns));
         }
-        Self { client, lb, switch, dir, _echoes: echoes, _nginx: nginx, _servers: servers, _alone: alone }
+        Self { client, lb, switch, dir, _echoes: echoes, _nginx: nginx, servers, _alone: alone }
     }
 
     /// A folder that goes with the lab.

@@ -250,6 +250,7 @@ fn what_is_left_out_has_the_documented_default() {
         burst: 32,
         idle: Idle::Poll,
         on_unknown: OnUnknown::Drop,
+        transit: Transit::Drop,
         shutdown_delay: Duration::ZERO,
     };
     assert_eq!(config.engine, engine);

@@ -42,9 +42,7 @@ fn unknown_keys_name_the_nearest_in_every_table() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let refusals = [
-        ("transit        = \"drop\"", "transit = \"kernel\""),
         ("on_unknown     = \"drop\"", "on_unknown = \"pickup\""),
-        ("kernel    = \"\"", "kernel = \"px-wan\""),
         ("secondary_vips = []", "secondary_vips = [\"10.0.0.1\"]"),
         ("mode        = \"dnat\"", "mode = \"full-nat\""),
         ("mode        = \"dnat\"", "mode = \"dsr-l2\""),
@@ -472,4 +470,34 @@ fn files_that_cannot_be_read_say_why() {
         line(&latin).ends_with("latin1.toml:2:6: the configuration is not UTF-8 text; save it as UTF-8\n")
     );
     assert!(line(Path::new("/dev/zero")).contains("larger than 64 MiB"));
+}
+
+#[test]
+fn interfaces_towards_the_kernel() {
+    for (text, wanted) in [
+        ("kernel = \"px wan\"", "`kernel` of port \"wan\" is \"px wan\", no name for an interface"),
+        ("kernel = \"a-name-of-16-lett\"", "no name for an interface"),
+        ("kernel = \"eth1\"", "the interface that port \"wan\" works on"),
+    ] {
+        let port = format!(
+            "[[port]]\nname = \"wan\"\ndevice = \"net_af_packet0,iface=eth1\"\naddresses = [\"10.0.0.1/24\"]\n{text}\n"
+        );
+        let found = bad(&port);
+        assert!(found.iter().any(|line| line.contains(wanted)), "{text}: {found:?}");
+    }
+    let two = |names: [&str; 2]| {
+        let [a, b] = names;
+        format!(
+            "[engine]\ntransit = \"kernel\"\n[[port]]\nname = \"a\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.1/24\"]\nkernel = \"{a}\"\n\
+             [[port]]\nname = \"b\"\ndevice = \"net_null1\"\naddresses = [\"10.1.0.1/24\"]\nkernel = \"{b}\"\n"
+        )
+    };
+    let found = bad(&two(["px-a", "px-a"]));
+    assert!(found.iter().any(|l| l.contains("two ports have the `kernel` interface \"px-a\"")), "{found:?}");
+    let found = bad(&two(["", ""]));
+    assert!(found.iter().any(|l| l.contains("no port has a `kernel` interface")), "{found:?}");
+    let (config, _) = crate::config::parse("x.toml", &two(["px-a", ""])).unwrap();
+    assert_eq!(config.ports[0].kernel.as_deref(), Some("px-a"));
+    assert_eq!(config.ports[1].kernel, None);
+    assert_eq!(config.engine.transit, crate::config::Transit::Kernel);
 }
