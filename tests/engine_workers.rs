@@ -634,7 +634,7 @@ fn config(workers: usize) -> Config {
             workers: (0..workers).map(|i| cpus[i % cpus.len()]).collect(),
             main_cpu: None,
             hugepages: false,
-            memory_mb: 192,
+            memory_mb: 384,
             eal_args: vec![],
             max_flows: 8192,
             burst: 32,

@@ -21,7 +21,7 @@ use crate::ids::{PortId, WorkerId};
 use crate::pipeline::{Account, DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
 
 /// Frames that a turn can have for one port.
-pub(super) const TX_BUFFER: usize = 1024;
+pub(super) const TX_BUFFER: usize = 512;
 /// Frames that a ring to the owner of a TX queue holds.
 pub(super) const RELAY: usize = 512;
 /// Neighbour updates that wait for room in a ring.
@@ -241,7 +241,7 @@ impl Io {
         busy
     }
 
-    /// In the middle of a turn: sends where a TX buffer is half full.
+    /// In the middle of a turn: sends where a TX buffer has so much that a burst cut into fragments might not fit.
     pub fn relieve(&mut self, writer: &Writer) {
         if self.crowded {
             self.flush(writer);
@@ -288,7 +288,7 @@ impl Io {
     fn send(&mut self, port: PortId, frame: Mbuf, account: Option<Account>) {
         let Some(tx) = self.ports.get_mut(port.index()) else { return self.free(frame) };
         let refused = tx.push(frame, account);
-        self.crowded |= tx.frames.len() >= TX_BUFFER / 4;
+        self.crowded |= tx.frames.len() >= TX_BUFFER / 8;
         if let Some(frame) = refused {
             self.tap.not_sent(port, std::slice::from_ref(&frame));
             self.free(frame);

@@ -77,6 +77,7 @@ impl<F: Frame> Shard<F> {
         let handed = via != Via::Device;
         if let Some(fragment) = &packet.fragment
             && !packet.to_group
+            && !self.is_for_kernel(turn, port, packet.dst)
         {
             return self.fragment(turn, arrival, fragment, via);
         }

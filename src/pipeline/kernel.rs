@@ -85,6 +85,13 @@ impl<F: Frame> Shard<F> {
         }
     }
 
+    /// Whether what is for `dst` and not claimed by the engine goes to the kernel, which puts fragments together itself.
+    pub(super) fn is_for_kernel<O>(&self, turn: &Turn<'_, O>, port: PortId, dst: Addr) -> bool {
+        turn.tables.ports[port.index()].kernel
+            && !turn.tables.services.is_vip(dst)
+            && (turn.tables.is_local(dst) || is_ours(turn.tables, &turn.tables.ports[port.index()], dst))
+    }
+
     /// A frame that the parser refused. Fragments, and what is for a group, can be for the kernel (routing protocols, VRRP,
     /// multicast and router discovery); nothing else is.
     #[cold]
