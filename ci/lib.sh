@@ -7,7 +7,8 @@ export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 # To build: DPDK and what its pkg-config file requires, libclang for bindgen.
 build_packages=(gcc libc6-dev pkg-config libdpdk-dev libpcap-dev libclang-dev)
 # For the labs and the checks of ./ci/test.
-test_packages=(iproute2 nftables ethtool tcpdump iputils-ping util-linux nginx-light prometheus libusrsctp-dev)
+test_packages=(iproute2 nftables ethtool tcpdump iputils-ping util-linux procps curl python3 nginx-light prometheus
+  libusrsctp-dev)
 # For ./ci/fuzz: libFuzzer is C++.
 fuzz_packages=(g++)
 
