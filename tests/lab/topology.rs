@@ -179,7 +179,7 @@ pub fn config(workers: &str) -> String {
 [engine]
 workers   = {workers}
 hugepages = false
-memory_mb = 256
+memory_mb = 512
 max_flows = 65_536
 idle      = "backoff"
 
