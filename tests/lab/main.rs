@@ -158,9 +158,15 @@ fn pages_and_echoes_are_balanced_and_counted_to_the_byte() {
             );
             assert!(served.values().all(|n| *n >= 30), "badly spread: {served:?}");
         }
+        // More than a tick between them, so that there is a snapshot of each, however fast the machine.
+        let tick = || std::thread::sleep(Duration::from_millis(1100));
+        tick();
         traffic::echo(&lab.client, &ECHO4, 10);
+        tick();
         traffic::echo(&lab.client, &ECHO6, 10);
+        tick();
         traffic::expect_refused(&lab.client, &REFUSED, 5);
+        tick();
         traffic::expect_refused(&lab.client, &EMPTY, 3);
         traffic::send_into_the_void(&lab.client, SocketAddr::new(ECHO4.address(), BLOCKED_PORT), 25);
         stop.store(true, Ordering::Relaxed);
