@@ -90,7 +90,7 @@ fn write(
     icmp_message(out, from.1, to.1, [&message, &[]]);
 }
 
-/// ff02::1:ffXX:XXXX and its MAC (RFC 4291 §2.7.1, RFC 2464 §7).
+/// The address in ff02::1:ff00:0/104 and its MAC (RFC 4291 §2.7.1, RFC 2464 §7).
 #[must_use]
 pub fn solicited_node(target: Addr) -> (Mac, Addr) {
     let [_, b, c, d] = target.v4_octets();
