@@ -16,7 +16,7 @@ mod tcp;
 mod udp;
 mod wheel;
 
-pub use table::Conntrack;
+pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;
 use crate::config::Protocol;
