@@ -16,6 +16,7 @@ mod tcp;
 mod udp;
 mod wheel;
 
+pub(crate) use hash::TupleHash;
 pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;

@@ -12,8 +12,8 @@ use super::index::{Index, Key, Probe};
 use super::wheel::{Links, NIL, Wheel, tick};
 use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Step, Tuple, opens};
 use crate::counters::FlowState;
-use crate::dpdk::memory::{advise_huge, prefetch};
-use crate::parse::L4;
+use crate::dpdk::memory::{huge_vec, prefetch};
+use crate::parse::{L4, Whole};
 use crate::time::Instant;
 
 /// Entry numbers leave room for a direction and the wheel's marks in 32 bits.
@@ -81,12 +81,10 @@ impl Conntrack {
     #[must_use]
     pub fn new(capacity: usize, hash_key: (u64, u64)) -> Self {
         let capacity = capacity.min(MAX_CAPACITY);
-        let mut entries = Vec::with_capacity(capacity);
-        advise_huge(entries.spare_capacity_mut());
         Self {
             hash: TupleHash::new(hash_key),
             index: Index::new(2 * capacity),
-            entries,
+            entries: huge_vec(capacity),
             wheel: Wheel::new(),
             vacant: NIL,
             len: 0,
@@ -226,6 +224,33 @@ impl Conntrack {
         Ok(id)
     }
 
+    /// Begins a burst of [`follow`](Self::follow)s.
+    #[inline]
+    pub fn begin(&mut self, now: Instant) {
+        self.clock(now);
+    }
+
+    /// [`step`](Self::step) for a packet that changes no state, as most do: `false`, and no change, for any other. Its time is
+    /// that of [`begin`](Self::begin).
+    #[inline]
+    pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
+        let now_ms = self.now_ms as u32;
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return false };
+        let follows = entry.machine.follow(direction, packet);
+        if follows {
+            entry.touched_ms = now_ms;
+        }
+        follows
+    }
+
+    /// Fetches the entry that the `n`-th connection from now on will have, if that is a fresh one.
+    #[inline]
+    pub fn prefetch_fresh(&mut self, n: usize) {
+        if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
+            prefetch(entry);
+        }
+    }
+
     /// Advances the state machine by a packet of the connection, and its timer.
     #[inline]
     pub fn step(&mut self, id: FlowId, direction: Direction, l4: &L4, now: Instant) -> Step {
@@ -268,6 +293,10 @@ impl Conntrack {
         let now_ms = self.clock(now);
         for _ in 0..budget {
             let Some(id) = self.wheel.due(tick(now_ms)) else { return false };
+            // The one behind it in the list is looked at next.
+            if let Some(next) = self.entries.get(self.entries[id as usize].links.next as usize) {
+                prefetch(next);
+            }
             let entry = &mut self.entries[id as usize];
             match entry.left_ms(now_ms) {
                 0 => {

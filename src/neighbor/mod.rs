@@ -202,7 +202,7 @@ impl Neighbors {
 
     /// Where `hop` is, if nothing has to be asked: [`lookup`](Self::lookup) would say `Resolved`, and change nothing.
     #[inline]
-    pub fn ready(&mut self, hop: NextHop, now: Instant) -> Option<(PortId, Mac)> {
+    pub fn ready(&mut self, hop: NextHop, now: Instant) -> Option<(PortId, &Mac)> {
         let entry = self.entries.get_mut(hop.slot as usize)?;
         let fresh = match entry.state {
             State::Static | State::Probe | State::Search => true,
@@ -215,7 +215,7 @@ impl Neighbors {
             return None;
         }
         entry.used = true;
-        Some((entry.hop.port, entry.mac))
+        Some((entry.hop.port, &entry.mac))
     }
 
     /// Takes in a MAC. Says whose packets may go now, if the neighbour is one of ours.
