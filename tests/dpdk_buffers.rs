@@ -136,7 +136,14 @@ fn rings_carry_frames(eal: &Eal) {
     let info = device.info().unwrap();
     assert_eq!((info.driver.as_str(), info.max_rx_queues, info.max_tx_queues), ("net_ring", 2, 1));
     assert!(!info.rss && !info.rx_ipv4_checksum && !info.tx_sctp_crc);
-    let setup = PortSetup { rx_queues: 2, tx_queues: 1, rx_descriptors: 64, tx_descriptors: 64, mtu: 1500 };
+    let setup = PortSetup {
+        rx_queues: 2,
+        rss: None,
+        tx_queues: 1,
+        rx_descriptors: 64,
+        tx_descriptors: 64,
+        mtu: 1500,
+    };
     let (port, mut rx, mut tx) = device.start(&setup, &pool).unwrap();
     assert!(port.link_up());
     assert!(port.mac().is_ok());
@@ -186,7 +193,14 @@ fn rings_carry_frames(eal: &Eal) {
 fn oversized_segments_are_refused(eal: &Eal) {
     let pool = pool(eal, "refused", 63);
     let RingPort { device, mut inject, .. } = ring_port(eal, "t1", 1, 1, 64).unwrap();
-    let setup = PortSetup { rx_queues: 1, tx_queues: 1, rx_descriptors: 64, tx_descriptors: 64, mtu: 1500 };
+    let setup = PortSetup {
+        rx_queues: 1,
+        rss: None,
+        tx_queues: 1,
+        rx_descriptors: 64,
+        tx_descriptors: 64,
+        mtu: 1500,
+    };
     let (_port, mut rx, _tx) = device.start(&setup, &pool).unwrap();
     let mut out = ArrayVec::<Mbuf, 4>::new();
     for second in [&[2; 100][..], &[2; 2048], &[2; 200]] {
