@@ -128,7 +128,7 @@ fn sctp(wires: &mut Wires, client: &str, vip: &str, port: u16) {
     wires.through(Wan, &there(88).data(1, 0, b"hello").frame());
     wires.through(Lan, &back(77).sack(1).frame());
     wires.send(Wan, &from_wan().ip("198.51.100.99", vip).sctp(port, 36412).tag(88).heartbeat(b"x").frame());
-    if port % 2 == 0 {
+    if port.is_multiple_of(2) {
         wires.through(Wan, &there(88).shutdown(0).frame());
         wires.through(Lan, &back(77).shutdown_ack().frame());
         wires.through(Wan, &there(88).shutdown_complete(false).frame());
