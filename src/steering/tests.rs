@@ -13,6 +13,9 @@ fn by_device(steering: &Steering, addr: Addr, port: u16) -> WorkerId {
     steering.workers()[toeplitz(&steering.key()[..40], &input) as usize % BUCKETS]
 }
 
+/// A client by its number.
+type Pattern<'a> = &'a mut dyn FnMut(u32) -> (Addr, u16);
+
 /// splitmix64
 fn random(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -85,7 +88,7 @@ fn clients_spread_evenly() {
     let mut seed = 3;
     let mut fair = move |_| (Addr(V4 | u128::from(random(&mut seed) as u32)), random(&mut seed) as u16);
     let v6 = |low: u128| Addr(0x2001_0db8 << 96 | low);
-    let mut patterns: [(&str, &mut dyn FnMut(u32) -> (Addr, u16)); 7] = [
+    let mut patterns: [(&str, Pattern<'_>); 7] = [
         ("random", &mut fair),
         ("ports", &mut |i| (Addr(V4 | 0x0a00_0001), i as u16)),
         ("addresses", &mut |i| (Addr(V4 | 0x0a00_0000 | u128::from(i)), 40_000)),
