@@ -122,6 +122,13 @@ impl Pairs {
         }
     }
 
+    /// Bytes that an index for `pairs` slots comes to take, and the directory of their keys.
+    #[must_use]
+    pub fn bytes(pairs: usize) -> usize {
+        (2 * pairs).next_power_of_two() * size_of::<Place>()
+            + pairs * (size_of::<Hold>() + size_of::<(u32, u32)>() + size_of::<[AtomicU64; 3]>())
+    }
+
     /// The slot of `key`, one holder more. Where no slot is free: the endpoint's slot for all its other clients.
     pub fn acquire(&mut self, writer: &Writer, key: &PairKey) -> PairSlot {
         let directory = writer.directory();
