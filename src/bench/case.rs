@@ -94,6 +94,11 @@ impl Spec {
         }
     }
 
+    const fn two(mut self) -> Self {
+        self.workers = 2;
+        self
+    }
+
     const fn udp(mut self) -> Self {
         self.protocol = Protocol::Udp;
         self
@@ -139,6 +144,8 @@ pub fn standard(most: usize) -> Vec<Spec> {
         Spec::new(NewConnections, 1_000_000),
         Spec::new(NewConnections, 1_000_000).ipv6(),
         Spec::new(NewAndExpire, 1_000_000),
+        Spec::new(Cold, 100_000).two(),
+        Spec::new(Case::Handoff, 100_000),
     ];
     for mode in &MODES[1..] {
         specs.push(Spec { mode, ..Spec::new(Hot, 1) });
@@ -152,4 +159,10 @@ pub fn standard(most: usize) -> Vec<Spec> {
 #[must_use]
 pub fn single(case: Case, connections: usize) -> Vec<Spec> {
     MODES.iter().map(|mode| Spec { mode, ..Spec::new(case, connections) }).collect()
+}
+
+/// With how many connections a tick is measured: none where another case alone is asked for.
+#[must_use]
+pub fn ticking(case: Option<Case>, connections: Option<usize>) -> Option<Spec> {
+    case.is_none().then(|| Spec::new(Case::EstablishedCold, connections.unwrap_or(1_000_000)))
 }

@@ -8,6 +8,8 @@ use arrayvec::ArrayVec;
 
 use super::BenchError;
 use super::case::{Case, Spec};
+use super::measure::Rig;
+use super::reference::{self, Touch};
 use super::traffic::{Step, Traffic};
 use super::world::{self, LAN, WAN};
 use crate::config::{Config, Protocol};
@@ -18,7 +20,7 @@ use crate::dpdk::{
 use crate::engine::stand::{Seat, Stand, StandConfig, stands};
 use crate::ids::PortId;
 use crate::metrics::{Aggregator, Settings};
-use crate::pipeline::DropReason;
+use crate::pipeline::{DropReason, MAX_BURST};
 use crate::tables::Tables;
 use crate::time::Instant;
 
@@ -86,7 +88,8 @@ pub struct Lane {
     pub stand: Stand,
     inject: [RingProducer; 2],
     collect: [RingConsumer; 2],
-    aggregator: Aggregator,
+    /// Folds what it counts, where it is the only one.
+    pub aggregator: Option<Aggregator>,
     /// The pipeline's time: it passes as the case wants.
     pub now: Instant,
     pub books: Books,
@@ -94,53 +97,55 @@ pub struct Lane {
     burst: usize,
 }
 
-impl Lane {
-    /// An engine of one worker for this case, without connections.
-    pub fn new(
-        eal: &Eal,
-        clock: Clock,
-        pool: &Mempool,
-        spec: &Spec,
-        burst: usize,
-        chunk: usize,
-    ) -> Result<Self, BenchError> {
-        let (parsed, tables) = world::tables(spec).map_err(|_| BenchError::Mode(spec.mode.name))?;
-        let tables = Arc::new(tables);
-        let mut wires =
-            [Wire::new(eal, pool, "bench-wan", 1, chunk)?, Wire::new(eal, pool, "bench-lan", 1, chunk)?];
-        let seats = [WAN, LAN]
-            .into_iter()
-            .zip(&mut wires)
-            .filter_map(|(port, wire)| Some(Seat { port, rx: wire.rx.pop()?, tx: wire.tx.pop()? }));
-        let capacity = capacity(spec);
-        let config = StandConfig {
-            tables: &tables,
-            pool,
-            clock,
-            max_flows: capacity,
-            sizes: tables.sizes(if spec.accounting { world::pairs(capacity) } else { 0 }),
-            burst,
-            seed: 1,
-        };
-        let seats = vec![seats.collect()];
-        let (stand, counters) = stands(&config, seats).pop().ok_or(BenchError::Internal("no worker"))?;
-        let [mut wan, mut lan] = wires;
+/// An engine for this case, without connections, with a queue of each port for every worker.
+pub fn lanes(rig: &Rig<'_>, spec: &Spec, name: &str, chunk: usize) -> Result<Vec<Lane>, BenchError> {
+    let (config, tables) = world::tables(spec).map_err(|_| BenchError::Mode(spec.mode.name))?;
+    let tables = Arc::new(tables);
+    let mut wires = [
+        Wire::new(rig.eal, rig.pool, &format!("{name}-wan"), spec.workers, chunk)?,
+        Wire::new(rig.eal, rig.pool, &format!("{name}-lan"), spec.workers, chunk)?,
+    ];
+    let mut seats = Vec::new();
+    for _ in 0..spec.workers {
+        let pair = [WAN, LAN].into_iter().zip(&mut wires);
+        // From the last one on, here and below.
+        seats.push(
+            pair.filter_map(|(port, wire)| Some(Seat { port, rx: wire.rx.pop()?, tx: wire.tx.pop()? }))
+                .collect(),
+        );
+    }
+    let capacity = capacity(spec);
+    let common = StandConfig {
+        tables: &tables,
+        pool: rig.pool,
+        clock: rig.clock,
+        max_flows: capacity,
+        sizes: tables.sizes(if spec.accounting { world::pairs(capacity) } else { 0 }),
+        burst: rig.options.burst,
+        seed: 1,
+    };
+    let [mut wan, mut lan] = wires;
+    let mut lanes = Vec::new();
+    for (stand, counters) in stands(&common, seats) {
         let ends = |wire: &mut Wire| wire.inject.pop().zip(wire.collect.pop());
         let (Some(wan), Some(lan)) = (ends(&mut wan), ends(&mut lan)) else {
             return Err(BenchError::Internal("no ring"));
         };
-        Ok(Self {
+        lanes.push(Lane {
             stand,
             inject: [wan.0, lan.0],
             collect: [wan.1, lan.1],
-            aggregator: aggregator(&parsed, &tables, vec![counters], capacity),
+            aggregator: (spec.workers == 1).then(|| aggregator(&config, &tables, vec![counters], capacity)),
             now: Instant(1_000_000_000),
             books: Books::default(),
-            clock,
-            burst,
-        })
+            clock: rig.clock,
+            burst: rig.options.burst,
+        });
     }
+    Ok(lanes)
+}
 
+impl Lane {
     /// One chunk from port to port; nanoseconds.
     #[inline]
     pub fn chunk(
@@ -161,21 +166,48 @@ impl Lane {
         if whole { Ok(nanos) } else { Err(self.lost()) }
     }
 
-    /// Opens so many connections, from the first on, all the way to established.
+    /// One chunk past the pipeline, by the clients' port both ways; nanoseconds.
+    #[inline]
+    pub fn bare_chunk(&mut self, store: &mut Store, n: usize, touch: Touch) -> Result<u64, BenchError> {
+        let (turns, burst) = (n.div_ceil(self.burst), self.burst);
+        let Self { stand, inject, collect, .. } = self;
+        let (rx, tx) = stand.queues().ok_or(BenchError::Internal("no queues"))?;
+        let ends = (&mut inject[WAN.index()], &mut collect[WAN.index()]);
+        let (nanos, whole) = chunk(self.clock, store, n, ends, || {
+            for _ in 0..turns {
+                reference::forward(rx, tx, burst, touch);
+            }
+        });
+        if whole { Ok(nanos) } else { Err(BenchError::Internal("the bare forward lost a frame")) }
+    }
+
+    /// One burst past the pipeline.
+    #[inline]
+    pub fn bare_turn(&mut self) {
+        if let Some((rx, tx)) = self.stand.queues() {
+            reference::forward(rx, tx, self.burst, Touch::Swap);
+        }
+    }
+
+    /// Opens these connections, all the way to established.
     pub fn establish(
         &mut self,
         traffic: &Traffic,
         spec: &Spec,
         store: &mut Store,
         chunk: usize,
+        mut connections: impl Iterator<Item = usize>,
     ) -> Result<(), BenchError> {
-        let mut opened = 0;
-        while opened < spec.connections {
-            let n = chunk.min(spec.connections - opened).min(store.len());
+        loop {
+            let batch_of: ArrayVec<usize, MOST> = connections.by_ref().take(chunk.min(store.len())).collect();
+            let n = batch_of.len();
+            if n == 0 {
+                return Ok(());
+            }
             let mut batch: Store = store.drain(..n).collect();
             let write = |batch: &mut Store, step| {
-                let mut frames = batch.iter_mut().enumerate();
-                frames.all(|(i, frame)| traffic.write(frame, step, opened + i))
+                let mut frames = batch.iter_mut().zip(&batch_of);
+                frames.all(|(frame, &connection)| traffic.write(frame, step, connection))
             };
             if !write(&mut batch, Step::Open) {
                 return Err(BenchError::Internal("a buffer is too small"));
@@ -190,11 +222,29 @@ impl Lane {
                 self.chunk(&mut batch, n, WAN, LAN)?;
             }
             store.append(&mut batch);
-            opened += n;
             // As fast as a busy server gets them.
             self.now = self.now.after(Duration::from_micros(n as u64));
         }
-        Ok(())
+    }
+
+    /// Puts a burst from the front of the store into the RX queue; how many frames fitted.
+    #[inline]
+    pub fn feed(&mut self, store: &mut Store) -> usize {
+        let mut frames: ArrayVec<Mbuf, MAX_BURST> = store.drain(..self.burst.min(store.len())).collect();
+        let fed = self.inject[WAN.index()].put(&mut frames);
+        for frame in frames.into_iter().rev() {
+            store.push_front(frame);
+        }
+        fed
+    }
+
+    /// Takes what a port has sent; how many frames.
+    #[inline]
+    pub fn take(&mut self, store: &mut Store, port: PortId) -> usize {
+        let mut frames = ArrayVec::<Mbuf, { 2 * MAX_BURST }>::new();
+        let taken = self.collect[port.index()].receive(2 * MAX_BURST, &mut frames);
+        store.extend(frames);
+        taken
     }
 
     /// Lets all connections that are not established expire, and their counts be folded.
@@ -208,12 +258,14 @@ impl Lane {
         }
     }
 
-    /// Has the counters folded, as each second of a running engine does, and the books kept.
+    /// Keeps the books, and has the counters folded as each second of a running engine does.
     pub fn tick(&mut self) {
         self.books.add(self.stand.shard().writer().bank());
-        self.aggregator.ask();
-        self.stand.step(self.now);
-        self.aggregator.step(self.now);
+        if let Some(aggregator) = &mut self.aggregator {
+            aggregator.ask();
+            self.stand.step(self.now);
+            aggregator.step(self.now);
+        }
     }
 
     /// Connections in the table.
@@ -221,16 +273,17 @@ impl Lane {
         self.stand.shard().connections().0
     }
 
-    fn lost(&mut self) -> BenchError {
-        self.tick();
+    /// What became of the packets.
+    pub fn lost(&mut self) -> BenchError {
+        self.books.add(self.stand.shard().writer().bank());
         BenchError::Lost(self.books.clone())
     }
 }
 
 /// Connections that a case's table is made for.
 pub fn capacity(spec: &Spec) -> usize {
-    // In the end half a second's worth more come than go.
-    let slack = if spec.case == Case::NewAndExpire { spec.connections / 8 } else { 0 };
+    // What is due is not gone at once: a wheel turns in steps, and time here goes on a chunk at a time.
+    let slack = if spec.case == Case::NewAndExpire { spec.connections / 8 + 3 * MOST } else { 0 };
     (spec.connections + slack).max(1024)
 }
 

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant as Wall};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::case::{Case, Spec};
-use super::lane::{self, Lane, Store, Wire};
-use super::reference::Forward;
+use super::lane::{self, Lane, Store};
+use super::reference::Touch;
 use super::report::Row;
 use super::traffic::{Step, Traffic};
 use super::world::{self, LAN, WAN};
-use super::{BenchError, Options};
+use super::{BenchError, Options, workers};
 use crate::conntrack::Conntrack;
 use crate::counters::{PairCounters, Pairs};
 use crate::dpdk::{Clock, Eal, Mempool};
@@ -19,11 +19,11 @@ use crate::time::Instant;
 /// Frames in the cache at once: two bursts, whose buffers and data fill half of a small L1.
 const HOT: usize = 64;
 /// Frames brought at once where they come from memory: as many as a NIC's RX ring has.
-const COLD: usize = 1024;
+pub const COLD: usize = 1024;
 /// Rounds that a case has at least.
-const LEAST_ROUNDS: usize = 3;
+pub const LEAST_ROUNDS: usize = 3;
 /// Share of a pass that the machine may have been elsewhere.
-const STOLEN: f64 = 0.05;
+pub const STOLEN: f64 = 0.05;
 /// How long a half-open connection lives: in which time as many come as there shall be.
 const HALF_OPEN: Duration = Duration::from_secs(10);
 
@@ -35,6 +35,8 @@ pub struct Rig<'a> {
     pub options: &'a Options,
     /// Frames of a pass, which are all there are where they come from memory.
     pub frames: usize,
+    /// CPUs that may be used; the last is this thread's.
+    pub cpus: &'a [usize],
 }
 
 impl Rig<'_> {
@@ -43,13 +45,14 @@ impl Rig<'_> {
     /// # Errors
     /// Memory that is missing; a packet that was not forwarded.
     pub fn measure(&self, spec: &Spec) -> Result<Row, BenchError> {
+        if spec.workers > 1 {
+            return workers::measure(self, spec);
+        }
         let traffic = Traffic::new(spec, self.options.packet_size);
         let chunk = if spec.case == Case::EstablishedHot { HOT } else { COLD.min(self.frames) };
         let store = self.frames(if spec.case == Case::EstablishedHot { HOT } else { self.frames })?;
-        let mut lane = Lane::new(self.eal, self.clock, self.pool, spec, self.options.burst, chunk)?;
+        let mut lane = self.lane(spec, chunk)?;
         let mut run = Run {
-            clock: self.clock,
-            bare: Bare::new(self, chunk)?,
             next: Next::new(spec),
             spec,
             traffic: &traffic,
@@ -74,7 +77,13 @@ impl Rig<'_> {
         })
     }
 
-    fn frames(&self, n: usize) -> Result<Store, BenchError> {
+    /// The one worker of a case with one.
+    pub fn lane(&self, spec: &Spec, chunk: usize) -> Result<Lane, BenchError> {
+        lane::lanes(self, spec, "bench", chunk)?.pop().ok_or(BenchError::Internal("no worker"))
+    }
+
+    /// So many buffers.
+    pub fn frames(&self, n: usize) -> Result<Store, BenchError> {
         let mut store = Store::with_capacity(n + 1);
         while store.len() < n {
             store.push_back(self.pool.frame(&[]).ok_or(BenchError::Internal("too few buffers"))?);
@@ -85,37 +94,17 @@ impl Rig<'_> {
 
 /// Bytes of a connection's entry, its places in the index, and its share of pair slots and their counters, at the capacity
 /// that the case's table has.
-fn bytes_per_connection(spec: &Spec) -> f64 {
+pub fn bytes_per_connection(spec: &Spec) -> f64 {
     let capacity = lane::capacity(spec);
     let pairs = if spec.accounting { world::pairs(capacity) } else { 0 };
     let bytes = Conntrack::bytes(capacity) + Pairs::bytes(pairs) + pairs * 2 * size_of::<PairCounters>();
     bytes as f64 / capacity as f64
 }
 
-/// The queues of the reference.
-struct Bare {
-    forward: Forward,
-    inject: crate::dpdk::RingProducer,
-    collect: crate::dpdk::RingConsumer,
-}
-
-impl Bare {
-    fn new(rig: &Rig<'_>, chunk: usize) -> Result<Self, BenchError> {
-        let mut wire = Wire::new(rig.eal, rig.pool, "bench-ref", 1, chunk)?;
-        let (Some(rx), Some(tx)) = (wire.rx.pop(), wire.tx.pop()) else {
-            return Err(BenchError::Internal("no queue"));
-        };
-        let (Some(inject), Some(collect)) = (wire.inject.pop(), wire.collect.pop()) else {
-            return Err(BenchError::Internal("no ring"));
-        };
-        Ok(Self { forward: Forward { rx, tx, burst: rig.options.burst }, inject, collect })
-    }
-}
-
 /// Which connection the next packet is of.
 enum Next {
     /// Any of so many.
-    Random { state: u64, connections: usize },
+    Random(Random),
     /// One that there was not before, in no order that memory would notice.
     Fresh { next: usize },
 }
@@ -126,7 +115,7 @@ impl Next {
 
     fn new(spec: &Spec) -> Self {
         if spec.case.is_established() {
-            Self::Random { state: 0x9e37_79b9_7f4a_7c15, connections: spec.connections }
+            Self::Random(Random::below(spec.connections))
         } else {
             Self::Fresh { next: 0 }
         }
@@ -134,27 +123,43 @@ impl Next {
 
     const fn step(&self) -> Step {
         match self {
-            Self::Random { .. } => Step::Data,
+            Self::Random(_) => Step::Data,
             Self::Fresh { .. } => Step::Open,
         }
     }
 
     fn take(&mut self) -> usize {
         match self {
-            Self::Random { state, connections } => {
-                // xorshift64*
-                *state ^= *state >> 12;
-                *state ^= *state << 25;
-                *state ^= *state >> 27;
-                let random = state.wrapping_mul(0x2545_f491_4f6c_dd1d);
-                ((u128::from(random) * *connections as u128) >> 64) as usize
-            }
+            Self::Random(random) => random.next(),
             Self::Fresh { next } => {
                 *next = (*next + 1) & Self::MASK;
                 // An odd factor: each number comes once.
-                next.wrapping_mul(0x9e_3779_b1) & Self::MASK
+                next.wrapping_mul(0x9e37_79b1) & Self::MASK
             }
         }
+    }
+}
+
+/// Numbers below a bound, by xorshift64*.
+pub struct Random {
+    state: u64,
+    bound: usize,
+}
+
+impl Random {
+    /// The same ones each time.
+    pub const fn below(bound: usize) -> Self {
+        Self { state: 0x9e37_79b9_7f4a_7c15, bound }
+    }
+
+    /// The next one.
+    #[inline]
+    pub fn next(&mut self) -> usize {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        let random = self.state.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        ((u128::from(random) * self.bound as u128) >> 64) as usize
     }
 }
 
@@ -176,8 +181,6 @@ struct Pass {
 
 /// One case at work.
 struct Run<'a> {
-    clock: Clock,
-    bare: Bare,
     next: Next,
     spec: &'a Spec,
     traffic: &'a Traffic,
@@ -204,7 +207,8 @@ impl Run<'_> {
             }
             _ => {
                 let chunk = self.chunk;
-                self.lane.establish(self.traffic, self.spec, &mut self.store, chunk)?;
+                let connections = 0..self.spec.connections;
+                self.lane.establish(self.traffic, self.spec, &mut self.store, chunk, connections)?;
             }
         }
         Ok(())
@@ -298,14 +302,8 @@ impl Run<'_> {
             self.pass_time(self.chunk, nanos);
             return Ok(nanos);
         }
-        let Bare { forward, inject, collect } = &mut self.bare;
-        let turns = self.chunk.div_ceil(forward.burst);
-        let (nanos, whole) = lane::chunk(self.clock, &mut self.store, self.chunk, (inject, collect), || {
-            for _ in 0..turns {
-                if way == Way::Reference { forward.swapped() } else { forward.untouched() }
-            }
-        });
-        if whole { Ok(nanos) } else { Err(BenchError::Internal("the reference lost a frame")) }
+        let touch = if way == Way::Reference { Touch::Swap } else { Touch::Nothing };
+        self.lane.bare_chunk(&mut self.store, self.chunk, touch)
     }
 
     /// The pipeline's time: the real one, or as fast as makes as many expire as come.
@@ -319,7 +317,7 @@ impl Run<'_> {
 }
 
 /// What this thread has had of the CPU.
-fn thread_time() -> Duration {
+pub fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }

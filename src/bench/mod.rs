@@ -2,23 +2,29 @@
 //!
 //! - `case`: what is measured; `world`, `traffic`: the configuration under test and the packets
 //! - `lane`: a worker of the engine between two ports made of rings; `reference`: a bare forward between the same
+//! - `workers`: two workers side by side; `tick`: what a tick costs; `device`: real devices
 //! - `measure`: both by turns; `report`, `machine`: what is shown
 
 mod case;
+mod device;
 mod lane;
 mod machine;
 mod measure;
 mod reference;
 mod report;
+mod tick;
 mod traffic;
+mod workers;
 mod world;
 
 use thiserror::Error;
 
 pub use case::{Case, MODES, Mode, Spec};
+pub use device::{DeviceRow, write_pcap};
 pub use lane::Books;
 pub use machine::Machine;
 pub use report::{Report, Row, Spread};
+pub use tick::Tick;
 
 use self::measure::Rig;
 use self::traffic::Traffic;
@@ -40,6 +46,10 @@ pub struct Options {
     pub packet_size: usize,
     /// How long each case runs, seconds; three rounds at least.
     pub seconds: f64,
+    /// From this vdev, instead of the cases.
+    pub port: Option<String>,
+    /// What a tick costs, too.
+    pub tick: bool,
     /// Frames of an RX burst.
     pub burst: usize,
     /// Packets in hugepages, which must be reserved.
@@ -86,6 +96,12 @@ pub enum BenchError {
 /// # Errors
 /// What is missing on this machine; a packet that was lost.
 pub fn run(options: &Options, mut progress: impl FnMut(&Spec)) -> Result<Report, BenchError> {
+    if let Some(device) = &options.port {
+        let cpus = allowed_cpus().len();
+        let (clock, row) = device::measure(options, device)?;
+        let machine = Machine::here(cpus, mhz(clock), options.hugepages, options.burst);
+        return Ok(Report { machine, rows: Vec::new(), tick: None, device: Some(row) });
+    }
     let specs = specs(options)?;
     let frames = options.frames.unwrap_or(FRAMES);
     let widest = specs.iter().map(|spec| Traffic::new(spec, options.packet_size).frame_len()).max();
@@ -111,7 +127,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Spec)) -> Result<Report,
     }
     let clock = Clock::start(&eal);
     let pool = Mempool::new(&eal, "bench", buffers, room)?;
-    let rig = Rig { eal: &eal, clock, pool: &pool, options, frames };
+    let rig = Rig { eal: &eal, clock, pool: &pool, options, frames, cpus: &cpus };
     let mut rows = Vec::new();
     for spec in &specs {
         check_memory(
@@ -122,8 +138,20 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Spec)) -> Result<Report,
         progress(spec);
         rows.push(rig.measure(spec)?);
     }
-    let mhz = clock.cycles_per_nano().map(|cycles| cycles * 1000.0);
-    Ok(Report { machine: Machine::here(cpus.len(), mhz, options.hugepages, options.burst), rows })
+    let tick = match case::ticking(options.case, options.connections) {
+        Some(spec) if options.tick && cpus.len() > 1 => {
+            progress(&spec);
+            Some(tick::measure(&rig, &spec)?)
+        }
+        _ => None,
+    };
+    let machine = Machine::here(cpus.len(), mhz(clock), options.hugepages, options.burst);
+    Ok(Report { machine, rows, tick, device: None })
+}
+
+/// Rate of the time stamp counter.
+fn mhz(clock: Clock) -> Option<f64> {
+    clock.cycles_per_nano().map(|cycles| cycles * 1000.0)
 }
 
 /// What is asked for, or what is usual and fits.
@@ -144,8 +172,14 @@ fn specs(options: &Options) -> Result<Vec<Spec>, BenchError> {
         }
         (None, None) => case::standard(most),
     };
-    let mut specs: Vec<_> = specs.into_iter().filter(|spec| spec.case != Case::Handoff).collect();
+    let (mut specs, cpus) = (specs, allowed_cpus().len());
     specs.dedup();
+    if cpus < 2 {
+        if options.case == Some(Case::Handoff) {
+            return Err(BenchError::Usage("handoff takes two workers, and there is one CPU".into()));
+        }
+        specs.retain(|spec| spec.workers <= cpus);
+    }
     if specs.iter().any(|spec| spec.connections == 0 || spec.connections > 1 << 24) {
         return Err(BenchError::Usage("--connections takes 1 to 16777216".into()));
     }

@@ -2,39 +2,32 @@
 
 use arrayvec::ArrayVec;
 
-use crate::dpdk::{Mbuf, RxQueue, TxQueue};
+use crate::dpdk::{Mbuf, RxQueue, TxQueue, free_all};
 use crate::pipeline::{Frame, MAX_BURST};
 
-/// Moves frames from a queue to a queue.
-pub struct Forward {
-    pub rx: RxQueue,
-    pub tx: TxQueue,
-    pub burst: usize,
+/// What is done to a frame on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Touch {
+    /// MACs, addresses and ports are swapped.
+    Swap,
+    /// It is not looked at: what queues and harness cost by themselves.
+    Nothing,
 }
 
-impl Forward {
-    /// One burst, MACs, addresses and ports swapped.
-    #[inline]
-    pub fn swapped(&mut self) {
-        self.burst(|frame| swap(frame.data_mut()));
-    }
-
-    /// One burst, the frames not looked at: what queues and harness cost by themselves.
-    #[inline]
-    pub fn untouched(&mut self) {
-        self.burst(|_| {});
-    }
-
-    #[inline]
-    fn burst(&mut self, mut change: impl FnMut(&mut Mbuf)) {
-        let mut frames = ArrayVec::<Mbuf, MAX_BURST>::new();
-        let mut refused = ArrayVec::<usize, MAX_BURST>::new();
-        self.rx.burst(self.burst, &mut frames, &mut refused);
+/// One burst from queue to queue.
+#[inline]
+pub fn forward(rx: &mut RxQueue, tx: &mut TxQueue, burst: usize, touch: Touch) -> usize {
+    let mut frames = ArrayVec::<Mbuf, MAX_BURST>::new();
+    let mut refused = ArrayVec::<usize, MAX_BURST>::new();
+    rx.burst(burst, &mut frames, &mut refused);
+    if touch == Touch::Swap {
         for frame in &mut frames {
-            change(frame);
+            swap(frame.data_mut());
         }
-        self.tx.burst(&mut frames);
     }
+    let taken = tx.burst(&mut frames);
+    free_all(&mut frames);
+    taken
 }
 
 /// Swaps MACs, addresses and ports of an IP packet without options or extension headers. Sums stay as they are.

@@ -5,7 +5,9 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::case::Spec;
+use super::device::DeviceRow;
 use super::machine::Machine;
+use super::tick::Tick;
 
 /// Medians, and where the middle half lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,7 +21,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
         values.sort_unstable_by(f64::total_cmp);
         let at = |share: f64| {
             let place = share * values.len().saturating_sub(1) as f64;
@@ -56,6 +58,8 @@ pub struct Row {
     pub frame_bytes: usize,
     /// Packets that the pipeline has forwarded.
     pub packets: u64,
+    /// Throughput of all workers to that of one, where there are several.
+    pub gain: Option<Spread>,
 }
 
 impl Row {
@@ -79,6 +83,7 @@ impl Row {
             cycles_per_nano: None,
             frame_bytes: 0,
             packets: 0,
+            gain: None,
         }
     }
 
@@ -108,12 +113,13 @@ impl Row {
             "disturbed_rounds": self.disturbed,
             "frame_bytes": self.frame_bytes,
             "packets": self.packets,
+            "speedup": self.gain.map(|gain| round(gain.median)),
         })
     }
 }
 
 /// To what is worth reading.
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
@@ -124,6 +130,10 @@ pub struct Report {
     pub machine: Machine,
     /// One for each case.
     pub rows: Vec<Row>,
+    /// What a tick costs.
+    pub tick: Option<Tick>,
+    /// From a device, where that was asked for.
+    pub device: Option<DeviceRow>,
 }
 
 impl Report {
@@ -133,6 +143,8 @@ impl Report {
         json!({
             "machine": self.machine.json(),
             "cases": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "tick": self.tick.as_ref().map(Tick::json),
+            "port": self.device.as_ref().map(DeviceRow::json),
         })
     }
 }
@@ -140,6 +152,9 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.machine)?;
+        if let Some(device) = &self.device {
+            return device.fmt(f);
+        }
         writeln!(
             f,
             "{:<16} {:<8} {:<8} {:>11} {:>2} {:<5} {:>8} {:>13} {:>7} {:>8} {:>7} {:>6} {:>7} {:>6}",
@@ -180,6 +195,32 @@ impl fmt::Display for Report {
                 row.ratio.median,
                 row.mpps(),
                 row.bytes_per_connection
+            )?;
+        }
+        for row in &self.rows {
+            if let Some(gain) = row.gain {
+                writeln!(
+                    f,
+                    "{} with {} workers: {:.2} times as many packets as one ({:.2}–{:.2})",
+                    row.spec.case.name(),
+                    row.spec.workers,
+                    gain.median,
+                    gain.low,
+                    gain.high
+                )?;
+            }
+        }
+        if let Some(tick) = &self.tick {
+            writeln!(
+                f,
+                "a tick with {} active connections, {} pairs: throughput {:.3} of that without; longest turn {:.1} µs, \
+                 without a tick {:.1} µs, an ordinary one {:.1} µs",
+                tick.connections,
+                tick.pairs,
+                tick.throughput.median,
+                tick.longest.median / 1000.0,
+                tick.longest_without.median / 1000.0,
+                tick.turn.median / 1000.0
             )?;
         }
         let disturbed: usize = self.rows.iter().map(|row| row.disturbed).sum();

@@ -88,17 +88,30 @@ impl Traffic {
     /// A packet of this connection; `false` where the buffer is too small.
     #[must_use]
     pub fn write(&self, frame: &mut Mbuf, step: Step, connection: usize) -> bool {
-        let Template { bytes, replaced } = &self.steps[step as usize];
-        if !frame.renew(bytes) {
-            return false;
+        let template = &self.steps[step as usize];
+        let fits = frame.renew(&template.bytes);
+        if fits {
+            self.fill_in(frame.data_mut(), template.replaced, connection);
         }
+        fits
+    }
+
+    /// The same by itself.
+    pub fn frame(&self, step: Step, connection: usize) -> Vec<u8> {
+        let Template { bytes, replaced } = &self.steps[step as usize];
+        let mut frame = bytes.clone();
+        self.fill_in(&mut frame, *replaced, connection);
+        frame
+    }
+
+    /// The client, in a copy of a template.
+    fn fill_in(&self, data: &mut [u8], replaced: u16, connection: usize) {
         let (client, port) = world::client(connection);
         let (client, port) = (self.first.wrapping_add(client).to_be_bytes(), port.to_be_bytes());
         let (address, l4) = (client_at(self.ipv4), l4_at(self.ipv4));
-        let data = frame.data_mut();
         data[address..address + 4].copy_from_slice(&client);
         data[l4..l4 + 2].copy_from_slice(&port);
-        let of_address = add(*replaced, sum(&client));
+        let of_address = add(replaced, sum(&client));
         if self.ipv4 {
             update(data, L2 + 10, |checksum| apply(checksum, of_address));
         }
@@ -107,7 +120,6 @@ impl Traffic {
             Protocol::Tcp => update(data, l4 + 16, |checksum| apply(checksum, both)),
             _ => update(data, l4 + 6, |checksum| apply_udp(checksum, both)),
         }
-        true
     }
 
     /// Makes of a packet that an endpoint got the endpoint's answer.
@@ -159,4 +171,29 @@ fn addresses_of(data: &[u8], ipv4: bool) -> (Addr, Addr) {
         };
     }
     (pair[0], pair[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::case::{Case, single};
+    use super::*;
+    use crate::wire::build::verify;
+
+    #[test]
+    fn frames_are_as_a_client_makes_them() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for (ipv4, size) in [(true, 46), (true, 0), (false, 46), (false, 1500)] {
+                let spec = Spec { protocol, ipv4, ..single(Case::EstablishedHot, 1)[0] };
+                let traffic = Traffic::new(&spec, size);
+                for connection in [0, 1, 7, 8, 65_535, 9_999_999] {
+                    for step in [Step::Open, Step::Confirm, Step::Data] {
+                        let frame = traffic.frame(step, connection);
+                        verify(&frame).unwrap();
+                        assert!(frame.len() >= 60 && frame.len() <= traffic.frame_len());
+                    }
+                }
+                assert!(traffic.len_of(Step::Data) >= 14 + size.max(46));
+            }
+        }
+    }
 }

@@ -58,23 +58,48 @@ pub const fn client(connection: usize) -> (u32, u16) {
 /// # Errors
 /// A mode whose lines are not valid.
 pub fn tables(spec: &Spec) -> Result<(Config, Tables), Report> {
-    let (config, _) = config::parse("bench.toml", &text(spec))?;
-    let links = [WAN_MAC, LAN_MAC].map(|mac| LinkInfo { mac, promiscuous: false });
-    let tables = Tables::compile(&config, &links, &mut Slots::default());
+    compile(spec, Ports::Two, &[WAN_MAC, LAN_MAC].map(|mac| LinkInfo { mac, promiscuous: false }))
+}
+
+/// The same with one port for both sides, which takes frames to any station.
+///
+/// # Errors
+/// A mode whose lines are not valid.
+pub fn one_armed(spec: &Spec, mac: Mac) -> Result<(Config, Tables), Report> {
+    compile(spec, Ports::One, &[LinkInfo { mac, promiscuous: true }])
+}
+
+/// The ports of the configuration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ports {
+    One,
+    Two,
+}
+
+fn compile(spec: &Spec, ports: Ports, links: &[LinkInfo]) -> Result<(Config, Tables), Report> {
+    let (config, _) = config::parse("bench.toml", &text(spec, ports))?;
+    let tables = Tables::compile(&config, links, &mut Slots::default());
     Ok((config, tables))
 }
 
 /// The configuration, as a file would have it. All next hops are known.
-fn text(spec: &Spec) -> String {
+fn text(spec: &Spec, ports: Ports) -> String {
     use std::fmt::Write as _;
     let (vip, port) = vip(spec);
     let host = |addr: Addr| if spec.ipv4 { addr.to_string() } else { format!("[{addr}]") };
-    let mut text = String::from(
-        "[engine]\nhugepages = false\n\
-         [[port]]\nname = \"wan\"\ndevice = \"net_ring0\"\nrole = \"client\"\nkernel = \"\"\n\
-         addresses = [\"203.0.113.2/24\", \"2001:db8:1::2/64\"]\n\
-         [[port]]\nname = \"lan\"\ndevice = \"net_ring1\"\nrole = \"server\"\nkernel = \"\"\n\
-         addresses = [\"10.1.0.1/24\", \"2001:db8:2::1/64\"]\n\
+    let (wan, lan) = ("\"203.0.113.2/24\", \"2001:db8:1::2/64\"", "\"10.1.0.1/24\", \"2001:db8:2::1/64\"");
+    let configured = |name: &str, role: &str, addresses: &str| {
+        format!(
+            "[[port]]\nname = \"{name}\"\ndevice = \"net_ring_{name}\"\nrole = \"{role}\"\nkernel = \"\"\n\
+             addresses = [{addresses}]\n"
+        )
+    };
+    let (ports, inside) = match ports {
+        Ports::One => (configured("wan", "both", &format!("{wan}, {lan}")), "wan"),
+        Ports::Two => (configured("wan", "client", wan) + &configured("lan", "server", lan), "lan"),
+    };
+    let mut text = format!(
+        "[engine]\nhugepages = false\n{ports}\
          [[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"203.0.113.1\"\n\
          [[route]]\nprefix = \"::/0\"\nvia = \"2001:db8:1::1\"\n\
          [[neighbor]]\naddress = \"203.0.113.1\"\nmac = \"02:00:00:00:02:01\"\nport = \"wan\"\n\
@@ -96,7 +121,7 @@ fn text(spec: &Spec) -> String {
         let _ = write!(text, "[[service.endpoint]]\naddress = \"{host}:8080\"\n");
         let _ = write!(
             text,
-            "[[neighbor]]\naddress = \"{addr}\"\nmac = \"02:00:00:00:03:{:02x}\"\nport = \"lan\"\n",
+            "[[neighbor]]\naddress = \"{addr}\"\nmac = \"02:00:00:00:03:{:02x}\"\nport = \"{inside}\"\n",
             10 + n
         );
     }
@@ -113,7 +138,10 @@ mod tests {
     fn every_mode_is_configured() {
         for spec in single(Case::EstablishedHot, 1) {
             for ipv4 in [true, false] {
-                tables(&Spec { ipv4, ..spec }).unwrap_or_else(|report| panic!("{report:?}"));
+                let spec = Spec { ipv4, ..spec };
+                let two = tables(&spec).unwrap_or_else(|report| panic!("{report:?}"));
+                let one = one_armed(&spec, WAN_MAC).unwrap_or_else(|report| panic!("{report:?}"));
+                assert_eq!((two.1.ports.len(), one.1.ports.len()), (2, 1));
             }
         }
         assert_eq!(MODES[0].name, "dnat");

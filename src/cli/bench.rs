@@ -1,5 +1,6 @@
 //! `pollux bench`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -25,6 +26,9 @@ pub struct BenchArgs {
     /// How long each case is measured
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = seconds)]
     pub seconds: f64,
+    /// Leave out what a tick costs
+    #[arg(long)]
+    pub no_tick: bool,
     /// Packets of a burst
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub burst: u16,
@@ -34,6 +38,12 @@ pub struct BenchArgs {
     /// Packets of a pass; without it, as many as no cache holds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1 << 22))]
     pub frames: Option<u32>,
+    /// Take what comes from this virtual device, such as net_pcap0,rx_pcap=F.pcap,infinite_rx=1, instead of the cases
+    #[arg(long, value_name = "DEV", conflicts_with = "case")]
+    pub port: Option<String>,
+    /// Write one packet of each connection, for such a device, and end
+    #[arg(long, value_name = "FILE", conflicts_with = "port")]
+    pub write_pcap: Option<PathBuf>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -56,10 +66,18 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         connections: args.connections.or(args.flows),
         packet_size: args.packet_size.into(),
         seconds: args.seconds,
+        port: args.port.clone(),
+        tick: !args.no_tick,
         burst: args.burst.into(),
         hugepages: args.hugepages,
         frames: args.frames.map(|n| n as usize),
     };
+    if let Some(path) = &args.write_pcap {
+        return match bench::write_pcap(&options, path) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(Failure::refused(format!("{}: {error}", path.display()))),
+        };
+    }
     let report = bench::run(&options, |spec| {
         complain(&format!(
             "pollux bench: {}, {} {} {}, {} connections\n",

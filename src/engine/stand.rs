@@ -11,6 +11,7 @@ use super::transmit::{Io, TxPort, Way};
 use super::worker::{Inlet, Worker};
 use crate::capture::Tap;
 use crate::config::Idle;
+use crate::conntrack::Tuple;
 use crate::counters::{Sizes, WorkerCounters};
 use crate::dpdk::{Clock, Mbuf, Mempool, RxQueue, TxQueue};
 use crate::ids::{PortId, WorkerId};
@@ -56,6 +57,17 @@ impl Stand {
     pub fn step(&mut self, now: Instant) -> bool {
         (self.last, self.worked) = self.worker.step(self.last, self.worked, |_| now);
         self.worked
+    }
+
+    /// The worker that owns the connection of a packet with this tuple.
+    pub fn owner_of(&self, tuple: &Tuple) -> WorkerId {
+        self.worker.shard.owner_of(&self.worker.tables, tuple)
+    }
+
+    /// The queues of its first port, for whoever moves frames through them past the pipeline.
+    pub fn queues(&mut self) -> Option<(&mut RxQueue, &mut TxQueue)> {
+        let Worker { rx, io, .. } = &mut self.worker;
+        Some((&mut rx.first_mut()?.queue, io.first_queue()?))
     }
 
     /// Its share of the engine.
