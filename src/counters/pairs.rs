@@ -122,6 +122,13 @@ impl Pairs {
         }
     }
 
+    /// Bytes that an index for `pairs` slots comes to take, and the directory of their keys.
+    #[must_use]
+    pub fn bytes(pairs: usize) -> usize {
+        (2 * pairs).next_power_of_two() * size_of::<Place>()
+            + pairs * (size_of::<Hold>() + size_of::<(u32, u32)>() + size_of::<[AtomicU64; 3]>())
+    }
+
     /// Fetches where the slot of `key` is looked for.
     #[inline]
     pub fn prefetch(&self, key: &PairKey) {

@@ -7,7 +7,7 @@ use super::kernel::Policers;
 use super::limiter::Limiter;
 use super::owner::Owner;
 use super::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
-use crate::conntrack::{Conntrack, Expired, FlowError};
+use crate::conntrack::{Conntrack, Expired, FlowError, Tuple};
 use crate::counters::{Pairs, Term, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
@@ -191,6 +191,12 @@ impl<F: Frame> Shard<F> {
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.conntrack.len(), self.conntrack.capacity())
+    }
+
+    /// The worker that owns the connection of a packet with this tuple.
+    #[must_use]
+    pub fn owner_of(&self, tables: &Tables, tuple: &Tuple) -> WorkerId {
+        self.owner.of(tuple, &tables.services)
     }
 
     // --- verdicts
