@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::shard::{Arrival, Shard, Turn, Via};
-use super::{DropReason, Frame, Handed, MAX_BURST, Output};
+use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
 use crate::config::Protocol;
 use crate::conntrack::{Direction, FlowId, Tuple};
 use crate::ids::PortId;
@@ -73,6 +73,14 @@ impl<F: Frame> Shard<F> {
             Ok(Parsed::Ip(packet)) => packet,
         };
         let arrival = Arrival { port, frame, packet };
+        self.errand = Errand::Own;
+        if let Via::Ring(ports, errand) = via {
+            self.errand = errand;
+            if let Errand::Choose(owner) = errand {
+                self.errand = Errand::Own;
+                return self.answer(turn, arrival, ports, owner);
+            }
+        }
         // Its owner gave it to us: not to be handed on.
         let handed = via != Via::Device;
         if let Some(fragment) = &packet.fragment
@@ -90,7 +98,7 @@ impl<F: Frame> Shard<F> {
             (_, Some(Candidate { tuple, found, .. })) => {
                 let owner = self.owner.of(&tuple, &turn.tables.services);
                 if owner != self.worker && !handed {
-                    return self.hand_off(turn, owner, Handed { port, frame: arrival.frame, ports: None });
+                    return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
                 }
                 self.transport(turn, arrival, found);
             }
@@ -99,11 +107,7 @@ impl<F: Frame> Shard<F> {
                 if let Some(quoted) = &quoted {
                     let owner = self.owner.of_quoted(&quoted.tuple, &turn.tables.services);
                     if owner != self.worker && !handed {
-                        return self.hand_off(
-                            turn,
-                            owner,
-                            Handed { port, frame: arrival.frame, ports: None },
-                        );
+                        return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
                     }
                 }
                 self.icmp_error(turn, arrival, quoted.as_ref());
