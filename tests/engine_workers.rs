@@ -16,7 +16,7 @@ use pollux::config::{
 use pollux::counters::{Bank, Term};
 use pollux::dpdk::{Eal, Mbuf, Mempool, RingConsumer, RingPort, RingProducer, allowed_cpus, ring_port};
 use pollux::engine::{Engine, EngineError, EnginePort};
-use pollux::ids::PairSlot;
+use pollux::ids::{EndpointId, PairSlot};
 use pollux::pipeline::{DropReason, Frame};
 use pollux::wire::build;
 use pollux::wire::checksum::pseudo;
@@ -46,6 +46,8 @@ fn workers() {
     for workers in [1, 2, 4] {
         broken_frames_are_counted(&eal, &pool, workers);
     }
+    clients_keep_their_endpoint(&eal, &pool, 4);
+    connections_are_counted_over_all_workers(&eal, &pool, 4);
     for workers in [1, 2, 4] {
         fragments_come_out_whole(&eal, &pool, workers);
     }
@@ -132,6 +134,50 @@ fn balance(eal: &Eal, pool: &Mempool, workers: usize) -> Outcome {
     assert!(!engine.is_ready());
     assert!(engine.ports().is_empty() && engine.mempool().is_none());
     Outcome { endpoints: wire.endpoints, processed: ledger.processed }
+}
+
+/// By round-robin connections of one client would go to all endpoints.
+fn clients_keep_their_endpoint(eal: &Eal, pool: &Mempool, workers: usize) {
+    let mut config = config(workers);
+    config.services[0].algorithm = Algorithm::RoundRobin;
+    config.services[0].persistence = Duration::from_secs(60);
+    let (engine, mut wire) = start_as(eal, pool, &config, 2048);
+    for client in 0..CLIENTS {
+        wire.send_wan(&request(client, 1));
+        wire.exchange_until(usize::from(client) + 1);
+    }
+    wire.settle(&engine);
+    let mut kept: BTreeMap<Ipv4Addr, Ipv4Addr> = BTreeMap::new();
+    for ((client, port), endpoint) in &wire.endpoints {
+        assert_eq!(kept.entry(*client).or_insert(*endpoint), endpoint, "{client}:{port}");
+    }
+    let connections = wire.endpoints.len();
+    assert!(connections == usize::from(CLIENTS) && kept.len() < connections, "some clients connect twice");
+    let ledger = Ledger::of(&engine);
+    assert_eq!(ledger.dropped, 0);
+    assert_eq!(ledger.term(Term::HandedOut), ledger.term(Term::HandedIn));
+    engine.stop();
+}
+
+fn connections_are_counted_over_all_workers(eal: &Eal, pool: &Mempool, workers: usize) {
+    let mut config = config(workers);
+    config.services[0].algorithm = Algorithm::LeastConnections;
+    let (engine, mut wire) = start_as(eal, pool, &config, 2048);
+    for client in 0..CLIENTS {
+        wire.send_wan(&request(client, 1));
+        wire.exchange_until(usize::from(client) + 1);
+    }
+    wire.settle(&engine);
+    let mut counts: BTreeMap<Ipv4Addr, usize> = BTreeMap::new();
+    for endpoint in wire.endpoints.values() {
+        *counts.entry(*endpoint).or_default() += 1;
+    }
+    let (most, least) = (counts.values().max().unwrap(), counts.values().min().unwrap());
+    assert!(counts.len() == 3 && most - least <= 2 * workers, "{counts:?}");
+    let active =
+        |endpoint: u32| engine.counters().iter().map(|c| c.active(EndpointId(endpoint))).sum::<u32>();
+    assert_eq!((0..3).map(active).sum::<u32>(), u32::from(CLIENTS));
+    engine.stop();
 }
 
 fn broken_frames_are_counted(eal: &Eal, pool: &Mempool, workers: usize) {
@@ -439,12 +485,17 @@ impl Wire {
 }
 
 fn start(eal: &Eal, pool: &Mempool, workers: usize, ring: u32) -> (Engine, Wire) {
+    start_as(eal, pool, &config(workers), ring)
+}
+
+fn start_as(eal: &Eal, pool: &Mempool, config: &Config, ring: u32) -> (Engine, Wire) {
+    let workers = config.engine.workers.len();
     let [wan, lan] = ports(eal, &format!("w{workers}x{ring}"), ring);
     let ports = vec![
         EnginePort { device: wan.device, mac: Some(WAN_MAC) },
         EnginePort { device: lan.device, mac: Some(LAN_MAC) },
     ];
-    let engine = Engine::start_on(eal, &config(workers), ports).unwrap();
+    let engine = Engine::start_on(eal, config, ports).unwrap();
     let only = |mut ends: Vec<_>| ends.pop().unwrap();
     let wire = Wire {
         pool: pool.clone(),
@@ -663,6 +714,7 @@ fn config(workers: usize) -> Config {
             algorithm: Algorithm::Maglev { size: 251 },
             idle_timeout: Duration::from_secs(60),
             on_no_endpoint: Refusal::Drop,
+            persistence: Duration::ZERO,
             endpoints: vec![endpoint(10), endpoint(11), endpoint(12)],
         }],
         firewall: vec![],
