@@ -8,9 +8,10 @@ use pollux::addr::{Addr, Mac};
 use pollux::config::{self, Protocol};
 use pollux::conntrack::{Conntrack, Direction, Flow, Tuple};
 use pollux::counters::{PairKey, Pairs, Sizes, WorkerCounters};
-use pollux::ids::{EndpointId, PairSlot, PortId, ServiceId};
+use pollux::ids::{EndpointId, PairSlot, PortId, ServiceId, WorkerId};
 use pollux::parse::L4;
 use pollux::pipeline::Account;
+use pollux::service::Asker;
 use pollux::tables::{LinkInfo, Slots, Tables};
 use pollux::time::Instant;
 
@@ -167,7 +168,14 @@ fn choice(c: &mut Criterion) {
     group.bench_function("maglev", |b| {
         b.iter(|| {
             n = n.wrapping_add(1);
-            maglev.pick(Addr(0xffff_6440_0000 | u128::from(n >> 8)), n as u16).map(|endpoint| endpoint.addr)
+            let asker = Asker {
+                client: Addr(0xffff_6440_0000 | u128::from(n >> 8)),
+                client_port: n as u16,
+                worker: WorkerId(0),
+                peers: &[],
+                now: Instant(0),
+            };
+            maglev.pick(&asker).map(|endpoint| endpoint.addr)
         });
     });
     group.bench_function("service", |b| {

@@ -140,8 +140,14 @@ pub(super) fn measure(options: &Options, device: &str) -> Result<(Clock, DeviceR
     let clock = Clock::start(&eal);
     let pool = Mempool::new(&eal, "bench", BUFFERS, BUFFER_BYTES)?;
     let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
-    let setup =
-        PortSetup { rx_queues: 1, tx_queues: 1, rx_descriptors: 1024, tx_descriptors: 1024, mtu: 1500 };
+    let setup = PortSetup {
+        rx_queues: 1,
+        rss: None,
+        tx_queues: 1,
+        rx_descriptors: 1024,
+        tx_descriptors: 1024,
+        mtu: 1500,
+    };
     let (port, mut rx, mut tx) = eal.attach(name, arguments)?.start(&setup, &pool)?;
     let (_, tables) = world::one_armed(&spec, port.mac()?).map_err(|_| BenchError::Mode(spec.mode.name))?;
     let tables = Arc::new(tables);

@@ -158,6 +158,17 @@ pub fn opens(l4: &L4) -> bool {
     }
 }
 
+/// May this packet, which opens nothing, be in the midst of a connection that was begun elsewhere? TCP without SYN; SCTP with a
+/// verification tag that begins and ends nothing. It comes from the client: [`Conntrack::insert`] makes the entry that it asks for.
+#[must_use]
+pub fn picks_up(l4: &L4) -> bool {
+    match *l4 {
+        L4::Tcp { flags, .. } => tcp::picks_up(flags),
+        L4::Sctp { tag, chunks, reflected, .. } => !reflected && sctp::picks_up(chunks, tag),
+        L4::Udp { .. } | L4::Icmp { .. } | L4::Other => false,
+    }
+}
+
 impl Flow {
     /// The 5-tuple of packets that go this way, as they arrive.
     #[inline]

@@ -178,7 +178,7 @@ impl Conntrack {
         self.entries[id.0 as usize].machine.flow_state()
     }
 
-    /// Enters a connection by its first packet, in state half-open.
+    /// Enters a connection by the first packet seen of it, in state half-open; picked up by a RST, closed.
     ///
     /// # Errors
     /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.

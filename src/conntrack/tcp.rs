@@ -6,6 +6,8 @@
 //!      └──────────────────────┴──────────────┴─── RST ───────┴──────────────────────▲
 //! ```
 //!
+//! A connection that was begun elsewhere is `PickedUp` by a segment of the client, and `Established` by the server's answer.
+//!
 //! Each direction is followed by two numbers: `sent`, the end of what was seen of it, and `acked`, the highest acknowledgement
 //! in it. They advance by at most [`MAX_ADVANCE`] at a time, so that no single packet with an arbitrary number puts them off.
 //! A RST ends the connection only where its sender can plausibly have sent it (after RFC 5961 §3.2), else it passes and changes
@@ -39,6 +41,11 @@ pub(super) const fn opens(flags: u8) -> bool {
     flags & (SYN | ACK | RST | FIN) == SYN
 }
 
+/// Whether a segment of the client with these flags may be of a connection that was begun elsewhere.
+pub(super) const fn picks_up(flags: u8) -> bool {
+    flags & SYN == 0 && flags & (ACK | RST) != 0
+}
+
 /// What the machine looks at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
@@ -64,6 +71,8 @@ impl Segment {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
+    /// Begun elsewhere, and the server has not been heard yet.
+    PickedUp,
     SynSent,
     SynReceived,
     Established,
@@ -122,18 +131,35 @@ impl State {
         state
     }
 
+    /// After a segment of the client that [`picks_up`].
+    pub(super) fn pick_up(segment: &Segment) -> Self {
+        let (end, ack) = (Packed::new(segment.end()), Packed::new(segment.ack));
+        Self {
+            sent: [end, ack],
+            acked: [ack, Packed::new(segment.seq)],
+            phase: if segment.has(RST) { Phase::Closed } else { Phase::PickedUp },
+            fins: if segment.has(FIN) { 1 << Original as u8 } else { 0 },
+            fault: Fault::NONE,
+        }
+    }
+
+    pub(super) const fn is_picked_up(&self) -> bool {
+        matches!(self.phase, Phase::PickedUp)
+    }
+
     pub(super) const fn flow_state(&self) -> FlowState {
         match self.phase {
-            Phase::SynSent | Phase::SynReceived => FlowState::HalfOpen,
+            Phase::PickedUp | Phase::SynSent | Phase::SynReceived => FlowState::HalfOpen,
             Phase::Established => FlowState::Established,
             Phase::Closing => FlowState::Closing,
             Phase::Closed => FlowState::Closed,
         }
     }
 
-    /// Closed, or as good as: a SYN of the client is a new connection (RFC 9293 §3.6.1).
+    /// Closed, or as good as: a SYN of the client is a new connection (RFC 9293 §3.6.1). So it is where nobody but the client has
+    /// said that there is one.
     pub(super) const fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Closed) || self.fins == BOTH
+        matches!(self.phase, Phase::Closed | Phase::PickedUp) || self.fins == BOTH
     }
 
     pub(super) fn step(&mut self, direction: Direction, segment: &Segment) -> Reaction {
@@ -141,6 +167,11 @@ impl State {
             return self.reset(direction, segment);
         }
         match (self.phase, direction) {
+            (Phase::PickedUp, Original) => {
+                self.follow(direction, segment);
+                Reaction::REFRESH
+            }
+            (Phase::PickedUp, Reply) => self.acknowledge(segment),
             (Phase::SynSent, Original) => {
                 // A retransmission does not prolong the handshake.
                 if opens(segment.flags) {
@@ -220,6 +251,21 @@ impl State {
         Reaction::PASS
     }
 
+    /// The server's first words in a connection that was picked up: of its own numbers it knows more than the client's segment.
+    fn acknowledge(&mut self, segment: &Segment) -> Reaction {
+        if segment.has(SYN) || !segment.has(ACK) {
+            return Reaction::PASS;
+        }
+        self.sent[Reply as usize] = Packed::new(segment.end());
+        self.acked[Reply as usize] = Packed::new(segment.ack);
+        if segment.has(FIN) {
+            self.fins |= 1 << Reply as u8;
+        }
+        self.phase = Phase::Established;
+        self.settle();
+        Reaction::REFRESH
+    }
+
     /// The client's answer to the SYN-ACK.
     fn confirm(&mut self, segment: &Segment) -> Reaction {
         let [_, server_sent] = self.sent;
@@ -271,7 +317,9 @@ impl State {
         let d = direction as usize;
         let plausible = near(segment.seq, self.acked[other(direction) as usize].get(), self.sent[d].get());
         let (ends, error) = match (self.phase, direction) {
-            (Phase::SynSent, Original) => (plausible, None),
+            (Phase::PickedUp | Phase::SynSent, Original) => (plausible, None),
+            // Of a connection that it does not know (RFC 9293 §3.10.7.1).
+            (Phase::PickedUp, Reply) => (plausible || self.answers_syn(segment), Some(FlowError::Refused)),
             (Phase::SynSent, Reply) => (self.answers_syn(segment), Some(FlowError::Refused)),
             (Phase::SynReceived, Original) => (plausible, None),
             (Phase::SynReceived, Reply) => (plausible || self.answers_syn(segment), Some(FlowError::Refused)),

@@ -6,7 +6,7 @@
 use arrayvec::ArrayVec;
 
 use super::shard::{Arrival, Shard, Turn, Via};
-use super::{DropReason, Frame, Handed, MAX_BURST, Output};
+use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
 use crate::config::Protocol;
 use crate::conntrack::{Conntrack, Lead, Tuple};
 use crate::counters::Term;
@@ -136,6 +136,14 @@ impl<F: Frame> Shard<F> {
             Ok(Parsed::Ip(packet)) => *packet,
         };
         let arrival = Arrival { port, frame, packet };
+        self.errand = Errand::Own;
+        if let Via::Ring(ports, errand) = via {
+            self.errand = errand;
+            if let Errand::Choose(owner) = errand {
+                self.errand = Errand::Own;
+                return self.answer(turn, arrival, ports, owner);
+            }
+        }
         // Its owner gave it to us: not to be handed on.
         let handed = via != Via::Device;
         if let Some(fragment) = &packet.fragment
@@ -154,8 +162,7 @@ impl<F: Frame> Shard<F> {
                 if self.owner.is_shared() && !handed {
                     let owner = self.owner.of(&tuple, &turn.tables.services);
                     if owner != self.worker {
-                        let handed = Handed { port, frame: arrival.frame, ports: None };
-                        return self.hand_off(turn, owner, handed);
+                        return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
                     }
                 }
                 // Anew: an earlier packet of the burst may have opened or removed it.
@@ -167,11 +174,7 @@ impl<F: Frame> Shard<F> {
                 if let Some(quoted) = &quoted {
                     let owner = self.owner.of_quoted(&quoted.tuple, &turn.tables.services);
                     if owner != self.worker && !handed {
-                        return self.hand_off(
-                            turn,
-                            owner,
-                            Handed { port, frame: arrival.frame, ports: None },
-                        );
+                        return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
                     }
                 }
                 self.icmp_error(turn, arrival, quoted.as_ref());

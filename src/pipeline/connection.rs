@@ -5,7 +5,7 @@ use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
 use crate::conntrack::{self, Direction, Flow, FlowId, InsertError, Tuple};
-use crate::counters::{FlowState, PairKey};
+use crate::counters::PairKey;
 use crate::firewall::Subject;
 use crate::ids::PairSlot;
 use crate::neighbor::NextHop;
@@ -29,7 +29,7 @@ impl<F: Frame> Shard<F> {
         match found {
             Some((id, direction)) if self.conntrack.reopens(id, direction, &arrival.packet.l4_info) => {
                 let old = self.conntrack.remove(id);
-                self.forget(&old);
+                self.forget(turn, &old);
                 self.first(turn, arrival);
             }
             Some((id, direction)) => self.established(turn, arrival, id, direction),
@@ -76,9 +76,7 @@ impl<F: Frame> Shard<F> {
         let step = self.conntrack.step(id, direction, l4, turn.now);
         let flow = self.conntrack.flow(id);
         if step.before != step.after {
-            let bank = self.writer.bank();
-            bank.flows(flow.protocol, step.before).sub(1);
-            bank.flows(flow.protocol, step.after).add(1);
+            self.count_state(turn, &flow, Some(step.before), Some(step.after));
         }
         if let Some(error) = step.error {
             self.count_error(flow.service, error);
@@ -109,7 +107,13 @@ impl<F: Frame> Shard<F> {
         if turn.tables.is_martian(arrival.packet.src) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
         }
-        if !conntrack::opens(&arrival.packet.l4_info) {
+        let opens = conntrack::opens(&arrival.packet.l4_info);
+        let picks_up = || {
+            turn.tables.on_unknown == OnUnknown::Pickup
+                && service.is_stateless()
+                && conntrack::picks_up(&arrival.packet.l4_info)
+        };
+        if !opens && !picks_up() {
             if turn.tables.on_unknown == OnUnknown::Reset {
                 self.reset(turn, &arrival);
             }
@@ -119,6 +123,13 @@ impl<F: Frame> Shard<F> {
             self.report(turn, &arrival, icmp::Error::TimeExceeded);
             return self.drop(turn, arrival.port, arrival.frame, DropReason::TtlExpired);
         }
+        let arrival = if opens {
+            let ports = arrival.packet.ports();
+            let Some(arrival) = self.detour(turn, arrival, service, ports) else { return };
+            arrival
+        } else {
+            arrival
+        };
         match self.open(turn, &arrival, service) {
             Ok(id) => {
                 let flow = *self.conntrack.flow(id);
@@ -144,10 +155,10 @@ impl<F: Frame> Shard<F> {
         service: &Service,
     ) -> Result<FlowId, DropReason> {
         let packet = &arrival.packet;
-        let bank = self.writer.bank();
-        let counters = bank.service(service.id);
         let (client_port, vip_port) = packet.ports();
-        let Some(endpoint) = service.pick(packet.src, client_port) else {
+        let chosen = self.choose(turn, packet, service, conntrack::opens(&packet.l4_info));
+        let counters = self.writer.bank().service(service.id);
+        let Some(endpoint) = chosen.and_then(|id| service.endpoint(id)) else {
             counters.refused_no_endpoint.add(1);
             return Err(DropReason::NoEndpoint);
         };
@@ -190,7 +201,7 @@ impl<F: Frame> Shard<F> {
         match self.conntrack.insert(flow, &packet.l4_info, turn.now) {
             Ok(id) => {
                 counters.created.add(1);
-                bank.flows(service.protocol, FlowState::HalfOpen).add(1);
+                self.count_new(turn, id);
                 Ok(id)
             }
             Err(error) => {
@@ -350,7 +361,7 @@ impl<F: Frame> Shard<F> {
     }
 }
 
-fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service> {
+pub(super) fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service> {
     let protocol = match packet.l4_info {
         L4::Tcp { .. } => Protocol::Tcp,
         L4::Udp { .. } => Protocol::Udp,
