@@ -230,7 +230,8 @@ fn check_endpoint(
         let message = format!("{} is an address of port {} itself", e.title, quote(port));
         let finding = Finding::cross(span.clone(), message).see(own, "the port's address");
         e.sink.push(finding.help("an endpoint is another host"));
-    } else if net.reaches(address) == Some(false) {
+    } else if net.reaches(address) == Some(false) && net.has_kernel() == Some(false) {
+        // The kernel may have a route, or learn one.
         let message = format!("{} is on no port's network and no route leads to it", e.title);
         e.sink.push(Finding::warning(span.clone(), message).help("add a [[route]], or correct the address"));
     }

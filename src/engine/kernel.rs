@@ -78,7 +78,7 @@ pub(super) fn open(config: &Config, tables: &Tables) -> Result<Option<Arc<[Kerne
 /// VIPs with a service that has an endpoint.
 fn vips(tables: &Tables) -> Vec<Addr> {
     let mut vips = Vec::new();
-    for service in &tables.services {
+    for service in tables.services.iter() {
         let serves = service.endpoints.iter().any(|endpoint| endpoint.takes_new());
         if serves && !vips.contains(&service.vip) {
             vips.push(service.vip);

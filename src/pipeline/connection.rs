@@ -261,7 +261,7 @@ impl<F: Frame> Shard<F> {
             Direction::Original => flow.endpoint,
             Direction::Reply => flow.client,
         };
-        let (hop, exit) = self.exit(turn, hop, to)?;
+        let (hop, exit) = self.exit(turn, hop, to, direction)?;
         self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
         let mtu = turn.tables.ports[exit.port().index()].mtu;
         if arrival.packet.l3_len > u32::from(mtu) && arrival.packet.dont_fragment {

@@ -175,6 +175,12 @@ impl<F: Frame> Shard<F> {
         }) || more
     }
 
+    /// Between bursts, after the tables' routes have changed: every connection looks its next hops up again when its next
+    /// packet comes.
+    pub fn reroute(&mut self) {
+        self.neighbors.reroute();
+    }
+
     /// Between bursts: switches counter banks where the aggregator asks.
     pub fn turn(&mut self, now: Instant) {
         self.writer.turn(now);

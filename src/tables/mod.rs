@@ -5,6 +5,8 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 
 pub use names::{EndpointName, Health, Names, ServiceName};
@@ -16,20 +18,20 @@ use crate::config::{Config, OnUnknown, Role, Transit};
 use crate::counters::Sizes;
 use crate::firewall::Firewall;
 use crate::ids::PortId;
-use crate::route::Routes;
+use crate::route::{Learned, Routes};
 use crate::service::Services;
 
-/// All tables of one configuration.
-#[derive(Debug)]
+/// All tables of one configuration. What is large is shared with the tables that differ only in something else.
+#[derive(Clone, Debug)]
 pub struct Tables {
     /// By [`PortId`].
     pub ports: Box<[Port]>,
     /// Services by VIP, port and protocol.
-    pub services: Services,
+    pub services: Arc<Services>,
     /// The rules.
-    pub firewall: Firewall,
-    /// Where destinations are.
-    pub routes: Routes,
+    pub firewall: Arc<Firewall>,
+    /// Where destinations are. Other routes are another object: connections look their next hops up again.
+    pub routes: Arc<Routes>,
     /// Static neighbours.
     pub neighbors: Box<[(PortId, Addr, Mac)]>,
     /// What becomes of mid-stream packets of no known connection.
@@ -41,7 +43,7 @@ pub struct Tables {
     /// Goes up with every change of the firewall.
     pub firewall_epoch: u32,
     /// What the slots are called: for metrics and listings.
-    pub names: Names,
+    pub names: Arc<Names>,
     /// The addresses of all ports.
     local: HashSet<Addr>,
     capacity: Capacity,
@@ -115,16 +117,16 @@ impl Tables {
                 kernel: port.kernel.is_some(),
             })
             .collect();
-        let services = Services::compile(&config.services, slots);
-        let firewall = Firewall::compile(&config.firewall, slots);
-        let names = Names::of(config, slots);
+        let services = Arc::new(Services::compile(&config.services, slots));
+        let firewall = Arc::new(Firewall::compile(&config.firewall, slots));
+        let names = Arc::new(Names::of(config, slots));
         let (generation, firewall_epoch) = slots.next_generation(&config.firewall);
         Self {
             local: ports.iter().flat_map(|port| &port.addresses).map(|own| own.addr).collect(),
             ports,
             services,
             firewall,
-            routes: Routes::compile(&config.ports, &config.routes),
+            routes: Arc::new(Routes::compile(&config.ports, &config.routes, &[])),
             neighbors: config.neighbors.iter().map(|n| (PortId::at(n.port), n.address, n.mac)).collect(),
             on_unknown: config.engine.on_unknown,
             transit: config.engine.transit,
@@ -133,6 +135,13 @@ impl Tables {
             names,
             capacity: slots.capacity(),
         }
+    }
+
+    /// The same with the kernel's routes besides those of `config`, of which these tables were compiled: no generation of
+    /// its own.
+    #[must_use]
+    pub fn with_learned(&self, config: &Config, learned: &[Learned]) -> Self {
+        Self { routes: Arc::new(Routes::compile(&config.ports, &config.routes, learned)), ..self.clone() }
     }
 
     /// The sizes that the workers' counters must have: room for every slot that the [`Slots`] of these tables will ever
