@@ -3,6 +3,7 @@
 //! Three kinds of thread: the workers here, one to a CPU; the aggregator and the control threads elsewhere, which reach the
 //! workers only through counters and rings.
 
+mod apply;
 mod buffers;
 mod cpus;
 mod device;
@@ -13,6 +14,7 @@ mod idle;
 mod inventory;
 mod kernel;
 mod mirror;
+mod publish;
 mod queues;
 mod run;
 mod start;
@@ -25,12 +27,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
+pub use self::apply::ApplyError;
 pub use self::error::EngineError;
+pub use self::publish::Stuck;
 pub use self::run::{RunError, run};
 pub use self::telemetry::{Telemetry, serve};
 
+use self::apply::Compiler;
 use self::buffers::pool;
 use self::device::Name;
+use self::publish::Publisher;
 use self::queues::QueuePlan;
 use self::start::DeviceQueues;
 use crate::addr::Mac;
@@ -105,7 +113,11 @@ pub struct Engine {
     counters: Vec<Arc<WorkerCounters>>,
     cpus: Vec<usize>,
     flow_capacity: Vec<usize>,
-    tables: Arc<Tables>,
+    /// The tables in force; who subscribes hears of new ones.
+    tables: watch::Sender<Arc<Tables>>,
+    publisher: Mutex<Publisher>,
+    /// Stable ids, and what the devices told: for the next configuration.
+    compiler: Mutex<Compiler>,
     lost_updates: Arc<AtomicU64>,
     tap: Arc<Tap>,
     /// The next hops are found, where the kernel looks for them.
@@ -261,12 +273,14 @@ impl Engine {
         drop(started);
 
         let links: Vec<_> = ports.iter().map(|port| LinkInfo { mac: port.mac, promiscuous: false }).collect();
-        let tables = Arc::new(Tables::compile(config, &links, &mut Slots::default()));
+        let mut slots = Slots::default();
+        let tables = Arc::new(Tables::compile(config, &links, &mut slots));
         let kernel = kernel::open(config, &tables)?;
         let sizes = tables.sizes(pairs(config, workers));
         let (counters, writers): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
         let (tap, taps) = Tap::new(workers, config.ports.iter().map(|port| port.name.clone()).collect());
 
+        let (publisher, subscriptions) = Publisher::new(workers);
         let mut engine = Self {
             running: Mutex::new(None),
             stop: Arc::new(AtomicBool::new(false)),
@@ -274,7 +288,9 @@ impl Engine {
             counters,
             cpus,
             flow_capacity: Vec::new(),
-            tables,
+            tables: watch::Sender::new(Arc::clone(&tables)),
+            publisher: Mutex::new(publisher),
+            compiler: Mutex::new(Compiler { config: Arc::new(config.clone()), slots, links }),
             lost_updates: Arc::new(AtomicU64::new(0)),
             tap,
             resolved: Arc::new(AtomicBool::new(kernel.is_none())),
@@ -285,14 +301,14 @@ impl Engine {
         let (mut ends, service) = match &kernel {
             Some(ports) => {
                 let (ends, service) =
-                    kernel::connect(ports, config, &engine.tables, workers, &pool, &engine.resolved)?;
+                    kernel::connect(ports, config, &tables, workers, &pool, &engine.resolved)?;
                 (ends, Some(service))
             }
             None => ((0..workers).map(|_| kernel::Ends::default()).collect(), None),
         };
         let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone(), guards };
         *engine.running() = Some(running);
-        engine.flow_capacity = engine.spawn(eal, config, queues, writers, taps, &mut ends)?;
+        engine.flow_capacity = engine.spawn(eal, config, queues, writers, taps, subscriptions, &mut ends)?;
         if let Some(service) = service {
             let threads = service.start(&engine.stop)?;
             if let Some(running) = &mut *engine.running() {
@@ -316,7 +332,14 @@ impl Engine {
     /// The tables in force.
     #[must_use]
     pub fn tables(&self) -> Arc<Tables> {
-        Arc::clone(&self.tables)
+        Arc::clone(&self.tables.borrow())
+    }
+
+    /// The tables in force, and those that come: for who must follow a change (VIPs on the kernel's interfaces, managed
+    /// neighbours). A change is seen here once every worker goes by it. Also without a runtime: `has_changed`.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Tables>> {
+        self.tables.subscribe()
     }
 
     /// The CPU of each worker.

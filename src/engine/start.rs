@@ -8,6 +8,7 @@ use std::thread;
 use rtrb::{Consumer, RingBuffer};
 
 use super::idle::Rest;
+use super::publish::Subscription;
 use super::transmit::{Io, RELAY, Relay, TxPort, Way};
 use super::worker::{Inlet, Worker};
 use super::{Engine, EngineError, cpus, handoff, kernel, queues};
@@ -27,6 +28,7 @@ impl Engine {
         queues: Vec<DeviceQueues>,
         writers: Vec<Writer>,
         taps: Vec<TapWriter>,
+        subscriptions: Vec<Subscription>,
         kernel_ends: &mut Vec<kernel::Ends>,
     ) -> Result<Vec<usize>, EngineError> {
         let workers = writers.len();
@@ -39,8 +41,8 @@ impl Engine {
         let (told, tell) = mpsc::channel();
         let sides = distribute(queues, workers);
         let seats = writers.into_iter().zip(taps).zip(sides).zip(handoff::mesh(workers));
-        let seats = seats.zip(kernel_ends.drain(..)).enumerate();
-        for (index, ((((writer, tap), Side { rx, tx }), ends), kernel_ends)) in seats {
+        let seats = seats.zip(kernel_ends.drain(..)).zip(subscriptions).enumerate();
+        for (index, (((((writer, tap), Side { rx, tx }), ends), kernel_ends), subscription)) in seats {
             let kernel::Ends { punted, injected, neighbors } = kernel_ends;
             let shard = ShardConfig {
                 worker: WorkerId(index as u8),
@@ -53,7 +55,7 @@ impl Engine {
             let mut io = Io::new(pool.clone(), tap, tx, ends.frames_to, ends.updates_to, lost, punted);
             let mut updates_from = ends.updates_from;
             updates_from.extend(neighbors);
-            let (eal, tables, stop) = (eal.clone(), Arc::clone(&self.tables), Arc::clone(&self.stop));
+            let (eal, tables, stop) = (eal.clone(), self.tables(), Arc::clone(&self.stop));
             let (cpu, clock, told) = (self.cpus[index], self.clock, told.clone());
             let (burst, idle) = (usize::from(config.engine.burst).clamp(1, MAX_BURST), config.engine.idle);
             let body = move || {
@@ -75,8 +77,20 @@ impl Engine {
                 let _ = told.send(Ok((index, shard.connections().1)));
                 drop(told);
                 let (frames_from, rest) = (ends.frames_from, Rest::new(idle));
-                Worker { shard, tables, rx, frames_from, updates_from, injected, io, burst, clock, rest }
-                    .run(&stop);
+                Worker {
+                    shard,
+                    tables,
+                    subscription,
+                    rx,
+                    frames_from,
+                    updates_from,
+                    injected,
+                    io,
+                    burst,
+                    clock,
+                    rest,
+                }
+                .run(&stop);
             };
             let thread = thread::Builder::new()
                 .name(format!("pollux-w{index}"))

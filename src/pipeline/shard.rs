@@ -175,6 +175,22 @@ impl<F: Frame> Shard<F> {
         }) || more
     }
 
+    /// Between bursts: goes over from one configuration's tables to another's.
+    pub fn go_over(&mut self, before: &Tables, after: &Tables, now: Instant, out: &mut impl Output<F>) {
+        if before.neighbors == after.neighbors {
+            return;
+        }
+        for &(port, addr, _) in &before.neighbors {
+            self.neighbors.release(port, addr);
+        }
+        for &(port, addr, mac) in &after.neighbors {
+            // Who waits for it may go.
+            let update = NeighborUpdate { port, addr, mac, create: true };
+            self.resolved(&update, &mut Turn { tables: after, now, out });
+            self.neighbors.fix(port, addr);
+        }
+    }
+
     /// Between bursts: switches counter banks where the aggregator asks.
     pub fn turn(&mut self, now: Instant) {
         self.writer.turn(now);
