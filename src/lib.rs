@@ -31,6 +31,7 @@ pub mod engine;
 
 pub mod capture;
 pub mod control;
+pub mod reload;
 
 pub mod pcap;
 pub mod replay;

@@ -20,8 +20,16 @@ const READINESS: Duration = Duration::from_millis(100);
 
 /// Serves an engine's metrics until it is dropped.
 pub struct Telemetry {
-    _ticker: Ticker,
+    ticker: Arc<Ticker>,
     _stop: oneshot::Sender<()>,
+}
+
+impl Telemetry {
+    /// Drives the aggregator: a reload tells it first.
+    #[must_use]
+    pub fn ticker(&self) -> Arc<Ticker> {
+        Arc::clone(&self.ticker)
+    }
 }
 
 /// Starts the aggregator's thread, and serves its snapshots on `listener`, which was bound before the engine started.
@@ -64,7 +72,7 @@ pub fn serve(
             tracing::error!("the HTTP listener: {error}");
         }
     });
-    Ok(Telemetry { _ticker: ticker, _stop: stop })
+    Ok(Telemetry { ticker: Arc::new(ticker), _stop: stop })
 }
 
 /// Links go down and come up: `/readyz` follows.

@@ -168,6 +168,21 @@ impl Neighbors {
         Some(self.handle(slot))
     }
 
+    /// A neighbour that is known is configured from now on: always right.
+    pub fn fix(&mut self, port: PortId, addr: Addr) {
+        if let Some(&slot) = self.index.get(&(port, addr)) {
+            self.entries[slot as usize].state = State::Static;
+        }
+    }
+
+    /// A neighbour is no longer configured: it is in use as it is, and asked when it is next used.
+    pub fn release(&mut self, port: PortId, addr: Addr) {
+        if let Some(&slot) = self.index.get(&(port, addr)) {
+            let entry = &mut self.entries[slot as usize];
+            (entry.state, entry.since) = (State::Reachable, Instant::ZERO);
+        }
+    }
+
     /// The MAC that a neighbour was last known by.
     #[must_use]
     pub fn mac(&self, port: PortId, addr: Addr) -> Option<Mac> {

@@ -1,5 +1,7 @@
 //! One worker's share of the engine: its connections, neighbours and counters, and the door by which packets enter.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 
 use super::burst::Slot;
@@ -175,10 +177,24 @@ impl<F: Frame> Shard<F> {
         }) || more
     }
 
-    /// Between bursts, after the tables' routes have changed: every connection looks its next hops up again when its next
-    /// packet comes.
-    pub fn reroute(&mut self) {
-        self.neighbors.reroute();
+    /// Between bursts: goes over from one configuration's tables to another's. With other routes, every connection looks its
+    /// next hops up again when its next packet comes.
+    pub fn go_over(&mut self, before: &Tables, after: &Tables, now: Instant, out: &mut impl Output<F>) {
+        if !Arc::ptr_eq(&before.routes, &after.routes) {
+            self.neighbors.reroute();
+        }
+        if before.neighbors == after.neighbors {
+            return;
+        }
+        for &(port, addr, _) in &before.neighbors {
+            self.neighbors.release(port, addr);
+        }
+        for &(port, addr, mac) in &after.neighbors {
+            // Who waits for it may go.
+            let update = NeighborUpdate { port, addr, mac, create: true };
+            self.resolved(&update, &mut Turn { tables: after, now, out });
+            self.neighbors.fix(port, addr);
+        }
     }
 
     /// Between bursts: switches counter banks where the aggregator asks.
