@@ -13,7 +13,9 @@ use crate::config::Config;
 use crate::dpdk;
 use crate::ids::PortId;
 use crate::metrics::http::{self, Context, Limits};
-use crate::metrics::{Aggregator, Clock, DeviceStats, PoolStats, PortStats, Publication, Settings, Ticker};
+use crate::metrics::{
+    Aggregator, Clock, DeviceStats, KernelStats, PoolStats, PortStats, Publication, Settings, Ticker,
+};
 
 /// How often readiness is looked at.
 const READINESS: Duration = Duration::from_millis(100);
@@ -107,5 +109,13 @@ impl DeviceStats for Devices {
             in_use: pool.in_use.into(),
         });
         stats.into_iter().collect()
+    }
+
+    fn kernel(&mut self) -> KernelStats {
+        KernelStats {
+            refused: self.0.kernel_refused(),
+            routes: self.0.tables().routes.learned() as u64,
+            lost_updates: self.0.lost_neighbor_updates(),
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
@@ -232,7 +232,8 @@ impl Watch {
             match self.0.recv_from_full() {
                 Ok((bytes, _)) => {
                     for message in messages(&bytes) {
-                        if let Some(NetlinkPayload::InnerMessage(message)) = readable(message).map(|m| m.payload)
+                        if let Some(NetlinkPayload::InnerMessage(message)) =
+                            readable(message).map(|m| m.payload)
                         {
                             events.extend(neighbor(&message));
                         }

@@ -13,8 +13,8 @@ use netlink_packet_route::route::{
     RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::Netlink;
 use crate::addr::{Addr, Prefix};
@@ -203,7 +203,10 @@ mod tests {
             (vec![RouteAttribute::Oif(8), gateway("10.1.0.9")], 0, vec![(over(1, Some("10.1.0.9")), 1)]),
             (vec![RouteAttribute::Oif(7), RouteAttribute::Priority(32)], 32, vec![(over(0, None), 1)]),
             (
-                vec![RouteAttribute::Oif(7), RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap()))],
+                vec![
+                    RouteAttribute::Oif(7),
+                    RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap())),
+                ],
                 0,
                 vec![(over(0, Some("fe80::1")), 1)],
             ),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::Catalog;
-use super::device::{DeviceStats, PoolStats, PortStats};
+use super::device::{DeviceStats, KernelStats, PoolStats, PortStats};
 use super::exposition::{Exposition, Publication};
 use super::flows::{Amount, Flows};
 use super::minute::TimeLine;
@@ -67,6 +67,7 @@ pub(super) struct Applied {
 pub(super) struct Devices {
     pub ports: Vec<PortStats>,
     pub pools: Vec<PoolStats>,
+    pub kernel: KernelStats,
 }
 
 /// Totals of everything, and when they are due.
@@ -339,7 +340,8 @@ impl Aggregator {
     pub fn publish(&mut self) {
         let began = std::time::Instant::now();
         if let Some(devices) = &mut self.devices {
-            self.device_stats = Devices { ports: devices.ports(), pools: devices.pools() };
+            self.device_stats =
+                Devices { ports: devices.ports(), pools: devices.pools(), kernel: devices.kernel() };
         }
         if let Some(machine) = &mut self.machine {
             let busy = self.totals.load.iter().map(|load| load.busy_ratio);

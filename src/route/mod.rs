@@ -21,6 +21,7 @@ use crate::ids::PortId;
 pub struct Routes {
     v4: Family,
     v6: Family,
+    learned: usize,
 }
 
 /// Where a packet goes next.
@@ -72,6 +73,7 @@ impl Routes {
                 table.add(route.prefix, Target::One(Path { port: hop.port, gateway: Some(hop.addr) }));
             }
         }
+        table.learned = learned.len();
         let mut learned: Vec<_> = learned.iter().collect();
         learned.sort_by_key(|route| route.metric);
         for route in learned {
@@ -108,6 +110,12 @@ impl Routes {
             Target::Many(paths) => learned::choose(paths, dst)?,
         };
         Some(Hop { port: path.port, addr: path.gateway.unwrap_or(dst) })
+    }
+
+    /// How many of them the kernel has, also where another one goes before them.
+    #[must_use]
+    pub const fn learned(&self) -> usize {
+        self.learned
     }
 
     /// Every gateway that some route leads over, each once.

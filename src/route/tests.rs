@@ -106,8 +106,9 @@ fn a_gateway_is_not_resolved_by_a_route() {
 }
 
 fn learned(to: &str, metric: u32, paths: &[(u8, Option<&str>, u16)]) -> Learned {
-    let path =
-        |&(port, via, weight): &(u8, Option<&str>, u16)| (Path { port: PortId(port), gateway: via.map(addr) }, weight);
+    let path = |&(port, via, weight): &(u8, Option<&str>, u16)| {
+        (Path { port: PortId(port), gateway: via.map(addr) }, weight)
+    };
     Learned { prefix: prefix(to), metric, paths: paths.iter().map(path).collect() }
 }
 
@@ -130,12 +131,17 @@ fn the_kernels_routes_come_after_the_files_and_the_lowest_metric_first() {
     assert_eq!(routes.lookup(addr("10.1.0.7")), hop(1, "10.1.0.7"), "connected");
     assert_eq!(routes.lookup(addr("8.8.8.8")), hop(0, "203.0.113.1"), "the file's");
     assert_eq!(routes.lookup(addr("192.0.2.1")), hop(1, "10.1.0.8"), "the lower metric");
-    assert_eq!(routes.lookup(addr("192.0.2.129")), hop(0, "203.0.113.7"), "the longer prefix, whatever its metric");
+    assert_eq!(
+        routes.lookup(addr("192.0.2.129")),
+        hop(0, "203.0.113.7"),
+        "the longer prefix, whatever its metric"
+    );
     assert_eq!(routes.lookup(addr("198.19.0.1")), hop(1, "198.19.0.1"), "on the link");
     assert_eq!(routes.lookup(addr("172.16.0.1")), hop(1, "fe80::1"), "IPv4 over an IPv6 gateway (RFC 8950)");
     let mut gateways: Vec<_> = routes.gateways().into_iter().map(|hop| (hop.port.0, hop.addr)).collect();
     gateways.sort_unstable();
-    let mut wanted = [(0, "203.0.113.1"), (0, "203.0.113.7"), (1, "10.1.0.8"), (1, "fe80::1")].map(|(p, a)| (p, addr(a)));
+    let mut wanted =
+        [(0, "203.0.113.1"), (0, "203.0.113.7"), (1, "10.1.0.8"), (1, "fe80::1")].map(|(p, a)| (p, addr(a)));
     wanted.sort_unstable();
     assert_eq!(gateways, wanted, "those that are in use");
 }
