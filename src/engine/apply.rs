@@ -1,12 +1,10 @@
-//! Another configuration for the engine that runs, or other routes of the kernel's.
+//! Another configuration for the engine that runs.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use thiserror::Error;
-use tokio::sync::watch;
 
-use super::publish::Publisher;
-use super::{Engine, Stuck};
+use super::{Engine, Stuck, learn};
 use crate::config::Config;
 use crate::route::Learned;
 use crate::tables::{LinkInfo, Slots, SlotsFull, Tables};
@@ -18,17 +16,8 @@ pub(super) struct Compiler {
     pub config: Arc<Config>,
     pub slots: Slots,
     pub links: Vec<LinkInfo>,
-    /// Routes of the kernel's.
+    /// The kernel's routes in force.
     pub learned: Vec<Learned>,
-}
-
-/// The tables in force, and what makes and publishes the next ones.
-#[derive(Debug)]
-pub(super) struct Board {
-    /// Who subscribes hears of new ones.
-    pub tables: watch::Sender<Arc<Tables>>,
-    pub publisher: Mutex<Publisher>,
-    pub compiler: Mutex<Compiler>,
 }
 
 /// Why the tables in force stay.
@@ -46,7 +35,7 @@ impl Engine {
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.board.compiler().config)
+        Arc::clone(&self.compiler().config)
     }
 
     /// Goes over to another configuration, in which nothing may differ that takes a restart
@@ -56,54 +45,22 @@ impl Engine {
     /// # Errors
     /// Why nothing was changed.
     pub fn apply(&self, config: Config, before: impl FnOnce(&Tables)) -> Result<Arc<Tables>, ApplyError> {
-        self.board.apply(config, before)
-    }
-}
-
-impl Board {
-    /// As [`Engine::apply`].
-    fn apply(&self, config: Config, before: impl FnOnce(&Tables)) -> Result<Arc<Tables>, ApplyError> {
         let mut compiler = self.compiler();
-        let mut publisher = self.publisher();
+        let mut publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
         publisher.ready()?;
-        let Compiler { slots, links, learned, .. } = &mut *compiler;
+        let Compiler { config: old, slots, links, learned } = &mut *compiler;
         slots.fits(&config)?;
         let mut tables = Tables::compile(&config, links, slots);
-        if !learned.is_empty() {
-            tables = tables.with_learned(&config, learned);
-        }
+        tables.routes = learn::routes((old, &self.tables()), &config, learned);
         let tables = Arc::new(tables);
         compiler.config = Arc::new(config);
         before(&tables);
-        self.publish(&mut publisher, &tables);
-        Ok(tables)
-    }
-
-    /// Goes over to other routes of the kernel's; nothing else changes, and it is no new generation. Returns once every worker
-    /// goes by them.
-    ///
-    /// # Errors
-    /// A worker that hangs: nothing was changed.
-    pub fn learn(&self, learned: Vec<Learned>) -> Result<(), Stuck> {
-        let mut compiler = self.compiler();
-        let mut publisher = self.publisher();
-        publisher.ready()?;
-        let tables = Arc::new(self.tables.borrow().with_learned(&compiler.config, &learned));
-        compiler.learned = learned;
-        self.publish(&mut publisher, &tables);
-        Ok(())
-    }
-
-    fn publish(&self, publisher: &mut Publisher, tables: &Arc<Tables>) {
-        if let Err(stuck) = publisher.publish(tables) {
+        if let Err(stuck) = publisher.publish(&tables) {
             // It was there a moment ago, and the tables wait for it.
-            tracing::error!("worker {} is late to take the new tables", stuck.0);
+            tracing::error!("worker {} is late to take the new configuration", stuck.0);
         }
-        self.tables.send_replace(Arc::clone(tables));
-    }
-
-    fn publisher(&self) -> MutexGuard<'_, Publisher> {
-        self.publisher.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.send_replace(Arc::clone(&tables));
+        Ok(tables)
     }
 
     fn compiler(&self) -> MutexGuard<'_, Compiler> {

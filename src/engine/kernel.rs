@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::exchange::{self, AtPort, Exchange, KernelPort};
+use super::learn::Learner;
 use super::mirror::{Mirror, Tell};
 use super::{Engine, EngineError, device, handoff};
 use crate::addr::Addr;
@@ -125,9 +126,13 @@ pub(super) fn connect(
     let refused = Arc::clone(&engine.kernel_refused);
     let exchange = Exchange { ports: Arc::clone(ports), from, to, pool: pool.clone(), spare: None, refused };
     let tell = Tell { to: to_workers, lost: Arc::clone(&engine.lost_updates) };
-    let mirror =
-        Mirror::new(Arc::clone(ports), Arc::clone(&engine.board), tell, Arc::clone(&engine.resolved))
-            .map_err(|error| EngineError::Kernels(error.to_string()))?;
+    let learner = Learner {
+        tables: engine.tables.clone(),
+        publisher: Arc::clone(&engine.publisher),
+        compiler: Arc::clone(&engine.compiler),
+    };
+    let mirror = Mirror::new(Arc::clone(ports), learner, tell, Arc::clone(&engine.resolved))
+        .map_err(|error| EngineError::Kernels(error.to_string()))?;
     Ok((ends, Service { exchange, mirror }))
 }
 

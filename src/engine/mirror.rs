@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use rtrb::Producer;
 use tokio::sync::watch;
 
-use super::apply::Board;
 use super::exchange::KernelPort;
 use super::kernel::vips;
+use super::learn::Learner;
 use crate::addr::{Addr, Mac, Prefix};
 use crate::ids::PortId;
 use crate::kernel::{KernelError, NeighborEvent, Netlink, RouteWatch, Watch};
@@ -48,7 +48,7 @@ pub(super) struct Tell {
 /// The thread's state.
 pub(super) struct Mirror {
     ports: Arc<[KernelPort]>,
-    board: Arc<Board>,
+    learner: Learner,
     published: watch::Receiver<Arc<Tables>>,
     /// What the kernel has been told of.
     tables: Arc<Tables>,
@@ -77,20 +77,20 @@ impl Mirror {
     /// Netlink that does not work.
     pub fn new(
         ports: Arc<[KernelPort]>,
-        board: Arc<Board>,
+        learner: Learner,
         tell: Tell,
         resolved: Arc<AtomicBool>,
     ) -> Result<Self, KernelError> {
         // First the watches, so that nothing is missed.
         let neighbor_watch = Watch::neighbors().map_err(KernelError::Netlink)?;
         let route_watch = RouteWatch::new().map_err(KernelError::Netlink)?;
-        let mut published = board.tables.subscribe();
+        let mut published = learner.tables.subscribe();
         let tables = Arc::clone(&published.borrow_and_update());
         // The interfaces were made with them.
         let vips = vips(&tables).into_iter().collect();
         let mut mirror = Self {
             ports,
-            board,
+            learner,
             published,
             tables,
             tell,
@@ -157,7 +157,7 @@ impl Mirror {
         if learned == self.learned {
             return true;
         }
-        if let Err(stuck) = self.board.learn(learned.clone()) {
+        if let Err(stuck) = self.learner.learn(learned.clone()) {
             tracing::warn!("{stuck}: the kernel's new routes have to wait");
             return false;
         }

@@ -13,6 +13,7 @@ mod handoff;
 mod idle;
 mod inventory;
 mod kernel;
+mod learn;
 mod mirror;
 mod publish;
 mod queues;
@@ -35,12 +36,12 @@ pub use self::publish::Stuck;
 pub use self::run::{RunError, run};
 pub use self::telemetry::{Telemetry, serve};
 
-use self::apply::{Board, Compiler};
+use self::apply::Compiler;
 use self::buffers::pool;
 use self::device::Name;
 use self::publish::Publisher;
 use self::queues::QueuePlan;
-use self::start::DeviceQueues;
+use self::start::{DeviceQueues, Gear};
 use crate::addr::Mac;
 use crate::capture::Tap;
 use crate::config::{self, Config};
@@ -113,7 +114,11 @@ pub struct Engine {
     counters: Vec<Arc<WorkerCounters>>,
     cpus: Vec<usize>,
     flow_capacity: Vec<usize>,
-    board: Arc<Board>,
+    /// The tables in force; who subscribes hears of new ones.
+    tables: watch::Sender<Arc<Tables>>,
+    publisher: Arc<Mutex<Publisher>>,
+    /// Stable ids, and what the devices told: for the next configuration.
+    compiler: Arc<Mutex<Compiler>>,
     lost_updates: Arc<AtomicU64>,
     kernel_refused: Arc<AtomicU64>,
     tap: Arc<Tap>,
@@ -274,7 +279,7 @@ impl Engine {
         let tables = Arc::new(Tables::compile(config, &links, &mut slots));
         let kernel = kernel::open(config, &tables)?;
         let sizes = tables.sizes(pairs(config, workers));
-        let (counters, writers): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
+        let (counters, writers): (_, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
         let (tap, taps) = Tap::new(workers, config.ports.iter().map(|port| port.name.clone()).collect());
 
         let compiler = Compiler { config: Arc::new(config.clone()), slots, links, learned: Vec::new() };
@@ -286,11 +291,9 @@ impl Engine {
             counters,
             cpus,
             flow_capacity: Vec::new(),
-            board: Arc::new(Board {
-                tables: watch::Sender::new(Arc::clone(&tables)),
-                publisher: Mutex::new(publisher),
-                compiler: Mutex::new(compiler),
-            }),
+            tables: watch::Sender::new(Arc::clone(&tables)),
+            publisher: Arc::new(Mutex::new(publisher)),
+            compiler: Arc::new(Mutex::new(compiler)),
             lost_updates: Arc::default(),
             kernel_refused: Arc::default(),
             tap,
@@ -299,16 +302,19 @@ impl Engine {
             started_at: SystemTime::now(),
         };
         // On an error from here on, dropping the engine ends the threads that run already.
-        let (mut ends, service) = match &kernel {
+        let (kernel_ends, service) = match &kernel {
             Some(ports) => {
                 let (ends, service) = kernel::connect(&engine, ports, workers, &pool)?;
                 (ends, Some(service))
             }
             None => ((0..workers).map(|_| kernel::Ends::default()).collect(), None),
         };
+        let gear = writers.into_iter().zip(taps).zip(subscriptions).zip(kernel_ends);
+        let gear =
+            gear.map(|(((writer, tap), subscription), kernel)| Gear { writer, tap, subscription, kernel });
         let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone(), guards };
         *engine.running() = Some(running);
-        engine.flow_capacity = engine.spawn(eal, config, queues, writers, taps, subscriptions, &mut ends)?;
+        engine.flow_capacity = engine.spawn(eal, config, queues, gear.collect())?;
         if let Some(service) = service {
             let threads = service.start(&engine.stop)?;
             if let Some(running) = &mut *engine.running() {
@@ -332,14 +338,14 @@ impl Engine {
     /// The tables in force.
     #[must_use]
     pub fn tables(&self) -> Arc<Tables> {
-        Arc::clone(&self.board.tables.borrow())
+        Arc::clone(&self.tables.borrow())
     }
 
     /// The tables in force, and those that come: for who must follow a change (VIPs on the kernel's interfaces, managed
     /// neighbours). A change is seen here once every worker goes by it. Also without a runtime: `has_changed`.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Tables>> {
-        self.board.tables.subscribe()
+        self.tables.subscribe()
     }
 
     /// The CPU of each worker.

@@ -19,6 +19,14 @@ use crate::dpdk::{Eal, Mbuf, Registration, RxQueue, TxQueue, allowed_cpus, pin_t
 use crate::ids::{PortId, WorkerId};
 use crate::pipeline::{MAX_BURST, Resolution, Shard, ShardConfig};
 
+/// What a worker has besides its queues and its rings to the others.
+pub(super) struct Gear {
+    pub writer: Writer,
+    pub tap: TapWriter,
+    pub subscription: Subscription,
+    pub kernel: kernel::Ends,
+}
+
 impl Engine {
     /// Starts the workers and waits until each polls. The connections that each can hold.
     pub(super) fn spawn(
@@ -26,12 +34,9 @@ impl Engine {
         eal: &Eal,
         config: &Config,
         queues: Vec<DeviceQueues>,
-        writers: Vec<Writer>,
-        taps: Vec<TapWriter>,
-        subscriptions: Vec<Subscription>,
-        kernel_ends: &mut Vec<kernel::Ends>,
+        gear: Vec<Gear>,
     ) -> Result<Vec<usize>, EngineError> {
-        let workers = writers.len();
+        let workers = gear.len();
         let pool = match &*self.running() {
             Some(running) => running.pool.clone(),
             None => return Ok(Vec::new()),
@@ -40,10 +45,9 @@ impl Engine {
         let max_flows = (config.engine.max_flows as usize).div_ceil(workers);
         let (told, tell) = mpsc::channel();
         let sides = distribute(queues, workers);
-        let seats = writers.into_iter().zip(taps).zip(sides).zip(handoff::mesh(workers));
-        let seats = seats.zip(kernel_ends.drain(..)).zip(subscriptions).enumerate();
-        for (index, (((((writer, tap), Side { rx, tx }), ends), kernel_ends), subscription)) in seats {
-            let kernel::Ends { punted, injected, neighbors } = kernel_ends;
+        let seats = gear.into_iter().zip(sides).zip(handoff::mesh(workers)).enumerate();
+        for (index, ((Gear { writer, tap, subscription, kernel }, Side { rx, tx }), ends)) in seats {
+            let kernel::Ends { punted, injected, neighbors } = kernel;
             let shard = ShardConfig {
                 worker: WorkerId(index as u8),
                 workers: workers as u8,

@@ -21,7 +21,7 @@ use crate::ids::PortId;
 use crate::route::{Learned, Routes};
 use crate::service::Services;
 
-/// All tables of one configuration. What is large is shared with the tables that differ only in something else.
+/// All tables of one configuration.
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// By [`PortId`].
@@ -29,7 +29,7 @@ pub struct Tables {
     /// Services by VIP, port and protocol.
     pub services: Arc<Services>,
     /// The rules.
-    pub firewall: Arc<Firewall>,
+    pub firewall: Firewall,
     /// Where destinations are. Other routes are another object: connections look their next hops up again.
     pub routes: Arc<Routes>,
     /// Static neighbours.
@@ -43,7 +43,7 @@ pub struct Tables {
     /// Goes up with every change of the firewall.
     pub firewall_epoch: u32,
     /// What the slots are called: for metrics and listings.
-    pub names: Arc<Names>,
+    pub names: Names,
     /// The addresses of all ports.
     local: HashSet<Addr>,
     capacity: Capacity,
@@ -118,8 +118,8 @@ impl Tables {
             })
             .collect();
         let services = Arc::new(Services::compile(&config.services, slots));
-        let firewall = Arc::new(Firewall::compile(&config.firewall, slots));
-        let names = Arc::new(Names::of(config, slots));
+        let firewall = Firewall::compile(&config.firewall, slots);
+        let names = Names::of(config, slots);
         let (generation, firewall_epoch) = slots.next_generation(&config.firewall);
         Self {
             local: ports.iter().flat_map(|port| &port.addresses).map(|own| own.addr).collect(),
@@ -137,8 +137,8 @@ impl Tables {
         }
     }
 
-    /// The same with the kernel's routes besides those of `config`, of which these tables were compiled: no generation of
-    /// its own.
+    /// The same with these routes of the kernel's besides those of `config`, of which the tables were compiled: no generation
+    /// of its own.
     #[must_use]
     pub fn with_learned(&self, config: &Config, learned: &[Learned]) -> Self {
         Self { routes: Arc::new(Routes::compile(&config.ports, &config.routes, learned)), ..self.clone() }

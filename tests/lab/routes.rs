@@ -125,9 +125,8 @@ fn a_routing_daemon_announces_vips_that_have_endpoints_and_its_routes_steer_traf
         within(AT_ONCE, "the service again", || curl(BEHIND) == "200");
     }
     // Next hops follow, too: one endpoint has moved.
-    let managed = |address: &str| {
-        lab.lb.sh(&format!("ip neigh show {address} dev px-lan")).contains("managed")
-    };
+    let managed =
+        |address: &str| lab.lb.sh(&format!("ip neigh show {address} dev px-lan")).contains("managed");
     assert!(managed("10.1.0.13") && !managed("10.1.0.14"));
     engine.reload(&with_vip("up").replace("10.1.0.13:", "10.1.0.14:"));
     within(AT_ONCE, "the new endpoint kept current", || managed("10.1.0.14"));
