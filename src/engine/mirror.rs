@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FULL: Duration = Duration::from_millis(100);
 /// Of its time the thread spends no more than one part in so many on a large table of routes that never comes to rest.
 const REST: u32 = 4;
+/// A table that has changed so often while it was read is taken as it was read.
+const TORN: u32 = 3;
 /// What a kernel says that has no managed neighbours.
 const EINVAL: i32 = 22;
 
@@ -58,6 +60,8 @@ pub(super) struct Mirror {
     route_watch: RouteWatch,
     /// The routes in the tables in force.
     learned: Vec<Learned>,
+    /// How often in a row they have changed while they were read.
+    torn: u32,
     /// On the interfaces that have them.
     vips: HashSet<Addr>,
     fixed: HashMap<Hop, Mac>,
@@ -98,6 +102,7 @@ impl Mirror {
             neighbor_watch,
             route_watch,
             learned: Vec::new(),
+            torn: 0,
             vips,
             fixed: HashMap::new(),
             managed: HashSet::new(),
@@ -147,15 +152,20 @@ impl Mirror {
     /// Reads the kernel's routes, and publishes them where they are others. Whether that is done.
     fn read_routes(&mut self) -> bool {
         let Self { ports, netlink, .. } = self;
-        let learned = match netlink.routes(|index| port_of(ports, index)) {
-            Ok(learned) => learned,
+        let (learned, whole) = match netlink.routes(|index| port_of(ports, index)) {
+            Ok(read) => read,
             Err(error) => {
                 tracing::debug!("routes over netlink: {error}");
                 return false;
             }
         };
+        self.torn = if whole { 0 } else { self.torn + 1 };
+        // One that never comes to rest is taken as it is, or nothing new would ever take effect.
+        if self.torn != 0 && self.torn < TORN {
+            return false;
+        }
         if learned == self.learned {
-            return true;
+            return whole;
         }
         if let Err(stuck) = self.learner.learn(learned.clone()) {
             tracing::warn!("{stuck}: the kernel's new routes have to wait");
@@ -163,7 +173,7 @@ impl Mirror {
         }
         tracing::debug!("{} route(s) of the kernel's are in force", learned.len());
         self.learned = learned;
-        true
+        whole
     }
 
     /// Reads all neighbours, or the events since; whether nothing was left out.

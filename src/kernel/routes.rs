@@ -25,16 +25,14 @@ use crate::route::{Learned, Path};
 const GROUPS: [u32; 3] = [1, 7, 11];
 
 impl Netlink {
-    /// The routes of the main table over interfaces of ours: `port` says whose an interface is. Sorted.
+    /// The routes of the main table over interfaces of ours: `port` says whose an interface is. Sorted. And whether the table
+    /// stayed as it was meanwhile: else some may be missing, or twice there.
     ///
     /// # Errors
-    /// What the kernel says; `Interrupted` where the table has changed meanwhile: ask again.
-    pub fn routes(&mut self, port: impl Fn(u32) -> Option<PortId>) -> io::Result<Vec<Learned>> {
+    /// What the kernel says.
+    pub fn routes(&mut self, port: impl Fn(u32) -> Option<PortId>) -> io::Result<(Vec<Learned>, bool)> {
         let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
         let found = self.request(request, NLM_F_DUMP)?;
-        if self.inconsistent {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
         let mut routes: Vec<_> = found
             .iter()
             .filter_map(|message| match message {
@@ -43,7 +41,7 @@ impl Netlink {
             })
             .collect();
         routes.sort_by(|a, b| key(a).cmp(&key(b)));
-        Ok(routes)
+        Ok((routes, !self.inconsistent))
     }
 }
 
