@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use pollux::addr::{Addr, Mac, Prefix};
 use pollux::config::{
-    AdminSocket, Algorithm, Config, Control, Endpoint, EndpointState, Engine as EngineConfig, Idle, Metrics,
-    Neighbor, OnUnknown, Port, Protocol, Refusal, Role, Route, Service, ServiceLabel, Transit,
+    AdminSocket, Algorithm, Config, Control, Endpoint, EndpointState, Engine as EngineConfig, Idle, Loss,
+    Metrics, Neighbor, OnUnknown, Port, Protocol, Refusal, Role, Route, Service, ServiceLabel, Transit,
 };
 use pollux::counters::{Bank, Term};
 use pollux::dpdk::{Eal, Mbuf, Mempool, RingConsumer, RingPort, RingProducer, allowed_cpus, ring_port};
@@ -509,13 +509,12 @@ impl Ledger {
                     None => std::thread::yield_now(),
                 }
             };
-            let slots = worker.sizes().endpoints + worker.sizes().pairs;
-            ledger.add(bank, slots);
+            ledger.add(bank, worker.pair_slots());
         }
         ledger
     }
 
-    fn add(&mut self, bank: &Bank, slots: usize) {
+    fn add(&mut self, bank: &Bank, slots: impl Iterator<Item = PairSlot>) {
         for (sum, term) in self.terms.iter_mut().zip(Term::ALL) {
             *sum += bank.term(term).get();
         }
@@ -530,8 +529,8 @@ impl Ledger {
             sum.2 += port.tx_packets.get();
             sum.3 += port.tx_bytes.get();
         }
-        for slot in 0..slots {
-            let pair = bank.pair(PairSlot(slot as u32));
+        for slot in slots {
+            let pair = bank.pair(slot);
             self.processed.0 += pair.packets.get();
             self.processed.1 += pair.bytes.get();
         }
@@ -663,10 +662,13 @@ fn config(workers: usize) -> Config {
             algorithm: Algorithm::Maglev { size: 251 },
             idle_timeout: Duration::from_secs(60),
             on_no_endpoint: Refusal::Drop,
+            on_endpoint_down: Loss::Keep,
+            on_endpoint_removed: Loss::Keep,
+            slow_start: Duration::ZERO,
             endpoints: vec![endpoint(10), endpoint(11), endpoint(12)],
         }],
         firewall: vec![],
-        control: Control { socket: AdminSocket::Off },
+        control: Control { socket: AdminSocket::Off, watch: false },
         metrics: Metrics {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tick: Duration::from_secs(1),

@@ -290,7 +290,12 @@ impl Engine {
             flow_capacity: Vec::new(),
             tables: watch::Sender::new(Arc::clone(&tables)),
             publisher: Mutex::new(publisher),
-            compiler: Mutex::new(Compiler { config: Arc::new(config.clone()), slots, links }),
+            compiler: Mutex::new(Compiler {
+                config: Arc::new(config.clone()),
+                conditions: Arc::default(),
+                slots,
+                links,
+            }),
             lost_updates: Arc::new(AtomicU64::new(0)),
             tap,
             resolved: Arc::new(AtomicBool::new(kernel.is_none())),

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::Addr;
-use crate::config::{Algorithm, Config, Endpoint, Engine, Metrics, Neighbor, Port, Route, Rule, Service};
+use crate::config::{
+    Algorithm, Config, Endpoint, Engine, Loss, Metrics, Neighbor, Port, Route, Rule, Service,
+};
 
 /// What is changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -93,8 +95,9 @@ impl Diff {
         diff.services(&old.services, &new.services);
         diff.rules(old, new);
         diff.routes(old, new);
-        if old.control != new.control && old.control.socket == new.control.socket {
-            diff.changes.push(settings("control", Vec::new()));
+        if old.control.watch != new.control.watch {
+            let fields = vec![field("watch", old.control.watch, new.control.watch)];
+            diff.changes.push(settings("control", fields));
         }
         diff
     }
@@ -211,6 +214,9 @@ impl Diff {
                 field("maglev_size", some(maglev_size(old)), some(maglev_size(service))),
                 field("idle_timeout", old.idle_timeout, service.idle_timeout),
                 field("on_no_endpoint", word(old.on_no_endpoint), word(service.on_no_endpoint)),
+                field("on_endpoint_down", word(old.on_endpoint_down), word(service.on_endpoint_down)),
+                field("on_endpoint_removed", removed(old), removed(service)),
+                field("slow_start", old.slow_start, service.slow_start),
             ]);
             let same = Service { endpoints: Vec::new(), ..(*old).clone() }
                 == Service { endpoints: Vec::new(), ..service.clone() };
@@ -352,6 +358,13 @@ fn algorithm(service: &Service) -> String {
     match service.algorithm {
         Algorithm::Maglev { .. } => "maglev".to_owned(),
         other => word(other),
+    }
+}
+
+fn removed(service: &Service) -> &'static str {
+    match service.on_endpoint_removed {
+        Loss::Keep => "drain",
+        Loss::Reset => "reset",
     }
 }
 

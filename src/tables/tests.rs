@@ -52,7 +52,7 @@ fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config
         }],
         services,
         firewall,
-        control: config::Control { socket: config::AdminSocket::Off },
+        control: config::Control { socket: config::AdminSocket::Off, watch: false },
         metrics: config::Metrics {
             listen: ([127, 0, 0, 1], 8080).into(),
             tick: Duration::from_secs(10),

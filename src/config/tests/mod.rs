@@ -272,7 +272,7 @@ fn what_is_left_out_has_the_documented_default() {
         header_timeout: Duration::from_secs(5),
     };
     assert_eq!(config.metrics, metrics);
-    assert_eq!(config.control, Control { socket: AdminSocket::Default });
+    assert_eq!(config.control, Control { socket: AdminSocket::Default, watch: false });
 }
 
 #[test]

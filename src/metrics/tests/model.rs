@@ -324,7 +324,6 @@ impl World {
                 w.active.push(Event::Flows(protocol, 1));
             }
             Op::Send(w, i, packets, bytes, icmp_error) => {
-                let reserved = self.sizes.endpoints;
                 let w = self.worker(w);
                 if w.open.is_empty() {
                     return Ok(());
@@ -339,7 +338,7 @@ impl World {
                 }
                 w.active.push(Event::Traffic {
                     endpoint,
-                    client: (pair.index() >= reserved).then_some(client),
+                    client: pair.endpoint().is_none().then_some(client),
                     packets,
                     bytes: packets * u64::from(bytes),
                     icmp: icmp_error,
