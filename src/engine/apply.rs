@@ -1,6 +1,7 @@
 //! Another configuration, or other run-time state, for the engine that runs.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use thiserror::Error;
 
@@ -87,7 +88,7 @@ impl Engine {
     /// Gives up what is kept for endpoints that are not configured any more, where they are `quiet`: without connections. Says
     /// whether tables without them can be published.
     pub fn release(&self, quiet: impl FnMut(EndpointId) -> bool) -> bool {
-        self.compiler().slots.release(quiet)
+        self.compiler().slots.release(Instant::now(), quiet)
     }
 
     /// Whether anything is kept for endpoints that are not configured any more.

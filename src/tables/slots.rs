@@ -267,11 +267,11 @@ impl Slots {
 
     /// Gives up the slots of endpoints that were removed a while ago and are `quiet`: without connections, and every count of
     /// theirs folded. Says whether there was one.
-    pub fn release(&mut self, mut quiet: impl FnMut(EndpointId) -> bool) -> bool {
+    pub fn release(&mut self, now: Instant, mut quiet: impl FnMut(EndpointId) -> bool) -> bool {
         let before = self.gone.len();
         let Self { gone, endpoints, free, .. } = self;
         gone.retain(|&id, gone| {
-            let keep = gone.since.elapsed() < QUARANTINE || !quiet(id);
+            let keep = now.saturating_duration_since(gone.since) < QUARANTINE || !quiet(id);
             if !keep {
                 endpoints.remove(&gone.key);
                 free.push(id);

@@ -254,7 +254,6 @@ struct Worker {
 struct World {
     aggregator: Aggregator,
     workers: Vec<Worker>,
-    sizes: Sizes,
     limit: usize,
     now: Instant,
     masks: Masks,
@@ -287,7 +286,6 @@ impl World {
         Self {
             aggregator,
             workers,
-            sizes,
             limit,
             now: Instant::ZERO,
             masks: Masks::ALL,
