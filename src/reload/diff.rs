@@ -411,3 +411,106 @@ impl fmt::Display for Change {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const TEXT: &str = "[[port]]\nname = \"wan\"\ndevice = \"net_null0\"\naddresses = [\"10.1.0.1/24\"]\n\
+        [[firewall]]\nname = \"a\"\naction = \"drop\"\n[[firewall]]\nname = \"b\"\naction = \"allow\"\n\
+        [[neighbor]]\naddress = \"10.1.0.9\"\nmac = \"02:00:00:00:00:09\"\n\
+        [[service]]\nname = \"web\"\nvip = \"203.0.113.1:80\"\n[[service.endpoint]]\naddress = \"10.1.0.10:80\"\n\
+        [[service.endpoint]]\naddress = \"10.1.0.11:80\"\n";
+
+    fn parsed(text: &str) -> Config {
+        config::parse("t", text).unwrap_or_else(|e| panic!("{e}")).0
+    }
+
+    fn diff(from: &str, to: &str) -> (Vec<String>, Vec<String>) {
+        assert!(TEXT.contains(from), "{from}");
+        let diff = Diff::between(&parsed(TEXT), &parsed(&TEXT.replacen(from, to, 1)));
+        let shown = |changes: &[Change]| changes.iter().map(ToString::to_string).collect();
+        (shown(&diff.changes), shown(&diff.restart))
+    }
+
+    #[test]
+    fn each_change_is_said_as_the_file_says_it() {
+        let endpoint = "[[service.endpoint]]\naddress = \"10.1.0.11:80\"\n";
+        for (from, to, says) in [
+            ("", "", &[][..]),
+            ("10.1.0.11:80", "10.1.0.12:80", &["- endpoint web 10.1.0.11:80", "+ endpoint web 10.1.0.12:80"]),
+            (endpoint, "", &["- endpoint web 10.1.0.11:80"]),
+            (
+                "address = \"10.1.0.11:80\"",
+                "address = \"10.1.0.11:80\"\nweight = 2\nstate = \"drain\"",
+                &["~ endpoint web 10.1.0.11:80: weight 1 -> 2, state up -> drain"],
+            ),
+            (
+                "vip = \"203.0.113.1:80\"",
+                "vip = \"203.0.113.1:80\"\nalgorithm = \"round-robin\"\non_endpoint_removed = \"reset\"\nidle_timeout = \"1m\"",
+                &[
+                    "~ service web: algorithm maglev -> round-robin, maglev_size 65537 -> -, idle_timeout 240s -> 60s, \
+                   on_endpoint_removed drain -> reset",
+                ],
+            ),
+            (
+                "203.0.113.1:80",
+                "203.0.113.1:81",
+                &[
+                    "- service web",
+                    "- endpoint web 10.1.0.10:80",
+                    "- endpoint web 10.1.0.11:80",
+                    "+ service web",
+                    "+ endpoint web 10.1.0.10:80",
+                    "+ endpoint web 10.1.0.11:80",
+                ],
+            ),
+            ("action = \"drop\"", "action = \"allow\"", &["~ firewall rule a: action drop -> allow"]),
+            (
+                "[[firewall]]\nname = \"a\"\naction = \"drop\"\n[[firewall]]\nname = \"b\"\naction = \"allow\"",
+                "[[firewall]]\nname = \"b\"\naction = \"allow\"\n[[firewall]]\nname = \"a\"\naction = \"drop\"",
+                &[
+                    "~ firewall rule b: at another place of the order",
+                    "~ firewall rule a: at another place of the order",
+                ],
+            ),
+            (
+                "00:09\"",
+                "00:0a\"",
+                &["~ neighbor 10.1.0.9 on wan: mac 02:00:00:00:00:09 -> 02:00:00:00:00:0a"],
+            ),
+            (
+                "[[service]]",
+                "[[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"10.1.0.2\"\n[metrics]\ntick = \"5s\"\n[[service]]",
+                &["~ metrics: tick 10s -> 5s", "+ route 0.0.0.0/0 via 10.1.0.2"],
+            ),
+        ] {
+            let (changes, restart) = diff(from, to);
+            let mut changes: Vec<_> = changes.iter().map(String::as_str).collect();
+            let mut says = says.to_vec();
+            changes.sort_unstable();
+            says.sort_unstable();
+            assert_eq!(changes, says, "{from} -> {to}");
+            assert!(restart.is_empty(), "{restart:?}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_devices_and_threads_takes_a_restart() {
+        for (from, to, says) in [
+            ("device = \"net_null0\"", "device = \"net_null1\"", "~ port wan: device net_null0 -> net_null1"),
+            ("10.1.0.1/24", "10.1.0.1/16", "~ port wan: addresses [10.1.0.1/24] -> [10.1.0.1/16]"),
+            ("[[port]]", "[engine]\nworkers = [0, 1]\n[[port]]", "~ engine: workers [] -> [0, 1]"),
+            (
+                "[[port]]",
+                "[metrics]\nlisten = \"127.0.0.1:1\"\n[[port]]",
+                "~ metrics: listen 127.0.0.1:8080 -> 127.0.0.1:1",
+            ),
+            ("[[port]]", "[control]\nsocket = \"\"\n[[port]]", "~ control: socket Default -> Off"),
+        ] {
+            let (changes, restart) = diff(from, to);
+            assert_eq!((changes, restart), (vec![], vec![says.to_owned()]));
+        }
+    }
+}
