@@ -22,6 +22,7 @@ mod telemetry;
 mod transmit;
 mod worker;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -51,6 +52,7 @@ use crate::dpdk::{
 };
 use crate::ids::PortId;
 use crate::kernel::Guard;
+use crate::steering::Steering;
 use crate::tables::{LinkInfo, Slots, Tables};
 
 /// A device for a configured port.
@@ -85,6 +87,8 @@ pub struct PortStatus {
     pub tx_queues: u16,
     /// What the device gave besides.
     pub granted: Granted,
+    /// Whether TCP and UDP come to the worker that owns their connection, as far as the device does what it says.
+    pub steered: bool,
     /// 802.1Q id; 0: untagged.
     pub vlan: u16,
     /// Shares the device of an earlier port.
@@ -122,6 +126,8 @@ pub struct Engine {
     tap: Arc<Tap>,
     /// The next hops are found, where the kernel looks for them.
     resolved: Arc<AtomicBool>,
+    /// The secret of the process.
+    seed: u64,
     clock: Clock,
     started_at: SystemTime,
 }
@@ -143,6 +149,7 @@ struct RunningPort {
     driver: String,
     mac: Mac,
     plan: QueuePlan,
+    steered: bool,
     /// The interface of the kernel's that it is on.
     interface: Option<String>,
     vlan: u16,
@@ -236,13 +243,16 @@ impl Engine {
         set_sctp_crc_offload(infos.iter().all(|info| info.tx_sctp_crc));
         let pool = pool(eal, config, &on_devices, &plans, workers)?;
 
+        let seed = RandomState::new().hash_one("worker");
+        let steering = Steering::new(seed, workers as u8);
         let mut started = Vec::new();
         let mut queues = Vec::new();
-        for (((port, EnginePort { device, mac }), plan), info) in
-            on_devices.iter().zip(devices).zip(plans).zip(infos)
+        for (index, (((port, EnginePort { device, mac }), plan), info)) in
+            on_devices.iter().zip(devices).zip(plans).zip(infos).enumerate()
         {
             let setup = PortSetup {
                 rx_queues: plan.rx,
+                rss: Some(queues::rss(&steering, port.role, index, plan, workers)),
                 tx_queues: plan.tx,
                 rx_descriptors: port.rx_descriptors,
                 tx_descriptors: port.tx_descriptors,
@@ -251,12 +261,13 @@ impl Engine {
             let refused = |error| EngineError::Port { port: port.name.clone(), error };
             let (handle, rx, tx) = device.start(&setup, &pool).map_err(refused)?;
             let mac = mac.map_or_else(|| handle.mac(), Ok).map_err(refused)?;
-            started.push((handle, info.driver, mac, plan));
+            let steered = queues::is_steered(&steering, handle.granted().rss, index, plan, workers);
+            started.push((handle, info.driver, mac, plan, steered));
             queues.push(DeviceQueues { ports: Vec::new(), rx, tx });
         }
         let mut ports = Vec::new();
         for (index, (port, seat)) in config.ports.iter().zip(seats).enumerate() {
-            let (handle, driver, mac, plan) = &started[seat];
+            let (handle, driver, mac, plan, steered) = &started[seat];
             let on_device = &mut queues[seat].ports;
             ports.push(RunningPort {
                 port: handle.clone(),
@@ -264,6 +275,7 @@ impl Engine {
                 driver: driver.clone(),
                 mac: *mac,
                 plan: *plan,
+                steered: *steered,
                 interface: device::kernel_interface(&port.device).map(str::to_owned),
                 vlan: port.vlan,
                 shared: !on_device.is_empty(),
@@ -299,6 +311,7 @@ impl Engine {
             lost_updates: Arc::new(AtomicU64::new(0)),
             tap,
             resolved: Arc::new(AtomicBool::new(kernel.is_none())),
+            seed,
             clock: Clock::start(eal),
             started_at: SystemTime::now(),
         };
@@ -353,6 +366,12 @@ impl Engine {
         &self.cpus
     }
 
+    /// Which worker owns a client, for whoever spreads frames as a NIC does. Secret: see [`Steering`].
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        Steering::new(self.seed, self.cpus.len() as u8)
+    }
+
     /// Connections that each worker's table can hold.
     #[must_use]
     pub fn flow_capacity(&self) -> &[usize] {
@@ -399,6 +418,7 @@ impl Engine {
                 rx_queues: running.plan.rx,
                 tx_queues: running.plan.tx,
                 granted: running.port.granted(),
+                steered: running.steered,
                 vlan: running.vlan,
                 shared: running.shared,
                 link_up: running.link_up(),

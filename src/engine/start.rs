@@ -1,7 +1,6 @@
 //! The workers' start: queues and rings given out, a thread for each.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -36,7 +35,6 @@ impl Engine {
             Some(running) => running.pool.clone(),
             None => return Ok(Vec::new()),
         };
-        let seed = RandomState::new().hash_one("worker");
         let max_flows = (config.engine.max_flows as usize).div_ceil(workers);
         let (told, tell) = mpsc::channel();
         let sides = distribute(queues, workers);
@@ -48,7 +46,7 @@ impl Engine {
                 worker: WorkerId(index as u8),
                 workers: workers as u8,
                 max_flows,
-                seed,
+                seed: self.seed,
                 resolution: Resolution::Discover,
             };
             let lost = Arc::clone(&self.lost_updates);
