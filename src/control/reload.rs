@@ -47,7 +47,7 @@ pub(super) async fn reload(
 ) -> Response {
     let (request, style) = match checked(request) {
         Ok(request) => request,
-        Err(refusal) => return refusal,
+        Err((status, line)) => return answer(status, &line),
     };
     let done = blocking(move || reloader.reload(request.config.as_deref())).await;
     match done {
@@ -70,7 +70,7 @@ pub(super) async fn diff(
 ) -> Response {
     let (request, style) = match checked(request) {
         Ok(request) => request,
-        Err(refusal) => return refusal,
+        Err((status, line)) => return answer(status, &line),
     };
     match blocking(move || reloader.preview(request.config.as_deref())).await {
         Some(Ok(Preview { diff: Diff { changes, restart }, runtime, warnings })) => Json(json!({
@@ -121,12 +121,13 @@ async fn change(
     }
 }
 
-fn checked(request: Result<Json<FileRequest>, JsonRejection>) -> Result<(FileRequest, Style), Response> {
-    let Json(request) = request.map_err(|error| answer(error.status(), &error.body_text()))?;
+fn checked(
+    request: Result<Json<FileRequest>, JsonRejection>,
+) -> Result<(FileRequest, Style), (StatusCode, String)> {
+    let Json(request) = request.map_err(|error| (error.status(), error.body_text()))?;
     match &request.config {
         Some(path) if path.is_relative() => {
-            let line = format!("config is {}, which is no absolute path", path.display());
-            Err(answer(StatusCode::BAD_REQUEST, &line))
+            Err((StatusCode::BAD_REQUEST, format!("config is {}, which is no absolute path", path.display())))
         }
         _ => {
             let style = request.style();

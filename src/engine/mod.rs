@@ -41,7 +41,7 @@ use self::buffers::pool;
 use self::device::Name;
 use self::publish::Publisher;
 use self::queues::QueuePlan;
-use self::start::DeviceQueues;
+use self::start::{DeviceQueues, Seat};
 use crate::addr::Mac;
 use crate::capture::Tap;
 use crate::config::{self, Config};
@@ -316,7 +316,7 @@ impl Engine {
             started_at: SystemTime::now(),
         };
         // On an error from here on, dropping the engine ends the threads that run already.
-        let (mut ends, service) = match &kernel {
+        let (ends, service): (Vec<_>, _) = match &kernel {
             Some(ports) => {
                 let (ends, service) =
                     kernel::connect(ports, config, &tables, workers, &pool, &engine.resolved)?;
@@ -326,7 +326,11 @@ impl Engine {
         };
         let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone(), guards };
         *engine.running() = Some(running);
-        engine.flow_capacity = engine.spawn(eal, config, queues, writers, taps, subscriptions, &mut ends)?;
+        let seats = writers.into_iter().zip(taps).zip(subscriptions).zip(ends);
+        let seats = seats
+            .map(|(((writer, tap), subscription), kernel)| Seat { writer, tap, subscription, kernel })
+            .collect();
+        engine.flow_capacity = engine.spawn(eal, config, queues, seats)?;
         if let Some(service) = service {
             let threads = service.start(&engine.stop)?;
             if let Some(running) = &mut *engine.running() {

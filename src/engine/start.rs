@@ -25,12 +25,9 @@ impl Engine {
         eal: &Eal,
         config: &Config,
         queues: Vec<DeviceQueues>,
-        writers: Vec<Writer>,
-        taps: Vec<TapWriter>,
-        subscriptions: Vec<Subscription>,
-        kernel_ends: &mut Vec<kernel::Ends>,
+        seats: Vec<Seat>,
     ) -> Result<Vec<usize>, EngineError> {
-        let workers = writers.len();
+        let workers = seats.len();
         let pool = match &*self.running() {
             Some(running) => running.pool.clone(),
             None => return Ok(Vec::new()),
@@ -38,10 +35,10 @@ impl Engine {
         let max_flows = (config.engine.max_flows as usize).div_ceil(workers);
         let (told, tell) = mpsc::channel();
         let sides = distribute(queues, workers);
-        let seats = writers.into_iter().zip(taps).zip(sides).zip(handoff::mesh(workers));
-        let seats = seats.zip(kernel_ends.drain(..)).zip(subscriptions).enumerate();
-        for (index, (((((writer, tap), Side { rx, tx }), ends), kernel_ends), subscription)) in seats {
-            let kernel::Ends { punted, injected, neighbors } = kernel_ends;
+        let seats = seats.into_iter().zip(sides).zip(handoff::mesh(workers)).enumerate();
+        for (index, ((seat, Side { rx, tx }), ends)) in seats {
+            let Seat { writer, tap, subscription, kernel } = seat;
+            let kernel::Ends { punted, injected, neighbors } = kernel;
             let shard = ShardConfig {
                 worker: WorkerId(index as u8),
                 workers: workers as u8,
@@ -111,6 +108,14 @@ impl Engine {
 
 fn failed(worker: usize, reason: &str) -> EngineError {
     EngineError::Worker { worker, reason: reason.into() }
+}
+
+/// What a worker has from the rest of the process.
+pub(super) struct Seat {
+    pub writer: Writer,
+    pub tap: TapWriter,
+    pub subscription: Subscription,
+    pub kernel: kernel::Ends,
 }
 
 /// One worker's queues and ways out.
