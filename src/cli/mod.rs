@@ -4,6 +4,7 @@ mod capture;
 mod check;
 mod demo;
 mod later;
+mod reload;
 mod replay;
 mod run;
 
@@ -54,6 +55,14 @@ enum Command {
     Demo(demo::DemoArgs),
     /// A running engine's packets, also dropped ones with their reason, as pcapng
     Capture(capture::CaptureArgs),
+    /// Ask the running engine to read its configuration again
+    Reload(reload::ReloadArgs),
+    /// What a reload would change
+    Diff(reload::DiffArgs),
+    /// Take an endpoint out gracefully
+    Drain(reload::DrainArgs),
+    /// Put a drained endpoint back
+    Undrain(reload::DrainArgs),
     #[command(flatten)]
     Later(later::Later),
 }
@@ -110,6 +119,10 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Capture(args) => capture::run(args),
+        Command::Reload(args) => reload::reload(args),
+        Command::Diff(args) => reload::diff(args),
+        Command::Drain(args) => reload::drain(args),
+        Command::Undrain(args) => reload::undrain(args),
         Command::Later(command) => later::run(command),
     };
     match done {

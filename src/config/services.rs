@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::model::{Algorithm, Endpoint, EndpointState, Protocol, Refusal, Service};
+use super::model::{Algorithm, Endpoint, EndpointState, Loss, Protocol, Refusal, Service};
 use super::names;
 use super::network::{Network, special};
 use super::report::{Finding, Sink};
@@ -16,6 +16,9 @@ use crate::addr::Addr;
 const MAX_MAGLEV: u32 = 1 << 24;
 /// A table this many times the number of endpoints keeps shares within about one percent (Eisenbud et al., §5.3).
 const MAGLEV_SLOTS_PER_ENDPOINT: usize = 100;
+
+/// The longest slow start.
+const MAX_SLOW_START: Duration = Duration::from_secs(86_400);
 
 /// Virtual address and ports.
 type Vip = (Addr, (u16, u16));
@@ -62,6 +65,12 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
     let idle_timeout = s.duration("idle_timeout", idle_range).map_or(idle_default, |l| l.value);
     let on_no_endpoint =
         s.choice("on_no_endpoint", &[("drop", Refusal::Drop), ("reject", Refusal::Reject)], Refusal::Drop);
+    let on_endpoint_down =
+        s.choice("on_endpoint_down", &[("keep", Loss::Keep), ("reset", Loss::Reset)], Loss::Keep);
+    let on_endpoint_removed =
+        s.choice("on_endpoint_removed", &[("drain", Loss::Keep), ("reset", Loss::Reset)], Loss::Keep);
+    let slow_start =
+        s.duration("slow_start", Duration::ZERO..=MAX_SLOW_START).map_or(Duration::ZERO, |l| l.value);
     if let Some(health) =
         s.table("health_check", "service.health_check", format!("health_check of {}", s.title))
     {
@@ -83,6 +92,9 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
             algorithm: if maglev { Algorithm::Maglev { size: size_value } } else { Algorithm::RoundRobin },
             idle_timeout,
             on_no_endpoint,
+            on_endpoint_down,
+            on_endpoint_removed,
+            slow_start,
             endpoints,
         },
         title: s.title.clone(),

@@ -8,6 +8,7 @@ mod bank;
 #[cfg(all(test, pollux_loom))]
 mod loom;
 mod pairs;
+mod segments;
 mod sync;
 #[cfg(all(test, not(pollux_loom)))]
 mod tests;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 pub use bank::{
-    Bank, Counter, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters, Sizes, Term,
+    Bank, Counter, EndpointCounters, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters,
+    Sizes, Term,
 };
 pub use pairs::{PairKey, Pairs};
 
@@ -38,6 +40,9 @@ pub struct WorkerCounters {
     heartbeat: CachePadded<AtomicU64>,
     banks: [CachePadded<Bank>; 2],
     directory: Directory,
+    /// Services, endpoints and rules that may be counted for: only ever more.
+    slots: [AtomicU32; 3],
+    /// As they were at the start.
     sizes: Sizes,
 }
 
@@ -51,6 +56,7 @@ impl WorkerCounters {
             heartbeat: CachePadded::new(AtomicU64::new(0)),
             banks: [CachePadded::new(Bank::new(sizes)), CachePadded::new(Bank::new(sizes))],
             directory: Directory::new(sizes),
+            slots: [sizes.services, sizes.endpoints, sizes.rules].map(|n| AtomicU32::new(n as u32)),
             sizes,
         });
         let writer = Writer { shared: Arc::clone(&shared), tick: 0 };
@@ -60,7 +66,19 @@ impl WorkerCounters {
     /// How many slots of each kind there are.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        self.sizes
+        let [services, endpoints, rules] = self.slots.each_ref().map(|n| n.load(Ordering::Relaxed) as usize);
+        Sizes { services, endpoints, rules, ..self.sizes }
+    }
+
+    /// Room for more services, endpoints and rules (`sizes` says how many, ports and pairs stay). To be called before the worker
+    /// hears of them; it goes on counting meanwhile.
+    pub fn grow(&self, sizes: Sizes) {
+        for bank in &self.banks {
+            bank.grow(sizes);
+        }
+        for (slots, n) in self.slots.iter().zip([sizes.services, sizes.endpoints, sizes.rules]) {
+            slots.fetch_max(n as u32, Ordering::Relaxed);
+        }
     }
 
     /// Aggregator: asks the worker to count in the next tick. The bank at rest must have been folded and zeroed.
@@ -84,10 +102,11 @@ impl WorkerCounters {
         self.directory.key(slot)
     }
 
-    /// How many pair slots, from the first on, were ever used (the endpoints' own included).
-    #[must_use]
-    pub fn pair_slots_used(&self) -> usize {
-        self.directory.used()
+    /// All slots that may have counted for a pair: the endpoints' own, and those that were ever used.
+    pub fn pair_slots(&self) -> impl Iterator<Item = crate::ids::PairSlot> + use<> {
+        let endpoints = self.slots[1].load(Ordering::Relaxed);
+        let others = (0..endpoints).map(|n| Bank::other(crate::ids::EndpointId(n)));
+        others.chain((0..self.directory.used() as u32).map(crate::ids::PairSlot))
     }
 
     /// When the worker last went round its loop.

@@ -23,6 +23,7 @@ mod telemetry;
 mod transmit;
 mod worker;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -41,7 +42,7 @@ use self::buffers::pool;
 use self::device::Name;
 use self::publish::Publisher;
 use self::queues::QueuePlan;
-use self::start::{DeviceQueues, Gear};
+use self::start::{DeviceQueues, Seat};
 use crate::addr::Mac;
 use crate::capture::Tap;
 use crate::config::{self, Config};
@@ -52,6 +53,7 @@ use crate::dpdk::{
 };
 use crate::ids::PortId;
 use crate::kernel::Guard;
+use crate::steering::Steering;
 use crate::tables::{LinkInfo, Slots, Tables};
 
 /// A device for a configured port.
@@ -86,6 +88,8 @@ pub struct PortStatus {
     pub tx_queues: u16,
     /// What the device gave besides.
     pub granted: Granted,
+    /// Whether TCP and UDP come to the worker that owns their connection, as far as the device does what it says.
+    pub steered: bool,
     /// 802.1Q id; 0: untagged.
     pub vlan: u16,
     /// Shares the device of an earlier port.
@@ -124,6 +128,8 @@ pub struct Engine {
     tap: Arc<Tap>,
     /// The next hops are found, where the kernel looks for them.
     resolved: Arc<AtomicBool>,
+    /// The secret of the process.
+    seed: u64,
     clock: Clock,
     started_at: SystemTime,
 }
@@ -145,6 +151,7 @@ struct RunningPort {
     driver: String,
     mac: Mac,
     plan: QueuePlan,
+    steered: bool,
     /// The interface of the kernel's that it is on.
     interface: Option<String>,
     vlan: u16,
@@ -238,13 +245,16 @@ impl Engine {
         set_sctp_crc_offload(infos.iter().all(|info| info.tx_sctp_crc));
         let pool = pool(eal, config, &on_devices, &plans, workers)?;
 
+        let seed = RandomState::new().hash_one("worker");
+        let steering = Steering::new(seed, workers as u8);
         let mut started = Vec::new();
         let mut queues = Vec::new();
-        for (((port, EnginePort { device, mac }), plan), info) in
-            on_devices.iter().zip(devices).zip(plans).zip(infos)
+        for (index, (((port, EnginePort { device, mac }), plan), info)) in
+            on_devices.iter().zip(devices).zip(plans).zip(infos).enumerate()
         {
             let setup = PortSetup {
                 rx_queues: plan.rx,
+                rss: Some(queues::rss(&steering, port.role, index, plan, workers)),
                 tx_queues: plan.tx,
                 rx_descriptors: port.rx_descriptors,
                 tx_descriptors: port.tx_descriptors,
@@ -253,12 +263,13 @@ impl Engine {
             let refused = |error| EngineError::Port { port: port.name.clone(), error };
             let (handle, rx, tx) = device.start(&setup, &pool).map_err(refused)?;
             let mac = mac.map_or_else(|| handle.mac(), Ok).map_err(refused)?;
-            started.push((handle, info.driver, mac, plan));
+            let steered = queues::is_steered(&steering, handle.granted().rss, index, plan, workers);
+            started.push((handle, info.driver, mac, plan, steered));
             queues.push(DeviceQueues { ports: Vec::new(), rx, tx });
         }
         let mut ports = Vec::new();
         for (index, (port, seat)) in config.ports.iter().zip(seats).enumerate() {
-            let (handle, driver, mac, plan) = &started[seat];
+            let (handle, driver, mac, plan, steered) = &started[seat];
             let on_device = &mut queues[seat].ports;
             ports.push(RunningPort {
                 port: handle.clone(),
@@ -266,6 +277,7 @@ impl Engine {
                 driver: driver.clone(),
                 mac: *mac,
                 plan: *plan,
+                steered: *steered,
                 interface: device::kernel_interface(&port.device).map(str::to_owned),
                 vlan: port.vlan,
                 shared: !on_device.is_empty(),
@@ -282,7 +294,13 @@ impl Engine {
         let (counters, writers): (_, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
         let (tap, taps) = Tap::new(workers, config.ports.iter().map(|port| port.name.clone()).collect());
 
-        let compiler = Compiler { config: Arc::new(config.clone()), slots, links, learned: Vec::new() };
+        let compiler = Compiler {
+            config: Arc::new(config.clone()),
+            conditions: Arc::default(),
+            slots,
+            links,
+            learned: Vec::new(),
+        };
         let (publisher, subscriptions) = Publisher::new(workers);
         let mut engine = Self {
             running: Mutex::new(None),
@@ -298,23 +316,25 @@ impl Engine {
             kernel_refused: Arc::default(),
             tap,
             resolved: Arc::new(AtomicBool::new(kernel.is_none())),
+            seed,
             clock: Clock::start(eal),
             started_at: SystemTime::now(),
         };
         // On an error from here on, dropping the engine ends the threads that run already.
-        let (kernel_ends, service) = match &kernel {
+        let (ends, service): (Vec<_>, _) = match &kernel {
             Some(ports) => {
                 let (ends, service) = kernel::connect(&engine, ports, workers, &pool)?;
                 (ends, Some(service))
             }
             None => ((0..workers).map(|_| kernel::Ends::default()).collect(), None),
         };
-        let gear = writers.into_iter().zip(taps).zip(subscriptions).zip(kernel_ends);
-        let gear =
-            gear.map(|(((writer, tap), subscription), kernel)| Gear { writer, tap, subscription, kernel });
         let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone(), guards };
         *engine.running() = Some(running);
-        engine.flow_capacity = engine.spawn(eal, config, queues, gear.collect())?;
+        let seats = writers.into_iter().zip(taps).zip(subscriptions).zip(ends);
+        let seats = seats
+            .map(|(((writer, tap), subscription), kernel)| Seat { writer, tap, subscription, kernel })
+            .collect();
+        engine.flow_capacity = engine.spawn(eal, config, queues, seats)?;
         if let Some(service) = service {
             let threads = service.start(&engine.stop)?;
             if let Some(running) = &mut *engine.running() {
@@ -352,6 +372,12 @@ impl Engine {
     #[must_use]
     pub fn worker_cpus(&self) -> &[usize] {
         &self.cpus
+    }
+
+    /// Which worker owns a client, for whoever spreads frames as a NIC does. Secret: see [`Steering`].
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        Steering::new(self.seed, self.cpus.len() as u8)
     }
 
     /// Connections that each worker's table can hold.
@@ -406,6 +432,7 @@ impl Engine {
                 rx_queues: running.plan.rx,
                 tx_queues: running.plan.tx,
                 granted: running.port.granted(),
+                steered: running.steered,
                 vlan: running.vlan,
                 shared: running.shared,
                 link_up: running.link_up(),

@@ -13,7 +13,7 @@ use super::{Engine, EngineError, inventory, serve};
 use crate::config::{Config, Style};
 use crate::control::{self, Bound};
 use crate::metrics::http::{self, BindError};
-use crate::reload::{Outcome, Reloader};
+use crate::reload::{self, Outcome, Refusal, Reloader};
 
 /// How long clients of the admin socket have to take the ends of their answers.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -56,9 +56,16 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     let telemetry = serve(listener, config, &engine, runtime.handle())?;
     let reloader = Arc::new(Reloader::new(Arc::clone(&engine), telemetry.ticker(), file));
     let (admin, missing) = match socket {
-        Bound::At(socket) => {
-            (Some(control::serve(socket, engine.tap(), engine.clock(), runtime.handle())?), None)
-        }
+        Bound::At(socket) => (
+            Some(control::serve(
+                socket,
+                engine.tap(),
+                engine.clock(),
+                Some(Arc::clone(&reloader)),
+                runtime.handle(),
+            )?),
+            None,
+        ),
         Bound::Missing(error) => (None, Some(error)),
         Bound::Off => (None, None),
     };
@@ -71,10 +78,20 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     }
     notify(NotifyState::Ready);
 
+    runtime.spawn(reload::keep(Arc::clone(&reloader)));
+    runtime.spawn({
+        let (engine, changed) = (Arc::clone(&engine), Arc::clone(&reloader));
+        let wanted = move || engine.config().control.watch;
+        reload::watch(Arc::clone(&reloader), wanted, move || {
+            let reloader = Arc::clone(&changed);
+            async move { reload_now(&reloader).await }
+        })
+    });
     runtime.block_on(async {
         signals.until_end(&reloader).await;
         notify(NotifyState::Stopping);
         engine.retire();
+        telemetry.retire();
         let delay = engine.config().engine.shutdown_delay;
         if delay > Duration::ZERO {
             eprintln!("pollux: stopping in {} s; a second signal stops at once", delay.as_secs_f32());
@@ -89,6 +106,7 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     if let Some(admin) = admin {
         runtime.block_on(admin.finish(FAREWELL));
     }
+    drop(reloader);
     drop(telemetry);
     runtime.shutdown_timeout(Duration::from_secs(1));
     eprintln!("pollux: stopped");
@@ -116,24 +134,31 @@ impl Signals {
             tokio::select! {
                 _ = self.term.recv() => return,
                 _ = self.int.recv() => return,
-                _ = self.hup.recv() => reload(reloader).await,
+                _ = self.hup.recv() => reload_now(reloader).await,
             }
         }
     }
 }
 
-async fn reload(reloader: &Arc<Reloader>) {
+async fn reload_now(reloader: &Arc<Reloader>) {
     notify_reloading();
     let reloader = Arc::clone(reloader);
     match tokio::task::spawn_blocking(move || reloader.reload(None)).await {
-        Ok(Ok(Outcome { generation, changes, warnings })) => {
+        Ok(Ok(Outcome { generation, changes, warnings, .. })) => {
             eprint!("{}", Style::for_stderr().render(&warnings));
             for change in &changes {
                 tracing::info!("reload: {change}");
             }
             tracing::info!("reload: configuration {generation} is in force, {} change(s)", changes.len());
         }
-        Ok(Err(refusal)) => tracing::error!("reload: {refusal}"),
+        Ok(Err(refusal)) => {
+            tracing::error!("reload: {refusal}");
+            match refusal {
+                Refusal::Invalid(report) => eprint!("{}", report.render(&Style::for_stderr())),
+                Refusal::Restart(changes) => changes.iter().for_each(|change| eprintln!("  {change}")),
+                Refusal::Apply(_) => {}
+            }
+        }
         Err(error) => tracing::error!("reload: {error}"),
     }
     notify(NotifyState::Ready);

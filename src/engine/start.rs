@@ -1,7 +1,6 @@
 //! The workers' start: queues and rings given out, a thread for each.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -19,14 +18,6 @@ use crate::dpdk::{Eal, Mbuf, Registration, RxQueue, TxQueue, allowed_cpus, pin_t
 use crate::ids::{PortId, WorkerId};
 use crate::pipeline::{MAX_BURST, Resolution, Shard, ShardConfig};
 
-/// What a worker has besides its queues and its rings to the others.
-pub(super) struct Gear {
-    pub writer: Writer,
-    pub tap: TapWriter,
-    pub subscription: Subscription,
-    pub kernel: kernel::Ends,
-}
-
 impl Engine {
     /// Starts the workers and waits until each polls. The connections that each can hold.
     pub(super) fn spawn(
@@ -34,25 +25,25 @@ impl Engine {
         eal: &Eal,
         config: &Config,
         queues: Vec<DeviceQueues>,
-        gear: Vec<Gear>,
+        seats: Vec<Seat>,
     ) -> Result<Vec<usize>, EngineError> {
-        let workers = gear.len();
+        let workers = seats.len();
         let pool = match &*self.running() {
             Some(running) => running.pool.clone(),
             None => return Ok(Vec::new()),
         };
-        let seed = RandomState::new().hash_one("worker");
         let max_flows = (config.engine.max_flows as usize).div_ceil(workers);
         let (told, tell) = mpsc::channel();
         let sides = distribute(queues, workers);
-        let seats = gear.into_iter().zip(sides).zip(handoff::mesh(workers)).enumerate();
-        for (index, ((Gear { writer, tap, subscription, kernel }, Side { rx, tx }), ends)) in seats {
+        let seats = seats.into_iter().zip(sides).zip(handoff::mesh(workers)).enumerate();
+        for (index, ((seat, Side { rx, tx }), ends)) in seats {
+            let Seat { writer, tap, subscription, kernel } = seat;
             let kernel::Ends { punted, injected, neighbors } = kernel;
             let shard = ShardConfig {
                 worker: WorkerId(index as u8),
                 workers: workers as u8,
                 max_flows,
-                seed,
+                seed: self.seed,
                 resolution: Resolution::Discover,
             };
             let lost = Arc::clone(&self.lost_updates);
@@ -117,6 +108,14 @@ impl Engine {
 
 fn failed(worker: usize, reason: &str) -> EngineError {
     EngineError::Worker { worker, reason: reason.into() }
+}
+
+/// What a worker has from the rest of the process.
+pub(super) struct Seat {
+    pub writer: Writer,
+    pub tap: TapWriter,
+    pub subscription: Subscription,
+    pub kernel: kernel::Ends,
 }
 
 /// One worker's queues and ways out.

@@ -23,6 +23,7 @@ const READINESS: Duration = Duration::from_millis(100);
 /// Serves an engine's metrics until it is dropped.
 pub struct Telemetry {
     ticker: Arc<Ticker>,
+    publication: Arc<Publication>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -31,6 +32,11 @@ impl Telemetry {
     #[must_use]
     pub fn ticker(&self) -> Arc<Ticker> {
         Arc::clone(&self.ticker)
+    }
+
+    /// `/readyz` fails from now on; after [`Engine::retire`], or it comes back.
+    pub fn retire(&self) {
+        self.publication.set_ready(false);
     }
 }
 
@@ -61,6 +67,7 @@ pub fn serve(
     let publication = aggregator.publication();
     let ticker = Ticker::start(aggregator, Arc::clone(&clock), || {})?;
 
+    let readiness_of = Arc::clone(&publication);
     runtime.spawn(readiness(Arc::clone(engine), Arc::clone(&publication)));
     let (stop, stopped) = oneshot::channel::<()>();
     let limits =
@@ -74,7 +81,7 @@ pub fn serve(
             tracing::error!("the HTTP listener: {error}");
         }
     });
-    Ok(Telemetry { ticker: Arc::new(ticker), _stop: stop })
+    Ok(Telemetry { ticker: Arc::new(ticker), publication: readiness_of, _stop: stop })
 }
 
 /// Links go down and come up: `/readyz` follows.

@@ -14,6 +14,7 @@ mod frame;
 mod kernel;
 mod limiter;
 mod local;
+mod loss;
 mod output;
 mod owner;
 mod shard;

@@ -80,6 +80,8 @@ pub struct Shard<F> {
     pub(super) writer: Writer,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
+    /// How far the connections were searched for those whose endpoint was lost.
+    pub(super) sweep: Option<usize>,
     /// Entries removed so far: what was looked up before a removal is looked up again.
     pub(super) removals: u64,
 }
@@ -104,6 +106,7 @@ impl<F: Frame> Shard<F> {
             policers: Policers::new(),
             writer,
             scratch: Vec::with_capacity(1 << 16),
+            sweep: None,
             removals: 0,
         }
     }
@@ -169,7 +172,7 @@ impl<F: Frame> Shard<F> {
         if self.neighbors.is_asking() {
             self.neighbor_timers(&mut Turn { tables, now, out });
         }
-        let more = self.give_up_fragments(&mut Turn { tables, now, out });
+        let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
         let Self { conntrack, pairs, writer, removals, .. } = self;
         conntrack.expire(now, budget, |expired| {
             *removals += 1;
@@ -182,6 +185,9 @@ impl<F: Frame> Shard<F> {
     pub fn go_over(&mut self, before: &Tables, after: &Tables, now: Instant, out: &mut impl Output<F>) {
         if !Arc::ptr_eq(&before.routes, &after.routes) {
             self.neighbors.reroute();
+        }
+        if before.resets_version != after.resets_version {
+            self.sweep = Some(0);
         }
         if before.neighbors == after.neighbors {
             return;
@@ -260,6 +266,7 @@ impl<F: Frame> Shard<F> {
 fn count_gone(writer: &Writer, pairs: &mut Pairs, expired: &Expired) {
     let Expired { flow, state, error } = expired;
     writer.bank().flows(flow.protocol, *state).sub(1);
+    writer.bank().endpoint(flow.endpoint_id).connections.sub(1);
     pairs.release(writer, flow.pair);
     if let Some(error) = error {
         count_error(writer, flow.service, *error);

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::Addr;
-use crate::config::{Algorithm, Config, Endpoint, Engine, Metrics, Neighbor, Port, Route, Rule, Service};
+use crate::config::{
+    Algorithm, Config, Endpoint, Engine, Loss, Metrics, Neighbor, Port, Route, Rule, Service,
+};
 
 /// What is changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -93,8 +95,9 @@ impl Diff {
         diff.services(&old.services, &new.services);
         diff.rules(old, new);
         diff.routes(old, new);
-        if old.control != new.control && old.control.socket == new.control.socket {
-            diff.changes.push(settings("control", Vec::new()));
+        if old.control.watch != new.control.watch {
+            let fields = vec![field("watch", old.control.watch, new.control.watch)];
+            diff.changes.push(settings("control", fields));
         }
         diff
     }
@@ -211,6 +214,9 @@ impl Diff {
                 field("maglev_size", some(maglev_size(old)), some(maglev_size(service))),
                 field("idle_timeout", old.idle_timeout, service.idle_timeout),
                 field("on_no_endpoint", word(old.on_no_endpoint), word(service.on_no_endpoint)),
+                field("on_endpoint_down", word(old.on_endpoint_down), word(service.on_endpoint_down)),
+                field("on_endpoint_removed", removed(old), removed(service)),
+                field("slow_start", old.slow_start, service.slow_start),
             ]);
             let same = Service { endpoints: Vec::new(), ..(*old).clone() }
                 == Service { endpoints: Vec::new(), ..service.clone() };
@@ -355,6 +361,13 @@ fn algorithm(service: &Service) -> String {
     }
 }
 
+fn removed(service: &Service) -> &'static str {
+    match service.on_endpoint_removed {
+        Loss::Keep => "drain",
+        Loss::Reset => "reset",
+    }
+}
+
 fn maglev_size(service: &Service) -> Option<u32> {
     match service.algorithm {
         Algorithm::Maglev { size } => Some(size),
@@ -396,5 +409,108 @@ impl fmt::Display for Change {
             write!(f, "{} {key} {from} -> {to}", if at == 0 { ':' } else { ',' })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const TEXT: &str = "[[port]]\nname = \"wan\"\ndevice = \"net_null0\"\naddresses = [\"10.1.0.1/24\"]\n\
+        [[firewall]]\nname = \"a\"\naction = \"drop\"\n[[firewall]]\nname = \"b\"\naction = \"allow\"\n\
+        [[neighbor]]\naddress = \"10.1.0.9\"\nmac = \"02:00:00:00:00:09\"\n\
+        [[service]]\nname = \"web\"\nvip = \"203.0.113.1:80\"\n[[service.endpoint]]\naddress = \"10.1.0.10:80\"\n\
+        [[service.endpoint]]\naddress = \"10.1.0.11:80\"\n";
+
+    fn parsed(text: &str) -> Config {
+        config::parse("t", text).unwrap_or_else(|e| panic!("{e}")).0
+    }
+
+    fn diff(from: &str, to: &str) -> (Vec<String>, Vec<String>) {
+        assert!(TEXT.contains(from), "{from}");
+        let diff = Diff::between(&parsed(TEXT), &parsed(&TEXT.replacen(from, to, 1)));
+        let shown = |changes: &[Change]| changes.iter().map(ToString::to_string).collect();
+        (shown(&diff.changes), shown(&diff.restart))
+    }
+
+    #[test]
+    fn each_change_is_said_as_the_file_says_it() {
+        let endpoint = "[[service.endpoint]]\naddress = \"10.1.0.11:80\"\n";
+        for (from, to, says) in [
+            ("", "", &[][..]),
+            ("10.1.0.11:80", "10.1.0.12:80", &["- endpoint web 10.1.0.11:80", "+ endpoint web 10.1.0.12:80"]),
+            (endpoint, "", &["- endpoint web 10.1.0.11:80"]),
+            (
+                "address = \"10.1.0.11:80\"",
+                "address = \"10.1.0.11:80\"\nweight = 2\nstate = \"drain\"",
+                &["~ endpoint web 10.1.0.11:80: weight 1 -> 2, state up -> drain"],
+            ),
+            (
+                "vip = \"203.0.113.1:80\"",
+                "vip = \"203.0.113.1:80\"\nalgorithm = \"round-robin\"\non_endpoint_removed = \"reset\"\nidle_timeout = \"1m\"",
+                &[
+                    "~ service web: algorithm maglev -> round-robin, maglev_size 65537 -> -, idle_timeout 240s -> 60s, \
+                   on_endpoint_removed drain -> reset",
+                ],
+            ),
+            (
+                "203.0.113.1:80",
+                "203.0.113.1:81",
+                &[
+                    "- service web",
+                    "- endpoint web 10.1.0.10:80",
+                    "- endpoint web 10.1.0.11:80",
+                    "+ service web",
+                    "+ endpoint web 10.1.0.10:80",
+                    "+ endpoint web 10.1.0.11:80",
+                ],
+            ),
+            ("action = \"drop\"", "action = \"allow\"", &["~ firewall rule a: action drop -> allow"]),
+            (
+                "[[firewall]]\nname = \"a\"\naction = \"drop\"\n[[firewall]]\nname = \"b\"\naction = \"allow\"",
+                "[[firewall]]\nname = \"b\"\naction = \"allow\"\n[[firewall]]\nname = \"a\"\naction = \"drop\"",
+                &[
+                    "~ firewall rule b: at another place of the order",
+                    "~ firewall rule a: at another place of the order",
+                ],
+            ),
+            (
+                "00:09\"",
+                "00:0a\"",
+                &["~ neighbor 10.1.0.9 on wan: mac 02:00:00:00:00:09 -> 02:00:00:00:00:0a"],
+            ),
+            (
+                "[[service]]",
+                "[[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"10.1.0.2\"\n[metrics]\ntick = \"5s\"\n[[service]]",
+                &["~ metrics: tick 10s -> 5s", "+ route 0.0.0.0/0 via 10.1.0.2"],
+            ),
+        ] {
+            let (changes, restart) = diff(from, to);
+            let mut changes: Vec<_> = changes.iter().map(String::as_str).collect();
+            let mut says = says.to_vec();
+            changes.sort_unstable();
+            says.sort_unstable();
+            assert_eq!(changes, says, "{from} -> {to}");
+            assert!(restart.is_empty(), "{restart:?}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_devices_and_threads_takes_a_restart() {
+        for (from, to, says) in [
+            ("device = \"net_null0\"", "device = \"net_null1\"", "~ port wan: device net_null0 -> net_null1"),
+            ("10.1.0.1/24", "10.1.0.1/16", "~ port wan: addresses [10.1.0.1/24] -> [10.1.0.1/16]"),
+            ("[[port]]", "[engine]\nworkers = [0, 1]\n[[port]]", "~ engine: workers [] -> [0, 1]"),
+            (
+                "[[port]]",
+                "[metrics]\nlisten = \"127.0.0.1:1\"\n[[port]]",
+                "~ metrics: listen 127.0.0.1:8080 -> 127.0.0.1:1",
+            ),
+            ("[[port]]", "[control]\nsocket = \"\"\n[[port]]", "~ control: socket Default -> Off"),
+        ] {
+            let (changes, restart) = diff(from, to);
+            assert_eq!((changes, restart), (vec![], vec![says.to_owned()]));
+        }
     }
 }

@@ -6,6 +6,8 @@ mod round_robin;
 
 pub(crate) use round_robin::Cursor;
 
+use std::sync::Arc;
+
 use self::lookup::Index;
 use crate::addr::Addr;
 use crate::config::{self, Algorithm, EndpointState, Protocol, Refusal};
@@ -16,23 +18,28 @@ use crate::tables::Slots;
 #[derive(Debug)]
 pub struct Services {
     index: Index,
-    services: Box<[Service]>,
+    services: Box<[Arc<Service>]>,
 }
 
 impl Services {
-    pub(crate) fn compile(services: &[config::Service], slots: &mut Slots) -> Self {
-        let services: Box<[_]> = services.iter().map(|service| Service::compile(service, slots)).collect();
-        Self { index: Index::new(&services), services }
+    /// Of services in file order. `lingering` are addresses that had a service: their connections may go on.
+    pub(crate) fn new(services: Vec<Arc<Service>>, lingering: impl Iterator<Item = Addr>) -> Self {
+        Self { index: Index::new(&services, lingering), services: services.into() }
+    }
+
+    /// The one at this place, for the next tables.
+    pub(crate) fn share(&self, place: usize) -> Arc<Service> {
+        Arc::clone(&self.services[place])
     }
 
     /// The service that a packet to this address, port and protocol is for.
     #[inline]
     #[must_use]
     pub fn lookup(&self, vip: Addr, port: u16, protocol: Protocol) -> Option<&Service> {
-        self.services.get(self.index.find(vip, port, protocol)?)
+        self.services.get(self.index.find(vip, port, protocol)?).map(|service| &**service)
     }
 
-    /// Whether some service has this address.
+    /// Whether some service has this address, or had it and its connections may go on.
     #[inline]
     #[must_use]
     pub fn is_vip(&self, addr: Addr) -> bool {
@@ -40,14 +47,17 @@ impl Services {
     }
 
     /// All of them, in file order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Service> {
-        self.services.iter()
+    pub fn iter(&self) -> Iter<'_> {
+        self.services.iter().map(|service| service)
     }
 }
 
+/// Services in file order.
+pub type Iter<'a> = std::iter::Map<std::slice::Iter<'a, Arc<Service>>, fn(&'a Arc<Service>) -> &'a Service>;
+
 impl<'a> IntoIterator for &'a Services {
     type Item = &'a Service;
-    type IntoIter = std::slice::Iter<'a, Service>;
+    type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -105,7 +115,7 @@ enum Choice {
 }
 
 impl Service {
-    fn compile(service: &config::Service, slots: &mut Slots) -> Self {
+    pub(crate) fn compile(service: &config::Service, slots: &mut Slots) -> Self {
         let id = slots.service(service);
         let endpoints: Box<[_]> = service
             .endpoints
@@ -184,6 +194,9 @@ pub(crate) mod tests {
             algorithm,
             idle_timeout: Duration::from_secs(240),
             on_no_endpoint: Refusal::Drop,
+            on_endpoint_down: config::Loss::Keep,
+            on_endpoint_removed: config::Loss::Keep,
+            slow_start: Duration::ZERO,
             endpoints: endpoints.collect(),
         }
     }
