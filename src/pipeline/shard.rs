@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::burst::Slot;
+use super::burst::Slots;
 use super::kernel::Policers;
 use super::limiter::Limiter;
 use super::owner::Owner;
@@ -80,6 +80,8 @@ pub struct Shard<F> {
     pub(super) scratch: Vec<u8>,
     /// How far the connections were searched for those whose endpoint was lost.
     pub(super) sweep: Option<usize>,
+    /// Of no burst while none is worked on.
+    pub(super) slots: Option<Box<Slots>>,
     /// Entries removed so far: what was looked up before a removal is looked up again.
     pub(super) removals: u64,
 }
@@ -105,6 +107,7 @@ impl<F: Frame> Shard<F> {
             writer,
             scratch: Vec::with_capacity(1 << 16),
             sweep: None,
+            slots: Some(Box::default()),
             removals: 0,
         }
     }
@@ -120,8 +123,8 @@ impl<F: Frame> Shard<F> {
     ) {
         let bytes: usize = frames.iter().map(|f| f.data().len()).sum();
         self.count_rx(port, frames.len(), bytes);
-        let slots = frames.drain(..).map(|frame| Slot::parse(tables, port, frame, Via::Device)).collect();
-        self.process(slots, &mut Turn { tables, now, out });
+        let turn = &mut Turn { tables, now, out };
+        self.process(turn, frames, |frame| (port, frame), |frame| (port, frame, Via::Device));
     }
 
     /// A burst from another worker's ring.
@@ -133,11 +136,9 @@ impl<F: Frame> Shard<F> {
         out: &mut impl Output<F>,
     ) {
         self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
-        let slots = frames
-            .drain(..)
-            .map(|Handed { port, frame, ports }| Slot::parse(tables, port, frame, Via::Ring(ports)))
-            .collect();
-        self.process(slots, &mut Turn { tables, now, out });
+        let turn = &mut Turn { tables, now, out };
+        let take = |Handed { port, frame, ports }| (port, frame, Via::Ring(ports));
+        self.process(turn, frames, |handed| (handed.port, &handed.frame), take);
     }
 
     /// Counts a received packet that the I/O layer itself had to drop (a segmented mbuf).
