@@ -35,7 +35,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn to_wan(&mut self, frame: &[u8]) {
+    fn offer(&mut self, frame: &[u8]) {
         while !send(&self.pool, &mut self.wan_in, frame) {
             self.exchange();
         }
@@ -75,7 +75,7 @@ impl Ends {
     fn syn(&mut self, client: Client) {
         let frame =
             build::eth(GATEWAY_MAC, WAN_MAC).ip(client.0, VIP).tcp(client.1, 80).syn().seq(1000).frame();
-        self.to_wan(&frame);
+        self.offer(&frame);
     }
 
     fn connect(&mut self, client: Client) {
@@ -89,7 +89,7 @@ impl Ends {
         let (seq, ack) = self.open[&client];
         let frame =
             build::eth(GATEWAY_MAC, WAN_MAC).ip(client.0, VIP).tcp(client.1, 80).seq(seq).ack(ack).frame();
-        self.to_wan(&frame);
+        self.offer(&frame);
     }
 
     /// Everybody who has a connection says something, again if need be, and is answered.
@@ -102,7 +102,7 @@ impl Ends {
             for (client, (seq, ack)) in &speakers {
                 if !self.heard.contains(client) {
                     let packet = build::eth(GATEWAY_MAC, WAN_MAC).ip(client.0, VIP).tcp(client.1, 80);
-                    self.to_wan(&packet.seq(*seq).ack(*ack).payload(b"still there?").frame());
+                    self.offer(&packet.seq(*seq).ack(*ack).payload(b"still there?").frame());
                 }
             }
             let patience = Instant::now() + Duration::from_millis(100);
