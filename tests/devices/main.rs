@@ -130,7 +130,7 @@ fn memif_with_two_queues() {
         "net_memif0,role=server,socket=SOCKET,socket-abstract=no,id=7",
     );
     let mut far = Engine::spawn(&lab.lb2, &lab.folder("b"), &with_two_queues(&far));
-    lab.wait_for_socket();
+    lab.wait_for_socket(None);
     let near = Engine::start(&lab.lb, &lab.folder("a"), &with_two_queues(&near));
     far.wait_until_ready(&lab.lb2);
     lab.echo_soon(&lab.client);
