@@ -137,7 +137,8 @@ pub fn nothing_is_lost_but_packets(bench: &Bench) {
         }
         // Relief.
         let relieved = Instant::now();
-        server.serve();
+        // Without thousands of answers, which would be measured.
+        drain(&mut server.out, |_| ());
         assert!(
             echoes(&sockets[turn % sockets.len()], &mut server, Duration::from_secs(1)),
             "cycle {cycles}: no echo within a second of relief, {:?}",
