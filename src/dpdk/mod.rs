@@ -19,6 +19,7 @@ mod error;
 mod leftovers;
 mod log;
 mod mbuf;
+pub mod memory;
 mod mempool;
 mod port;
 mod queue;
