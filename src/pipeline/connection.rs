@@ -78,7 +78,7 @@ impl<F: Frame> Shard<F> {
         let step = self.conntrack.step(id, direction, l4, turn.now);
         let flow = self.conntrack.flow(id);
         if step.before != step.after {
-            self.count_state(turn, &flow, Some(step.before), Some(step.after));
+            self.count_state(turn, flow, Some(step.before), Some(step.after));
         }
         if let Some(error) = step.error {
             self.count_error(flow.service, error);
