@@ -322,7 +322,6 @@ fn wrong_usage_is_status_two_and_what_is_not_there_yet_one() {
         &["drain", "web", "10.0.0.1:80"],
         &["undrain", "web", "10.0.0.1:80"],
         &["trace", "tcp", "198.51.100.7:4000", ">", "203.0.113.100:80", "syn"],
-        &["bench", "--flows", "1", "--packet-size", "64"],
         &["import", "ipvsadm", "x"],
     ] {
         let output = pollux(args);

@@ -4,7 +4,7 @@ use super::wheel::Links;
 use super::{Direction, Flow, FlowError, sctp, tcp, udp};
 use crate::config::Protocol;
 use crate::counters::FlowState;
-use crate::parse::L4;
+use crate::parse::{L4, Whole};
 use crate::pipeline::DropReason;
 
 /// A handshake that makes no progress is given up after this, milliseconds.
@@ -167,6 +167,16 @@ impl Machine {
                 state.step(direction, &sctp::Packet { tag, chunks, initiate_tag, reflected })
             }
             _ => Reaction::PASS,
+        }
+    }
+
+    /// [`step`](Self::step) for a packet that refreshes and does nothing else; `false`, and no change, for any other.
+    #[inline(always)]
+    pub(super) fn follow(&mut self, direction: Direction, packet: &Whole) -> bool {
+        match self {
+            Self::Tcp(state) if packet.is_tcp => state.follow_plain(direction, packet),
+            Self::Udp(state) if !packet.is_tcp => state.is_settled(direction),
+            _ => false,
         }
     }
 

@@ -16,7 +16,8 @@ mod tcp;
 mod udp;
 mod wheel;
 
-pub use table::Conntrack;
+pub(crate) use hash::TupleHash;
+pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;
 use crate::config::Protocol;

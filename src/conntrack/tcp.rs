@@ -22,6 +22,7 @@ use super::Direction::{Original, Reply};
 use super::entry::{Fault, Packed, Reaction};
 use super::{Direction, FlowError};
 use crate::counters::FlowState;
+use crate::parse::Whole;
 use crate::pipeline::DropReason;
 
 const FIN: u8 = 0x01;
@@ -109,6 +110,7 @@ const fn near(n: u32, low: u32, high: u32) -> bool {
     n.wrapping_sub(low).wrapping_add(SLACK) <= span.saturating_add(2 * SLACK)
 }
 
+#[inline]
 fn advance(number: &mut Packed, to: u32) {
     if to.wrapping_sub(number.get()) <= MAX_ADVANCE {
         *number = Packed::new(to);
@@ -201,6 +203,18 @@ impl State {
             }
             (Phase::Closed, _) => Reaction::PASS,
         }
+    }
+
+    /// [`step`](Self::step) for a segment in the midst of an established connection; `false`, and no change, for any other.
+    #[inline(always)]
+    pub(super) fn follow_plain(&mut self, direction: Direction, packet: &Whole) -> bool {
+        if self.phase != Phase::Established || packet.flags & (SYN | FIN | RST | ACK) != ACK {
+            return false;
+        }
+        let d = direction as usize;
+        advance(&mut self.sent[d], packet.seq.wrapping_add(packet.payload));
+        advance(&mut self.acked[d], packet.ack);
+        true
     }
 
     fn client_syn(&mut self, segment: &Segment) {

@@ -14,6 +14,7 @@ mod kernel;
 mod mirror;
 mod queues;
 mod run;
+pub(crate) mod stand;
 mod telemetry;
 mod transmit;
 mod worker;

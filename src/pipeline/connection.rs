@@ -4,15 +4,16 @@ use super::egress::Exit;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
-use crate::conntrack::{self, Direction, Flow, FlowId, InsertError};
+use crate::conntrack::{self, Direction, Flow, FlowId, InsertError, Tuple};
 use crate::counters::PairKey;
 use crate::firewall::Subject;
 use crate::ids::PairSlot;
 use crate::neighbor::NextHop;
-use crate::parse::{L4, Packet, Quoted};
+use crate::parse::{L4, Packet, Quoted, Whole};
 use crate::responder::{Reply, icmp, reset};
 use crate::rewrite;
 use crate::service::Service;
+use crate::tables::Tables;
 
 /// Not yet looked up: a handle that is always out of date.
 const NO_HOP: u32 = u32::MAX;
@@ -58,17 +59,41 @@ impl<F: Frame> Shard<F> {
         if !rewrite::is_intact(arrival.frame.data(), &arrival.packet, &flow) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::SctpChecksum);
         }
-        let step = self.conntrack.step(id, direction, &arrival.packet.l4_info, turn.now);
+        if let Err(reason) = self.advance(turn, id, direction, &arrival.packet.l4_info) {
+            return self.drop(turn, arrival.port, arrival.frame, reason);
+        }
+        self.forward(turn, arrival, &flow, direction, exit);
+    }
+
+    /// Lets a packet act on its connection's state, and counts what that does. Whether it may pass.
+    pub(super) fn advance<O>(
+        &mut self,
+        turn: &Turn<'_, O>,
+        id: FlowId,
+        direction: Direction,
+        l4: &L4,
+    ) -> Result<(), DropReason> {
+        let step = self.conntrack.step(id, direction, l4, turn.now);
+        let flow = self.conntrack.flow(id);
         if step.before != step.after {
-            self.count_state(turn, &flow, Some(step.before), Some(step.after));
+            self.count_state(turn, flow, Some(step.before), Some(step.after));
         }
         if let Some(error) = step.error {
             self.count_error(flow.service, error);
         }
-        if let Err(reason) = step.pass {
-            return self.drop(turn, arrival.port, arrival.frame, reason);
-        }
-        self.forward(turn, arrival, &flow, direction, exit);
+        step.pass
+    }
+
+    /// What [`first`](Self::first) will read for a packet that may open a connection.
+    pub(super) fn foresee(&self, tables: &Tables, packet: &Whole) {
+        let tuple = packet.tuple();
+        let Some(service) = tables.services.lookup(tuple.dst, tuple.dport, tuple.protocol) else { return };
+        let Some(endpoint) = service.foresee(tuple.src, tuple.sport) else { return };
+        let sport = if endpoint.port == 0 { tuple.dport } else { endpoint.port };
+        let reply = Tuple { src: endpoint.addr, dst: tuple.src, sport, dport: tuple.sport, ..tuple };
+        self.conntrack.prefetch(self.conntrack.hash(&reply));
+        let key = PairKey { service: service.id, endpoint: endpoint.id, client: tuple.src };
+        self.pairs.prefetch(&key);
     }
 
     /// A packet of no known connection: firewall, service, endpoint, insert.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::burst::Slot;
+use super::burst::Slots;
 use super::choose::count_state;
 use super::kernel::Policers;
 use super::limiter::Limiter;
 use super::owner::Owner;
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
-use crate::conntrack::{Conntrack, Expired, FlowError};
+use crate::conntrack::{Conntrack, Expired, FlowError, Tuple};
 use crate::counters::{Pairs, Term, WorkerCounters, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
@@ -88,6 +88,8 @@ pub struct Shard<F> {
     pub(super) errand: Errand,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
+    /// Of no burst while none is worked on.
+    pub(super) slots: Option<Box<Slots>>,
     /// Entries removed so far: what was looked up before a removal is looked up again.
     pub(super) removals: u64,
 }
@@ -115,6 +117,7 @@ impl<F: Frame> Shard<F> {
             sticky: Sticky::new(config.max_flows, (config.seed, 4 << 8)),
             errand: Errand::Own,
             scratch: Vec::with_capacity(1 << 16),
+            slots: Some(Box::default()),
             removals: 0,
         }
     }
@@ -137,8 +140,8 @@ impl<F: Frame> Shard<F> {
     ) {
         let bytes: usize = frames.iter().map(|f| f.data().len()).sum();
         self.count_rx(port, frames.len(), bytes);
-        let slots = frames.drain(..).map(|frame| Slot::parse(tables, port, frame, Via::Device)).collect();
-        self.process(slots, &mut Turn { tables, now, out });
+        let turn = &mut Turn { tables, now, out };
+        self.process(turn, frames, |frame| (port, frame), |frame| (port, frame, Via::Device));
     }
 
     /// A burst from another worker's ring.
@@ -150,13 +153,9 @@ impl<F: Frame> Shard<F> {
         out: &mut impl Output<F>,
     ) {
         self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
-        let slots = frames
-            .drain(..)
-            .map(|Handed { port, frame, ports, errand }| {
-                Slot::parse(tables, port, frame, Via::Ring(ports, errand))
-            })
-            .collect();
-        self.process(slots, &mut Turn { tables, now, out });
+        let turn = &mut Turn { tables, now, out };
+        let take = |Handed { port, frame, ports, errand }| (port, frame, Via::Ring(ports, errand));
+        self.process(turn, frames, |handed| (handed.port, &handed.frame), take);
     }
 
     /// Counts a received packet that the I/O layer itself had to drop (a segmented mbuf).
@@ -212,6 +211,12 @@ impl<F: Frame> Shard<F> {
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.conntrack.len(), self.conntrack.capacity())
+    }
+
+    /// The worker that owns the connection of a packet with this tuple.
+    #[must_use]
+    pub fn owner_of(&self, tables: &Tables, tuple: &Tuple) -> WorkerId {
+        self.owner.of(tuple, &tables.services)
     }
 
     // --- verdicts

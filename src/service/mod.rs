@@ -196,6 +196,16 @@ impl Service {
         }
     }
 
+    /// What [`pick`](Self::pick) will say, where asking has no effect; else nothing.
+    #[inline]
+    #[must_use]
+    pub fn foresee(&self, client: Addr, client_port: u16) -> Option<&Endpoint> {
+        match &self.choice {
+            Choice::Table(table) => self.endpoints.get(table.pick(client, client_port)?),
+            Choice::RoundRobin(_) | Choice::LeastConnections(_) => None,
+        }
+    }
+
     /// The endpoint for a new connection of this client; none where none takes new connections.
     #[inline]
     #[must_use]
