@@ -57,6 +57,7 @@ impl Wire {
             rx_descriptors: 512,
             tx_descriptors: 512,
             mtu: 1500,
+            rss: None,
         };
         let (_, rx, tx) = port.device.start(&setup, pool)?;
         Ok(Self { rx, tx, inject: port.inject, collect: port.collect })
