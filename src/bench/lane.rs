@@ -52,7 +52,6 @@ impl Wire {
         let port = ring_port(eal, name, queues, queues, size)?;
         let setup = PortSetup {
             rx_queues: queues,
-            rss: None,
             tx_queues: queues,
             rx_descriptors: 512,
             tx_descriptors: 512,
