@@ -30,6 +30,7 @@ pub mod kernel;
 
 pub mod engine;
 
+pub mod api;
 pub mod capture;
 pub mod control;
 pub mod reload;

@@ -9,6 +9,7 @@ mod device;
 mod encode;
 mod exposition;
 pub mod families;
+mod figures;
 mod flows;
 pub mod http;
 mod minute;
@@ -22,5 +23,6 @@ mod totals;
 
 pub use aggregator::{Aggregator, Settings, Step};
 pub use device::{DeviceStats, KernelStats, PoolStats, PortStats};
+pub use figures::{Count, EndpointFigures, Figures, Load, PortFigures, ServiceFigures, Total};
 pub use exposition::{Exposition, Publication, Stale};
 pub use ticker::{Clock, Ticker};
