@@ -37,6 +37,9 @@ pub mod reload;
 
 pub mod pcap;
 pub mod replay;
+pub mod trace;
+
+pub mod import;
 
 pub mod demo;
 

@@ -44,11 +44,11 @@ pub(super) async fn flows(
     let names = &tables.names.services;
     let service = match &asked.service {
         None => None,
-        Some(name) => Some(
-            names.iter().find(|service| service.name == *name).map(|service| service.id).ok_or_else(|| {
-                Refused(axum::http::StatusCode::NOT_FOUND, format!("there is no service {name:?}"))
-            })?,
-        ),
+        Some(name) => {
+            Some(names.iter().find(|service| service.name == *name).map(|service| service.id).ok_or_else(
+                || Refused(axum::http::StatusCode::NOT_FOUND, format!("there is no service {name:?}")),
+            )?)
+        }
     };
     let wanted = Wanted {
         service,
@@ -100,11 +100,14 @@ fn endpoint(text: &str) -> Result<(Addr, Option<u16>), Refused> {
     }
     match text.parse::<SocketAddr>() {
         Ok(socket) => Ok((socket.ip().into(), Some(socket.port()))),
-        Err(_) => Err(Refused::bad(format!("endpoint is {text:?}, which is no IP address, with or without a port"))),
+        Err(_) => {
+            Err(Refused::bad(format!("endpoint is {text:?}, which is no IP address, with or without a port")))
+        }
     }
 }
 
 fn cursor(text: &str) -> Result<(usize, usize), Refused> {
-    let parts = text.split_once('.').and_then(|(worker, from)| Some((worker.parse().ok()?, from.parse().ok()?)));
+    let parts =
+        text.split_once('.').and_then(|(worker, from)| Some((worker.parse().ok()?, from.parse().ok()?)));
     parts.ok_or_else(|| Refused::bad(format!("cursor is {text:?}; it takes what `next` said")))
 }

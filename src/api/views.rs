@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::model::{
-    Configuration, Connections, Endpoint, Endpoints, Firewall, Health, Ledger, Mempool, Port, PortRates, Rates,
-    Rule, Service, ServiceRates, Snapshot, Status, TopClient, Totals, Worker,
+    Configuration, Connections, Endpoint, Endpoints, Firewall, Health, Ledger, Mempool, Port, PortRates,
+    Rates, Rule, Service, ServiceRates, Snapshot, Status, TopClient, Totals, Worker,
 };
 use crate::addr::Prefix;
 use crate::config::{self, Action, Algorithm, Config, EndpointState, Protocol, Role};
@@ -258,8 +258,7 @@ impl State<'_> {
 }
 
 fn ledger(figures: &Figures) -> Ledger {
-    let between =
-        |entered, left| figures.term(entered).wrapping_sub(figures.term(left)).cast_signed();
+    let between = |entered, left| figures.term(entered).wrapping_sub(figures.term(left)).cast_signed();
     let dropped = || DropReason::ALL.iter().zip(&figures.dropped);
     Ledger {
         rx: figures.term(Term::Rx),

@@ -73,7 +73,16 @@ pub fn run(args: &FlowsArgs) -> Result<ExitCode, Failure> {
 
 fn table(list: &FlowList) -> Table {
     let mut table = Table::new(&[
-        "service", "proto", "client", "vip", "endpoint", "state", "idle", "expires", "worker", "pair packets",
+        "service",
+        "proto",
+        "client",
+        "vip",
+        "endpoint",
+        "state",
+        "idle",
+        "expires",
+        "worker",
+        "pair packets",
         "pair bytes",
     ]);
     for f in &list.flows {

@@ -115,10 +115,7 @@ pub fn status_lines(s: &Status, paint: Paint) -> String {
         if s.config.last_reload_ok { "" } else { &paint.on(Tone::Bad, ", the last reload was refused") };
     let mut lines = vec![
         ("pollux", format!("{} (DPDK {}), {ready}, up {}", s.version, s.dpdk, span(s.uptime_seconds))),
-        (
-            "configuration",
-            format!("{}, applied {} ago{reload}", s.config.generation, age(s.config.applied)),
-        ),
+        ("configuration", format!("{}, applied {} ago{reload}", s.config.generation, age(s.config.applied))),
         ("services", s.services.to_string()),
         ("endpoints", {
             let tone = bad_if(s.endpoints.unhealthy > 0);
@@ -206,8 +203,19 @@ fn signed(value: i64) -> String {
 
 pub fn services_table(list: &ServiceList) -> Table {
     let mut table = Table::new(&[
-        "service", "address", "proto", "mode", "algorithm", "endpoints", "conns", "requests", "errors", "packets",
-        "bytes", "now", "",
+        "service",
+        "address",
+        "proto",
+        "mode",
+        "algorithm",
+        "endpoints",
+        "conns",
+        "requests",
+        "errors",
+        "packets",
+        "bytes",
+        "now",
+        "",
     ]);
     for s in &list.services {
         let up = format!("{}/{}", s.endpoints_up, s.endpoints);
@@ -236,22 +244,23 @@ pub fn services_table(list: &ServiceList) -> Table {
 }
 
 pub fn endpoints_table(list: &EndpointList) -> Table {
-    let mut table = Table::new(&[
-        "service", "endpoint", "state", "health", "weight", "conns", "bytes", "now", "share",
-    ]);
+    let mut table =
+        Table::new(&["service", "endpoint", "state", "health", "weight", "conns", "bytes", "now", "share"]);
     for e in &list.endpoints {
         let mut state = e.state.clone();
         if e.drained {
             state.push_str(" (by hand)");
         }
-        let weight =
-            if e.weight_percent < 100 { format!("{} ({} %)", e.weight, e.weight_percent) } else { e.weight.to_string() };
+        let weight = if e.weight_percent < 100 {
+            format!("{} ({} %)", e.weight, e.weight_percent)
+        } else {
+            e.weight.to_string()
+        };
         let health = match &e.health {
             None => text("-").tone(Tone::Faint),
             Some(health) => {
                 let rtt = health.rtt_seconds.map_or(String::new(), |rtt| format!(" {:.1} ms", rtt * 1e3));
-                let reason =
-                    health.reason.as_ref().map_or(String::new(), |reason| format!(", {reason}"));
+                let reason = health.reason.as_ref().map_or(String::new(), |reason| format!(", {reason}"));
                 let shown = match health.state.as_str() {
                     "up" => format!("up{rtt}"),
                     state => format!("{state}{reason}"),
@@ -316,7 +325,8 @@ fn protocol(number: u8) -> String {
 
 fn ports_table(list: &PortList) -> Table {
     let mut table = Table::new(&[
-        "port", "device", "driver", "mac", "link", "role", "vlan", "queues", "rx", "rx now", "tx", "tx now", "lost",
+        "port", "device", "driver", "mac", "link", "role", "vlan", "queues", "rx", "rx now", "tx", "tx now",
+        "lost",
     ]);
     for p in &list.ports {
         let lost = p.rx_missed + p.rx_no_mbuf + p.rx_errors + p.tx_errors + p.tx_dropped;

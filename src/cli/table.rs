@@ -131,10 +131,7 @@ mod tests {
         let mut table = Table::new(&["name", "n", "state"]);
         table.row([text("web"), number("1"), text("up").tone(Tone::Good)]);
         table.row([text("a\nb"), number("12 k"), text("down").tone(Tone::Bad)]);
-        assert_eq!(
-            table.render(Paint(false)),
-            "name     n  state\nweb      1  up\na\\nb  12 k  down\n"
-        );
+        assert_eq!(table.render(Paint(false)), "name     n  state\nweb      1  up\na\\nb  12 k  down\n");
         let painted = table.render(Paint(true));
         assert!(painted.contains("\x1b[32mup\x1b[0m") && painted.contains("\x1b[31mdown\x1b[0m"));
         let mut bare = String::new();

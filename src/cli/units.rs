@@ -85,9 +85,15 @@ mod tests {
         assert_eq!(pps(999_600.0), "1.0 Mpps");
         assert_eq!(bits(1.25e9), "10.0 Gbit/s");
         assert_eq!(bytes(123_456), "123 kB");
-        assert_eq!((count(9_999), count(10_000), count(u64::MAX)), ("9999".into(), "10.0 k".into(), "18.4 E".into()));
+        assert_eq!(
+            (count(9_999), count(10_000), count(u64::MAX)),
+            ("9999".into(), "10.0 k".into(), "18.4 E".into())
+        );
         assert_eq!(percent(0.4567), "45.7 %");
-        assert_eq!((span(0.04), span(59.9), span(60.0), span(3_661.0)), ("0.0 s".into(), "59 s".into(), "1 min".into(), "1 h 1 min".into()));
+        assert_eq!(
+            (span(0.04), span(59.9), span(60.0), span(3_661.0)),
+            ("0.0 s".into(), "59 s".into(), "1 min".into(), "1 h 1 min".into())
+        );
         assert_eq!(span(2.0 * 86_400.0 + 59.0), "2 d");
     }
 }

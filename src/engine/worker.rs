@@ -113,7 +113,19 @@ impl Worker {
 
     /// Once round: rings, queues, timers, TX. Whether there was anything to do.
     fn turn(&mut self, now: Instant) -> bool {
-        let Self { shard, tables, subscription, rx, frames_from, updates_from, injected, listing, io, burst, .. } = self;
+        let Self {
+            shard,
+            tables,
+            subscription,
+            rx,
+            frames_from,
+            updates_from,
+            injected,
+            listing,
+            io,
+            burst,
+            ..
+        } = self;
         shard.turn(now);
         io.tick = shard.writer().tick();
         io.tap.turn(now);

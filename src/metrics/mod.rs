@@ -23,6 +23,6 @@ mod totals;
 
 pub use aggregator::{Aggregator, Settings, Step};
 pub use device::{DeviceStats, KernelStats, PoolStats, PortStats};
-pub use figures::{Count, EndpointFigures, Figures, Load, PortFigures, ServiceFigures, Total};
 pub use exposition::{Exposition, Publication, Stale};
+pub use figures::{Count, EndpointFigures, Figures, Load, PortFigures, ServiceFigures, Total};
 pub use ticker::{Clock, Ticker};
