@@ -75,8 +75,8 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
         return Err(BenchError::Internal("no aggregator"));
     };
     let mut random = Random::below(spec.connections);
-    let sizes = lane.counters.sizes();
-    let pairs = lane.counters.pair_slots_used().saturating_sub(sizes.endpoints);
+    let endpoints = lane.counters.sizes().endpoints;
+    let pairs = lane.counters.pair_slots().count().saturating_sub(endpoints);
 
     let asked = AtomicU32::new(0);
     let cpu = rig.cpus[0];
