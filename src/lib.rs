@@ -20,6 +20,7 @@ pub mod responder;
 pub mod rewrite;
 pub mod route;
 pub mod service;
+pub mod snat;
 
 pub mod counters;
 pub mod metrics;
