@@ -11,6 +11,7 @@ pub mod wire;
 
 pub mod parse;
 
+pub mod client_address;
 pub mod conntrack;
 pub mod firewall;
 pub mod fragment;
