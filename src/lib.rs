@@ -21,7 +21,9 @@ pub mod responder;
 pub mod rewrite;
 pub mod route;
 pub mod service;
+pub mod siit;
 pub mod snat;
+pub mod tunnel;
 
 pub mod counters;
 pub mod metrics;

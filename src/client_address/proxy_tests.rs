@@ -13,8 +13,8 @@ fn headers_of_both_families() {
     assert_eq!(
         v4[..],
         [
-            13, 10, 13, 10, 0, 13, 10, 81, 85, 73, 84, 10, 0x21, 0x11, 0, 12, 198, 51, 100, 7, 203, 0, 113, 100, 0x0f,
-            0xa0, 0, 80
+            13, 10, 13, 10, 0, 13, 10, 81, 85, 73, 84, 10, 0x21, 0x11, 0, 12, 198, 51, 100, 7, 203, 0, 113,
+            100, 0x0f, 0xa0, 0, 80
         ]
     );
     let client = Addr(0x2001_0db8 << 96 | 7);
@@ -135,7 +135,8 @@ impl Endpoint {
             }
         }
         let end = sent.seq.wrapping_add(sent.bytes.len().min(room) as u32);
-        self.doubled = (seen_before && sent.bytes.len() <= room && !sent.bytes.is_empty()).then_some((sent.seq, end));
+        self.doubled =
+            (seen_before && sent.bytes.len() <= room && !sent.bytes.is_empty()).then_some((sent.seq, end));
     }
 
     fn answer(&mut self) -> Answer {

@@ -160,10 +160,8 @@ mod tests {
         };
         let mut l4 = l3[translated.l4..].to_vec();
         let (sport, dport) = packet.ports();
-        let delta = ends_delta(
-            ((packet.src, sport), (packet.dst, dport)),
-            ((ends.0, ports.0), (ends.1, ports.1)),
-        );
+        let delta =
+            ends_delta(((packet.src, sport), (packet.dst, dport)), ((ends.0, ports.0), (ends.1, ports.1)));
         l4[..2].copy_from_slice(&ports.0.to_be_bytes());
         l4[2..4].copy_from_slice(&ports.1.to_be_bytes());
         let (at, apply): (usize, fn(u16, u16) -> u16) =

@@ -25,7 +25,12 @@ const PLATEAUS: [u16; 10] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 
 /// The `ICMPv6` error, with IP header, for an `ICMPv4` one, which `packet` is: between these addresses, about a packet that the
 /// receiver knows by `quoted`. `None` for what has no counterpart, and must be dropped.
 #[must_use]
-pub fn to_v6(packet: &[u8], ends: (Addr, Addr), hop_limit: u8, quoted: Ends) -> Option<ArrayVec<u8, MAX_LEN>> {
+pub fn to_v6(
+    packet: &[u8],
+    ends: (Addr, Addr),
+    hop_limit: u8,
+    quoted: Ends,
+) -> Option<ArrayVec<u8, MAX_LEN>> {
     let outer = Ipv4::new_checked(packet).ok()?;
     let message = Icmp::new_checked(outer.payload()).ok()?;
     let quote = message.payload();
@@ -76,8 +81,7 @@ pub fn to_v4(
     // The view wants all that the header says: it is told that there is no more than what was quoted.
     let mut whole = *fixed;
     whole[ipv6::field::LENGTH].copy_from_slice(&u16::try_from(payload.len()).ok()?.to_be_bytes());
-    let cut: ArrayVec<u8, MAX_LEN> =
-        whole.iter().chain(payload).copied().take(MAX_LEN).collect();
+    let cut: ArrayVec<u8, MAX_LEN> = whole.iter().chain(payload).copied().take(MAX_LEN).collect();
     let len = u16::try_from(cut.len() - ipv6::HEADER_LEN).ok()?;
     let mut cut = cut;
     cut.get_mut(ipv6::field::LENGTH)?.copy_from_slice(&len.to_be_bytes());

@@ -11,12 +11,15 @@
 //!
 //! - `ports`: which ports of an address are this worker's
 //! - `set`: which of them are in use, or rest; an operation costs the same however many are
+//! - `ids`: IP identifications, which many clients behind one address share, too
 
+mod ids;
 mod ports;
 mod set;
 #[cfg(test)]
 mod tests;
 
+pub use ids::Ids;
 pub use set::MIN_REST;
 
 use std::hash::Hasher;
@@ -146,7 +149,14 @@ impl Snat {
     }
 
     /// Gives back what [`Snat::allocate`] gave for the same protocol and endpoint. What it never gave is ignored.
-    pub fn release(&mut self, protocol: Protocol, endpoint: Addr, binding: Binding, rest: Rest, now: Instant) {
+    pub fn release(
+        &mut self,
+        protocol: Protocol,
+        endpoint: Addr,
+        binding: Binding,
+        rest: Rest,
+        now: Instant,
+    ) {
         let group = self.group(protocol, endpoint);
         let Some(pool) = self.pools.iter_mut().find(|pool| pool.addr == binding.addr) else { return };
         let Class { ports, groups } = &mut pool.classes[class(protocol)];

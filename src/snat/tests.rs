@@ -11,7 +11,11 @@ const V4: [Addr; 2] = [Addr::v4([10, 1, 0, 2]), Addr::v4([10, 1, 0, 3])];
 const V6: Addr = Addr(0x2001_0db8 << 96 | 2);
 
 fn endpoint(n: u8) -> Addr {
-    if n.is_multiple_of(4) { Addr(0x2001_0db8 << 96 | 0x100 | u128::from(n)) } else { Addr::v4([10, 1, 1, n]) }
+    if n.is_multiple_of(4) {
+        Addr(0x2001_0db8 << 96 | 0x100 | u128::from(n))
+    } else {
+        Addr::v4([10, 1, 1, n])
+    }
 }
 
 /// Worker `worker` of four, by a stand-in for the owner function that, as that does, leaves the address out for SCTP.
@@ -79,8 +83,7 @@ fn workers_share_no_port_and_together_have_all() {
 fn a_dry_pool_refuses_until_ports_have_rested() {
     let mut snat = snat(2000..=2099, 2);
     let now = Instant(7_000_000_000);
-    let all: Vec<_> =
-        std::iter::from_fn(|| snat.allocate(Protocol::Tcp, endpoint(1), now)).collect();
+    let all: Vec<_> = std::iter::from_fn(|| snat.allocate(Protocol::Tcp, endpoint(1), now)).collect();
     let given = |snat: &mut Snat, after| {
         let now = now.after(Duration::from_secs(after));
         std::iter::from_fn(|| snat.allocate(Protocol::Tcp, endpoint(1), now)).count()
