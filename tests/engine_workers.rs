@@ -660,11 +660,13 @@ fn config(workers: usize) -> Config {
             first_port: 53,
             last_port: 53,
             protocol: Protocol::Udp,
+            mode: pollux::config::Mode::Dnat,
             algorithm: Algorithm::Maglev { size: 251 },
             idle_timeout: Duration::from_secs(60),
             on_no_endpoint: Refusal::Drop,
             endpoints: vec![endpoint(10), endpoint(11), endpoint(12)],
         }],
+        snat: pollux::config::Snat { addresses: vec![], ports: (1024, 65_535) },
         firewall: vec![],
         control: Control { socket: AdminSocket::Off },
         metrics: Metrics {

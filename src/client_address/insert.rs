@@ -31,6 +31,27 @@ pub fn payload<F: Frame>(frame: &mut F, packet: &mut Packet, bytes: &[u8]) -> Re
     put(frame, packet, l4 + usize::from(offset >> 4) * 4, bytes)
 }
 
+/// Cuts the payload to its first `keep` bytes.
+///
+/// # Errors
+/// [`DropReason::TcpHeader`] where the bytes are not what the parser saw.
+pub fn trim<F: Frame>(frame: &mut F, packet: &mut Packet, keep: usize) -> Result<(), DropReason> {
+    let l4 = packet.l4 as usize;
+    let end = packet.l3 as usize + packet.l3_len as usize;
+    let offset = frame.data().get(l4 + tcp::field::OFFSET).ok_or(DropReason::TcpHeader)?;
+    let at = l4 + usize::from(offset >> 4) * 4 + keep;
+    let cut = frame.data().get(at..end).ok_or(DropReason::TcpHeader)?;
+    // Words that begin at an odd place have their halves the other way round (RFC 1071 §2 B).
+    let less = if keep % 2 == 0 { sum(cut) } else { sum(cut).swap_bytes() };
+    let change = add(!less, !(cut.len() as u16));
+    frame.truncate(at);
+    packet.l3_len = (at - packet.l3 as usize) as u32;
+    let data = frame.data_mut();
+    let mended = set_length(data, packet)
+        .and_then(|()| update(data.get_mut(l4..)?, tcp::field::CHECKSUM.start, |sum| apply(sum, change)));
+    mended.ok_or(DropReason::TcpHeader)
+}
+
 /// At offset `at` of the frame, an even number of bytes behind the start of the L4 header. Lengths and checksums are mended.
 fn put<F: Frame>(frame: &mut F, packet: &mut Packet, at: usize, bytes: &[u8]) -> Result<(), DropReason> {
     let n = bytes.len();
@@ -53,7 +74,7 @@ fn put<F: Frame>(frame: &mut F, packet: &mut Packet, at: usize, bytes: &[u8]) ->
 }
 
 /// Writes the length of the packet into its IP header.
-fn set_length(data: &mut [u8], packet: &Packet) -> Option<()> {
+pub(crate) fn set_length(data: &mut [u8], packet: &Packet) -> Option<()> {
     let header = data.get_mut(packet.l3 as usize..)?;
     let len = u16::try_from(packet.l3_len).ok()?;
     if packet.src.is_v4() {
@@ -92,6 +113,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_cut_leaves_a_whole_segment(
+            sample in strategy::sample().prop_filter("TCP", |s| s.packet.protocol == 6),
+            keep in any::<prop::sample::Index>(),
+        ) {
+            let mut packet = sample.packet;
+            let end = packet.l3 as usize + packet.l3_len as usize;
+            let old = tcp::Tcp::new_checked(&sample.frame[packet.l4 as usize..end]).unwrap();
+            let keep = keep.index(old.payload().len() + 1);
+            let mut frame = VecFrame::new(&sample.frame);
+            trim(&mut frame, &mut packet, keep).unwrap();
+            verify(frame.data()).map_err(TestCaseError::fail)?;
+            let again = parsed(frame.data(), sample.vlan);
+            let new = tcp::Tcp::new_checked(&frame.data()[again.l4 as usize..again.l3 as usize + again.l3_len as usize]).unwrap();
+            prop_assert_eq!((new.payload(), new.options()), (&old.payload()[..keep], old.options()));
+        }
+
         #[test]
         fn the_segment_is_whole_and_has_the_bytes(
             sample in strategy::sample().prop_filter("TCP", |s| s.packet.protocol == 6),

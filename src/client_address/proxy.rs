@@ -95,6 +95,40 @@ impl Splice {
         Self { base: isn.wrapping_add(1), len: len as u8, phase: Phase::Header(0) }
     }
 
+    /// For safe-keeping: eight bytes but for one.
+    #[must_use]
+    pub const fn pack(&self) -> (u32, [u8; 3]) {
+        let (phase, acked) = match self.phase {
+            Phase::Header(acked) => (0, acked),
+            Phase::Data => (1, 0),
+            Phase::Gone => (2, 0),
+        };
+        (self.base, [self.len, phase, acked])
+    }
+
+    /// What [`Splice::pack`] gave.
+    #[must_use]
+    pub const fn unpack(base: u32, [len, phase, acked]: [u8; 3]) -> Self {
+        let phase = match phase {
+            0 => Phase::Header(acked),
+            1 => Phase::Data,
+            _ => Phase::Gone,
+        };
+        Self { base, len, phase }
+    }
+
+    /// The client's own number for one that was sent to the endpoint.
+    #[must_use]
+    pub const fn undo(&self, seq: u32) -> u32 {
+        let len = self.len as u32;
+        let ahead = seq.wrapping_sub(self.base);
+        match self.phase {
+            Phase::Header(_) | Phase::Data if (ahead as i32) < 0 => seq,
+            Phase::Header(_) | Phase::Data if ahead < len => self.base,
+            _ => seq.wrapping_sub(len),
+        }
+    }
+
     /// The number of the first byte behind the header.
     #[must_use]
     pub const fn behind(&self) -> u32 {

@@ -10,7 +10,7 @@ use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
 use super::index::{Index, Key};
 use super::wheel::{Links, NIL, Wheel, tick};
-use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Step, Tuple, opens};
+use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Sources, Step, Tuple, opens};
 use crate::counters::FlowState;
 use crate::parse::L4;
 use crate::time::Instant;
@@ -38,6 +38,8 @@ pub struct Conntrack {
     capacity: usize,
     /// The latest time seen, milliseconds.
     now_ms: u64,
+    /// What the entries of full NAT name.
+    sources: Sources,
 }
 
 impl fmt::Debug for Conntrack {
@@ -65,7 +67,20 @@ impl Conntrack {
             len: 0,
             capacity,
             now_ms: 0,
+            sources: Sources::default(),
         }
+    }
+
+    /// The addresses that entries name. A slot must keep its address as long as an entry names it.
+    pub fn set_sources(&mut self, sources: Sources) {
+        self.sources = sources;
+    }
+
+    /// The addresses that entries name.
+    #[inline]
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Bytes that a table for `capacity` connections comes to take as they fill it.
@@ -86,7 +101,9 @@ impl Conntrack {
     #[must_use]
     pub fn find(&self, tuple: &Tuple, hash: u64) -> Option<(FlowId, Direction)> {
         let key = self.index.find(hash, |key| {
-            self.entries.get(key.id().0 as usize).is_some_and(|e| e.flow.has_tuple(key.direction(), tuple))
+            self.entries
+                .get(key.id().0 as usize)
+                .is_some_and(|e| e.flow.has_tuple(key.direction(), tuple, &self.sources))
         })?;
         Some((key.id(), key.direction()))
     }
@@ -116,7 +133,7 @@ impl Conntrack {
     /// # Errors
     /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.
     pub fn insert(&mut self, flow: Flow, first: &L4, now: Instant) -> Result<FlowId, InsertError> {
-        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple(d));
+        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple_by(d, &self.sources));
         let [original, reply] = tuples.map(|t| self.hash(&t));
         if tuples[0] == tuples[1]
             || self.find(&tuples[0], original).is_some()
@@ -138,7 +155,7 @@ impl Conntrack {
         }
         let now_ms = self.clock(now);
         let entry = Entry {
-            machine: Machine::open(flow.protocol, first),
+            machine: Machine::open(&flow, first),
             flow,
             touched_ms: now_ms as u32,
             links: Links::NONE,
@@ -237,7 +254,7 @@ impl Conntrack {
         let Entry { flow, ref machine, .. } = self.entries[id.0 as usize];
         let state = machine.flow_state();
         for direction in [Direction::Original, Direction::Reply] {
-            let hash = self.hash.of(&flow.tuple(direction));
+            let hash = self.hash.of(&flow.tuple_by(direction, &self.sources));
             self.index.remove(hash, Key::new(id, direction));
         }
         self.wheel.unlink(&mut self.entries, id.0);

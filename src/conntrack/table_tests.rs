@@ -36,6 +36,9 @@ fn flow(protocol: Protocol, client: u32, client_port: u16) -> Flow {
         next_hop: [0; 2],
         epoch: 0,
         idle_timeout_ms: IDLE_MS,
+        form: crate::conntrack::Form::Dnat,
+        source: crate::ids::SourceId(0),
+        source_port: 0,
     }
 }
 

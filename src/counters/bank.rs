@@ -153,6 +153,8 @@ pub struct ServiceCounters {
     pub refused_no_route: Counter,
     /// First packets refused for want of table space.
     pub refused_table_full: Counter,
+    /// First packets refused for want of a SNAT port.
+    pub refused_no_snat_port: Counter,
     /// First packets refused because the tuple towards the endpoint was taken.
     pub refused_tuple: Counter,
     /// Connections that ended badly: the server refused the handshake (RST, ABORT to INIT).
@@ -180,6 +182,28 @@ pub struct PairCounters {
     pub bytes: Counter,
 }
 
+/// Ports of one SNAT address, in all groups of endpoints.
+#[derive(Debug, Default)]
+pub struct SnatCounters {
+    /// In use.
+    pub used: Counter,
+    /// At rest.
+    pub resting: Counter,
+    /// Free.
+    pub free: Counter,
+}
+
+/// What becomes of packets in modes other than `dnat`.
+#[derive(Debug, Default)]
+pub struct ModeCounters {
+    /// Segments that had no room for the client's address.
+    pub toa_left_out: Counter,
+    /// PROXY headers sent in segments of their own.
+    pub proxy_segments: Counter,
+    /// Packets of DSR services forwarded without an entry because the table was full.
+    pub stateless: Counter,
+}
+
 /// How a worker spent its time.
 #[derive(Debug, Default)]
 pub struct LoadCounters {
@@ -204,6 +228,8 @@ pub struct Sizes {
     pub endpoints: usize,
     /// Firewall rules.
     pub rules: usize,
+    /// SNAT addresses.
+    pub snat: usize,
     /// Client–endpoint pairs of their own, over and above the endpoints' slots.
     pub pairs: usize,
 }
@@ -217,9 +243,12 @@ pub struct Bank {
     ports: Box<[PortCounters]>,
     services: Box<[ServiceCounters]>,
     rules: Box<[Counter]>,
+    snat: Box<[SnatCounters]>,
     pairs: Box<[PairCounters]>,
     /// How the worker spent its time.
     pub load: LoadCounters,
+    /// Of modes other than `dnat`.
+    pub modes: ModeCounters,
 }
 
 impl Bank {
@@ -234,8 +263,10 @@ impl Bank {
             ports: slots(sizes.ports),
             services: slots(sizes.services),
             rules: slots(sizes.rules),
+            snat: slots(sizes.snat),
             pairs: slots(sizes.endpoints + sizes.pairs),
             load: LoadCounters::default(),
+            modes: ModeCounters::default(),
         }
     }
 
@@ -258,6 +289,12 @@ impl Bank {
     #[must_use]
     pub fn flows(&self, protocol: Protocol, state: FlowState) -> &Counter {
         &self.flows[protocol.index()][state as usize]
+    }
+
+    /// The ports of the SNAT address at this place of the configuration, IPv4 first.
+    #[must_use]
+    pub fn snat(&self, index: usize) -> Option<&SnatCounters> {
+        self.snat.get(index)
     }
 
     /// A port's counters.

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 pub use bank::{
-    Bank, Counter, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters, Sizes, Term,
+    Bank, Counter, FlowState, LoadCounters, ModeCounters, PairCounters, PortCounters, ServiceCounters, Sizes,
+    SnatCounters, Term,
 };
 pub use pairs::{PairKey, Pairs};
 

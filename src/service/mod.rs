@@ -1,9 +1,11 @@
 //! Services: which one a packet is for, and which endpoint takes a new connection.
 
+mod delivery;
 mod lookup;
 mod maglev;
 mod round_robin;
 
+pub use delivery::Delivery;
 pub(crate) use round_robin::Cursor;
 
 use self::lookup::Index;
@@ -65,6 +67,8 @@ pub struct Service {
     pub ports: (u16, u16),
     /// L4 protocol.
     pub protocol: Protocol,
+    /// How its packets get to an endpoint.
+    pub delivery: Delivery,
     /// Idle timeout of established connections.
     pub idle_timeout_ms: u32,
     /// What a refused client is told.
@@ -131,6 +135,7 @@ impl Service {
             vip: service.vip,
             ports: (service.first_port, service.last_port),
             protocol: service.protocol,
+            delivery: Delivery::compile(service.mode, slots),
             idle_timeout_ms: u32::try_from(service.idle_timeout.as_millis()).unwrap_or(u32::MAX),
             on_no_endpoint: service.on_no_endpoint,
             endpoints,
@@ -181,6 +186,7 @@ pub(crate) mod tests {
             first_port: 80,
             last_port: 80,
             protocol: Protocol::Tcp,
+            mode: config::Mode::Dnat,
             algorithm,
             idle_timeout: Duration::from_secs(240),
             on_no_endpoint: Refusal::Drop,

@@ -15,6 +15,9 @@ pub const V4_GROWS_BY: usize = ipv6::HEADER_LEN - ipv4::HEADER_LEN;
 /// Bytes of an IPv6 fragment header.
 const FRAGMENT_LEN: usize = 8;
 
+/// Where the identification is in a header with fragment header.
+pub const FRAGMENT_ID: std::ops::Range<usize> = 44..48;
+
 /// Up to this length IPv4 packets are sent with "don't fragment" clear (RFC 7915 §5.1): as IPv6 packets they were no longer than
 /// what every IPv6 link takes, so their sender will not make them smaller where an IPv4 link takes less.
 const ATOMIC_ABOVE: usize = 1260;

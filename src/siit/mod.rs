@@ -7,4 +7,4 @@
 mod header;
 pub mod icmp;
 
-pub use header::{Translated, V4_GROWS_BY, ends_delta, to_v4, to_v6};
+pub use header::{FRAGMENT_ID, Translated, V4_GROWS_BY, ends_delta, to_v4, to_v6};

@@ -12,7 +12,8 @@ pub use slots::{Slots, SlotsFull};
 
 use self::slots::Capacity;
 use crate::addr::{Addr, Mac, Prefix};
-use crate::config::{Config, OnUnknown, Role, Transit};
+use crate::config::{Config, OnUnknown, Role, Snat, Transit};
+use crate::conntrack::Sources;
 use crate::counters::Sizes;
 use crate::firewall::Firewall;
 use crate::ids::PortId;
@@ -42,6 +43,12 @@ pub struct Tables {
     pub firewall_epoch: u32,
     /// What the slots are called: for metrics and listings.
     pub names: Names,
+    /// Addresses and ports of full NAT.
+    pub snat: Snat,
+    /// What connections call those, and the tunnels' sources.
+    pub sources: Sources,
+    /// Addresses and ports of all endpoints, port 0: any.
+    endpoints: HashSet<(Addr, u16)>,
     /// The addresses of all ports.
     local: HashSet<Addr>,
     capacity: Capacity,
@@ -116,6 +123,10 @@ impl Tables {
             })
             .collect();
         let services = Services::compile(&config.services, slots);
+        for addr in config.sources() {
+            slots.source(addr);
+        }
+        let endpoints = services.iter().flat_map(|s| s.endpoints.iter().map(|e| (e.addr, e.port))).collect();
         let firewall = Firewall::compile(&config.firewall, slots);
         let names = Names::of(config, slots);
         let (generation, firewall_epoch) = slots.next_generation(&config.firewall);
@@ -131,6 +142,9 @@ impl Tables {
             generation,
             firewall_epoch,
             names,
+            snat: config.snat.clone(),
+            sources: slots.sources(),
+            endpoints,
             capacity: slots.capacity(),
         }
     }
@@ -144,6 +158,7 @@ impl Tables {
             services: self.capacity.services,
             endpoints: self.capacity.endpoints,
             rules: self.capacity.rules,
+            snat: self.snat.addresses.len(),
             pairs,
         }
     }
@@ -157,8 +172,22 @@ impl Tables {
         };
         self.services.is_vip(addr)
             || self.is_local(addr)
+            || self.is_snat(addr)
             || addr.is_link_local_v6()
             || self.ports.iter().flat_map(|port| &port.addresses).any(broadcast)
+    }
+
+    /// Whether this is a SNAT address.
+    #[inline]
+    #[must_use]
+    pub fn is_snat(&self, addr: Addr) -> bool {
+        !self.snat.addresses.is_empty() && self.snat.addresses.contains(&addr)
+    }
+
+    /// Whether a service's endpoint speaks from here.
+    #[must_use]
+    pub fn is_endpoint(&self, addr: Addr, port: u16) -> bool {
+        self.endpoints.contains(&(addr, port)) || self.endpoints.contains(&(addr, 0))
     }
 
     /// Whether some port has this address. VIPs are asked for at [`Services::is_vip`].

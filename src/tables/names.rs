@@ -17,6 +17,8 @@ pub struct Names {
     pub endpoints: Vec<EndpointName>,
     /// Configured rules, in order.
     pub rules: Vec<(RuleId, String)>,
+    /// SNAT addresses, IPv4 first.
+    pub snat: Vec<Addr>,
 }
 
 /// A service's names.
@@ -76,6 +78,8 @@ impl Names {
             }));
         }
         names.rules.extend(config.firewall.iter().map(|rule| (slots.rule(&rule.name), rule.name.clone())));
+        names.snat.extend(&config.snat.addresses);
+        names.snat.sort_by_key(|addr| !addr.is_v4());
         names
     }
 

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::addr::Addr;
 use crate::config::{self, Config, Protocol};
-use crate::ids::{EndpointId, RuleId, ServiceId};
+use crate::conntrack::Sources;
+use crate::ids::{EndpointId, RuleId, ServiceId, SourceId};
 use crate::service::Cursor;
 
 /// Gives out slots: the same thing has the same slot in every configuration of this process's life.
@@ -28,6 +29,7 @@ pub struct Slots {
     services: Registry<ServiceKey>,
     endpoints: Registry<(ServiceId, Addr, u16)>,
     rules: Registry<String>,
+    sources: Registry<Addr>,
     /// By service slot: where round-robin stands, so that a reload goes on and does not begin with the first endpoint.
     cursors: Vec<Arc<Cursor>>,
     capacity: Option<Capacity>,
@@ -94,6 +96,13 @@ impl Slots {
         for rule in &config.firewall {
             trial.rule(&rule.name);
         }
+        for addr in config.sources() {
+            trial.source(addr);
+        }
+        let (needed, capacity_sources) = (trial.sources.0.len(), usize::from(u8::MAX));
+        if needed > capacity_sources {
+            return Err(SlotsFull { kind: "source addresses", needed, capacity: capacity_sources });
+        }
         let (needed, kinds) = (trial.used(), ["services", "endpoints", "firewall rules"]);
         let needed = [needed.services, needed.endpoints, needed.rules];
         let capacity = [capacity.services, capacity.endpoints, capacity.rules];
@@ -121,6 +130,17 @@ impl Slots {
 
     pub(crate) fn rule(&mut self, name: &str) -> RuleId {
         RuleId(self.rules.slot(name.to_owned()))
+    }
+
+    /// The slot of an address that the engine sends from.
+    pub(crate) fn source(&mut self, addr: Addr) -> SourceId {
+        // 0 is none; beyond the last there is none either, which `fits` keeps from happening.
+        SourceId(u8::try_from(self.sources.slot(addr) + 1).unwrap_or(0))
+    }
+
+    /// All of them, those of earlier configurations, too.
+    pub(super) fn sources(&self) -> Sources {
+        Sources::new(self.sources.0.iter().map(|(addr, n)| (*addr, *n as usize + 1)))
     }
 
     /// Where the round-robin of a service stands.

@@ -214,7 +214,7 @@ fn sizes_stay_and_a_configuration_beyond_them_is_found_out() {
     let first = config(vec![named("a", 3)], vec![rule("x")]);
     assert_eq!(slots.fits(&first), Ok(()), "before the first there is no limit");
     let sizes = compile(&first, &mut slots).sizes(1000);
-    assert_eq!(sizes, Sizes { ports: 2, services: 258, endpoints: 262, rules: 258, pairs: 1000 });
+    assert_eq!(sizes, Sizes { ports: 2, services: 258, endpoints: 262, rules: 258, snat: 0, pairs: 1000 });
     let full = config(vec![named("b", 259)], vec![]);
     assert_eq!(slots.fits(&full), Ok(()));
     let over = config(vec![named("b", 260)], vec![]);

@@ -23,7 +23,7 @@ use crate::pipeline::Account;
 use crate::tables::{EndpointName, Names, ServiceName};
 use crate::time::Instant;
 
-const SIZES: Sizes = Sizes { ports: 2, services: 8, endpoints: 16, rules: 4, pairs: 64 };
+const SIZES: Sizes = Sizes { ports: 2, services: 8, endpoints: 16, rules: 4, snat: 0, pairs: 64 };
 
 fn settings(flow_series_limit: usize) -> Settings {
     Settings {

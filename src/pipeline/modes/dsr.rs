@@ -1,0 +1,54 @@
+//! To an endpoint that answers the client itself, as the VIP.
+
+use super::wrap::Wrap;
+use crate::conntrack::{Flow, Form};
+use crate::pipeline::egress::{Exit, source_towards};
+use crate::pipeline::shard::{Arrival, Shard, Turn};
+use crate::pipeline::{Account, DropReason, Frame, Output};
+use crate::rewrite::{self, Renewed};
+use crate::tunnel::{Kind, Tunnel};
+
+impl<F: Frame> Shard<F> {
+    pub(super) fn forward_dsr<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        mut arrival: Arrival<F>,
+        flow: &Flow,
+        exit: Exit,
+        account: Account,
+    ) {
+        let packet = arrival.packet;
+        let kind = match flow.form {
+            Form::DsrIpip => Kind::Ipip,
+            Form::DsrGue => Kind::Gue(flow.source_port),
+            _ => {
+                let ends = ((packet.src, 0), (packet.dst, 0));
+                let renewed = Renewed { ttl: packet.ttl.wrapping_sub(1), id: None };
+                let bytes = arrival.frame.data_mut();
+                return match rewrite::replace_addresses(bytes, &packet, ends, renewed, 0) {
+                    Ok(()) => self.send(turn, arrival, exit, account),
+                    Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
+                };
+            }
+        };
+        let port = &turn.tables.ports[exit.port().index()];
+        let src = match flow.source.0 {
+            0 => source_towards(port, flow.endpoint),
+            _ => Some(self.conntrack.sources().get(flow.source)),
+        };
+        let Some(src) = src else {
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::NoTunnelSource);
+        };
+        let tunnel = Tunnel { kind, src, dst: flow.endpoint };
+        self.send_wrapped(turn, arrival, exit, account, &Wrap::Tunnel { tunnel, entropy: entropy(flow) });
+    }
+}
+
+/// The same for all packets of a connection. Not of the table's keyed hash, whose key could be found out from it.
+fn entropy(flow: &Flow) -> u32 {
+    let fold = |n: u128| (n >> 64) as u64 ^ n as u64;
+    let ports = u64::from(flow.client_port) << 16 | u64::from(flow.vip_port);
+    let mixed = (fold(flow.client.0) ^ fold(flow.vip.0).rotate_left(17) ^ ports << 20)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(32) as u32
+}

@@ -1,0 +1,157 @@
+//! Packets of connections in modes other than `dnat`.
+//!
+//! - `full_nat`: both ends replaced, of either family, and the client's address told
+//! - `dsr`: to the endpoint as they are, or in another packet
+//! - `wrap`: a header put before a packet, or in the place of its own, and what is too long for that
+//! - `errors`: ICMP errors about such connections
+
+mod dsr;
+mod errors;
+mod full_nat;
+mod wrap;
+
+use super::egress::Exit;
+use super::shard::{Arrival, Shard, Turn};
+use super::{Account, DropReason, Frame, Output, ShardConfig};
+use crate::client_address::Notes;
+use crate::conntrack::{Direction, Expired, Flow, FlowId, Form};
+use crate::counters::{FlowState, Writer};
+use crate::config::Protocol;
+use crate::ids::SourceId;
+use crate::pipeline::owner::Owner;
+use crate::service::{Delivery, Endpoint, Service};
+use crate::siit;
+use crate::snat::{Binding, Ids, Rest, Snat, Usage};
+use crate::tables::Tables;
+use crate::time::Instant;
+use crate::tunnel::{self, Kind};
+
+/// What a shard has for them.
+pub(super) struct Modes {
+    snat: Snat,
+    ids: Ids,
+    notes: Notes,
+    /// Where a fragment gets its header.
+    wrapped: Vec<u8>,
+    /// What the counters say of [`Snat::usage`].
+    told: Vec<Usage>,
+}
+
+/// The longest packet, with an L2 header.
+const LONGEST: usize = (1 << 16) + 64;
+
+impl Modes {
+    pub fn new(config: &ShardConfig, tables: &Tables, owner: &Owner) -> Self {
+        let (first, last) = tables.snat.ports;
+        let key = (config.seed ^ 0x736e_6174, u64::from(config.worker.0) + 1);
+        let belongs = |protocol: Protocol, addr, port| owner.of_snat(addr, port, protocol) == config.worker;
+        let snat = Snat::new(&tables.snat.addresses, first..=last, key, belongs);
+        let told = snat.usage().map(|_| Usage::default()).collect();
+        Self {
+            snat,
+            ids: Ids::new(config.worker.0, config.workers, (config.seed >> 16) as u32),
+            notes: Notes::new(config.max_flows),
+            wrapped: Vec::with_capacity(LONGEST),
+            told,
+        }
+    }
+
+    /// A port towards an endpoint.
+    fn bind(&mut self, tables: &Tables, protocol: Protocol, to: &Endpoint, now: Instant) -> Option<(SourceId, u16)> {
+        let Binding { addr, port } = self.snat.allocate(protocol, to.addr, now)?;
+        Some((tables.sources.find(addr), port))
+    }
+
+    /// What a connection's entry is told of its source.
+    pub fn source(
+        &mut self,
+        tables: &Tables,
+        service: &Service,
+        to: &Endpoint,
+        now: Instant,
+    ) -> Result<(SourceId, u16), DropReason> {
+        let Delivery { form, source, port } = service.delivery;
+        if form.is_full_nat() {
+            self.bind(tables, service.protocol, to, now).ok_or(DropReason::SnatExhausted)
+        } else {
+            Ok((source, port))
+        }
+    }
+
+    /// A connection that was not entered.
+    pub fn unbind(&mut self, tables: &Tables, flow: &Flow, now: Instant) {
+        self.release(flow, tables.sources.get(flow.source), Rest::None, now);
+    }
+
+    /// A connection that is no more.
+    pub fn gone(&mut self, expired: &Expired, source: crate::addr::Addr, now: Instant) {
+        // Its endpoint may be in TIME-WAIT if it ever answered.
+        let rests = expired.flow.protocol != Protocol::Udp && expired.state != FlowState::HalfOpen;
+        self.release(&expired.flow, source, if rests { Rest::TimeWait } else { Rest::None }, now);
+    }
+
+    fn release(&mut self, flow: &Flow, addr: crate::addr::Addr, rest: Rest, now: Instant) {
+        if flow.form.is_full_nat() {
+            let binding = Binding { addr, port: flow.source_port };
+            self.snat.release(flow.protocol, flow.endpoint, binding, rest, now);
+        }
+    }
+
+    pub fn maintain(&mut self, now: Instant) {
+        self.snat.maintain(now);
+    }
+
+    /// Once a tick: what has changed since the last.
+    pub fn tell(&mut self, writer: &Writer) {
+        let bank = writer.bank();
+        for (n, ((_, usage), told)) in self.snat.usage().zip(&mut self.told).enumerate() {
+            let Some(counters) = bank.snat(n) else { break };
+            counters.used.add(usage.used.wrapping_sub(told.used));
+            counters.resting.add(usage.resting.wrapping_sub(told.resting));
+            counters.free.add(usage.free.wrapping_sub(told.free));
+            *told = usage;
+        }
+    }
+}
+
+/// Bytes that packets of a connection grow by on their way out; negative where they shrink. A whole packet without options.
+pub(super) fn growth(flow: &Flow, direction: Direction) -> isize {
+    let overhead = |kind| tunnel::overhead(kind, flow.endpoint) as isize;
+    match flow.form {
+        Form::Dnat | Form::DsrL2 => 0,
+        Form::DsrIpip => overhead(Kind::Ipip),
+        Form::DsrGue => overhead(Kind::Gue(0)),
+        Form::FullNat(_) => {
+            let (from, to) = match direction {
+                Direction::Original => (flow.client, flow.endpoint),
+                Direction::Reply => (flow.endpoint, flow.client),
+            };
+            match (from.is_v4(), to.is_v4()) {
+                (true, false) => siit::V4_GROWS_BY as isize,
+                (false, true) => -(siit::V4_GROWS_BY as isize),
+                _ => 0,
+            }
+        }
+    }
+}
+
+impl<F: Frame> Shard<F> {
+    /// Sends a packet of a connection as its mode says.
+    pub(super) fn forward_by_mode<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: Arrival<F>,
+        id: FlowId,
+        flow: &Flow,
+        direction: Direction,
+        exit: Exit,
+        account: Account,
+    ) {
+        match flow.form {
+            Form::Dnat | Form::FullNat(_) => {
+                self.forward_full_nat(turn, arrival, id, flow, direction, exit, account);
+            }
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => self.forward_dsr(turn, arrival, flow, exit, account),
+        }
+    }
+}
