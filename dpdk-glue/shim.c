@@ -90,6 +90,11 @@ uint16_t px_data_room(struct rte_mempool *pool)
 	return rte_pktmbuf_data_room_size(pool);
 }
 
+uint32_t px_softrss(uint32_t *words, uint32_t n, const uint8_t *key)
+{
+	return rte_softrss(words, n, key);
+}
+
 uint64_t px_tsc(void)
 {
 	return rte_rdtsc();

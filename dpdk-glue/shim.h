@@ -19,6 +19,7 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
+#include <rte_thash.h>
 #include <rte_version.h>
 
 /* Flags that are macros with casts, which bindgen leaves out. */
@@ -39,6 +40,13 @@ static const uint64_t PX_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t PX_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t PX_RSS_UDP = RTE_ETH_RSS_UDP;
 static const uint64_t PX_RSS_SCTP = RTE_ETH_RSS_SCTP;
+/* What has ports, without the extension headers that few devices know. */
+static const uint64_t PX_RSS_TCP_UDP = RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV4_UDP |
+	RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+static const uint64_t PX_RSS_L3_SRC_ONLY = RTE_ETH_RSS_L3_SRC_ONLY;
+static const uint64_t PX_RSS_L3_DST_ONLY = RTE_ETH_RSS_L3_DST_ONLY;
+static const uint64_t PX_RSS_L4_SRC_ONLY = RTE_ETH_RSS_L4_SRC_ONLY;
+static const uint64_t PX_RSS_L4_DST_ONLY = RTE_ETH_RSS_L4_DST_ONLY;
 
 static const uint32_t PX_RING_F_SP_ENQ = RING_F_SP_ENQ;
 static const uint32_t PX_RING_F_SC_DEQ = RING_F_SC_DEQ;
@@ -70,6 +78,9 @@ int px_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
 uint32_t px_object_size(const struct rte_mempool *pool);
 /* Data room of the pool's buffers, headroom included. */
 uint16_t px_data_room(struct rte_mempool *pool);
+
+/* The Toeplitz hash as DPDK computes it: n words of input in the byte order of the CPU, a key of 4 * (n + 1) bytes. */
+uint32_t px_softrss(uint32_t *words, uint32_t n, const uint8_t *key);
 
 /* Cycles of the time stamp counter. */
 uint64_t px_tsc(void);

@@ -23,6 +23,7 @@ pub mod route;
 pub mod service;
 pub mod siit;
 pub mod snat;
+pub mod steering;
 pub mod tunnel;
 
 pub mod counters;

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use arrayvec::ArrayVec;
+use pollux::config::Role;
 use pollux::dpdk::{
-    Eal, EalOptions, Mbuf, Mempool, PortSetup, Registration, RingPort, allowed_cpus, free_all, ring_port,
-    set_sctp_crc_offload,
+    Eal, EalOptions, Mbuf, Mempool, PortSetup, Registration, RingPort, Rss, RssSetup, allowed_cpus, free_all,
+    ring_port, set_sctp_crc_offload,
 };
 use pollux::pipeline::{Frame, MAX_BURST, RxChecksum};
+use pollux::steering::Steering;
 
 #[test]
 fn buffers_and_rings() {
@@ -23,6 +25,7 @@ fn buffers_and_rings() {
     segments_become_one(&eal);
     sctp_crc_is_left_to_the_device_where_all_have_it(&eal);
     rings_carry_frames(&eal);
+    redirection_tables_are_filled(&eal);
     oversized_segments_are_refused(&eal);
     threads_register(&eal);
     a_pool_outlives_its_frames(&eal);
@@ -130,13 +133,58 @@ fn sctp_crc_is_left_to_the_device_where_all_have_it(eal: &Eal) {
     set_sctp_crc_offload(false);
 }
 
+/// `net_null` has a redirection table of 128 entries, and no hash of one side alone.
+fn redirection_tables_are_filled(eal: &Eal) {
+    let pool = pool(eal, "rss", 1023);
+    for (number, role) in (0..).zip([Role::Client, Role::Both]) {
+        let device = eal.attach(&format!("net_null{number}"), "no-rx=1").unwrap();
+        assert!(device.info().unwrap().rss);
+        let steering = Steering::new(7, 3);
+        let rss = RssSetup {
+            role,
+            key: *steering.key(),
+            queues: steering.workers().map(|worker| u16::from(worker.0) + 1),
+        };
+        let setup = PortSetup {
+            rx_queues: 4,
+            rss: Some(rss),
+            tx_queues: 4,
+            rx_descriptors: 64,
+            tx_descriptors: 64,
+            mtu: 1500,
+        };
+        let (port, _rx, _tx) = device.start(&setup, &pool).unwrap();
+        assert_eq!(port.redirection().as_deref(), Some(&rss.queues[..]));
+        assert_eq!(port.granted().rss, Rss::Tuple, "{role:?}");
+    }
+    // One queue needs none.
+    let device = eal.attach("net_null2", "no-rx=1").unwrap();
+    let setup = PortSetup {
+        rx_queues: 1,
+        rss: None,
+        tx_queues: 1,
+        rx_descriptors: 64,
+        tx_descriptors: 64,
+        mtu: 1500,
+    };
+    let (port, _rx, _tx) = device.start(&setup, &pool).unwrap();
+    assert_eq!(port.granted().rss, Rss::None);
+}
+
 fn rings_carry_frames(eal: &Eal) {
     let pool = pool(eal, "rings", 511);
     let RingPort { device, mut inject, mut collect } = ring_port(eal, "t0", 2, 1, 64).unwrap();
     let info = device.info().unwrap();
     assert_eq!((info.driver.as_str(), info.max_rx_queues, info.max_tx_queues), ("net_ring", 2, 1));
     assert!(!info.rss && !info.rx_ipv4_checksum && !info.tx_sctp_crc);
-    let setup = PortSetup { rx_queues: 2, tx_queues: 1, rx_descriptors: 64, tx_descriptors: 64, mtu: 1500 };
+    let setup = PortSetup {
+        rx_queues: 2,
+        rss: None,
+        tx_queues: 1,
+        rx_descriptors: 64,
+        tx_descriptors: 64,
+        mtu: 1500,
+    };
     let (port, mut rx, mut tx) = device.start(&setup, &pool).unwrap();
     assert!(port.link_up());
     assert!(port.mac().is_ok());
@@ -186,7 +234,14 @@ fn rings_carry_frames(eal: &Eal) {
 fn oversized_segments_are_refused(eal: &Eal) {
     let pool = pool(eal, "refused", 63);
     let RingPort { device, mut inject, .. } = ring_port(eal, "t1", 1, 1, 64).unwrap();
-    let setup = PortSetup { rx_queues: 1, tx_queues: 1, rx_descriptors: 64, tx_descriptors: 64, mtu: 1500 };
+    let setup = PortSetup {
+        rx_queues: 1,
+        rss: None,
+        tx_queues: 1,
+        rx_descriptors: 64,
+        tx_descriptors: 64,
+        mtu: 1500,
+    };
     let (_port, mut rx, _tx) = device.start(&setup, &pool).unwrap();
     let mut out = ArrayVec::<Mbuf, 4>::new();
     for second in [&[2; 100][..], &[2; 2048], &[2; 200]] {

@@ -22,6 +22,7 @@ mod mempool;
 mod port;
 mod queue;
 mod ring;
+mod rss;
 mod thread;
 
 pub use affinity::{allowed_cpus, pin_to, restrict_to};
@@ -33,6 +34,7 @@ pub use mempool::Mempool;
 pub use port::{Device, DeviceInfo, Granted, Port, PortSetup, PortStats};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{RingConsumer, RingPort, RingProducer, ring_port};
+pub use rss::{Rss, RssSetup};
 pub use thread::Registration;
 
 /// Threads that can be registered, the one that initialises EAL included.

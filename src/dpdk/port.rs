@@ -10,6 +10,7 @@ use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats};
 use super::error::check;
 use super::log::captured;
 use super::queue::{RxQueue, TxQueue};
+use super::rss::{self, Rss, RssSetup};
 use super::{DpdkError, Eal, Mempool};
 use crate::addr::Mac;
 
@@ -63,8 +64,10 @@ pub struct DeviceInfo {
 /// How a port is to be configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortSetup {
-    /// RX queues; with more than one, RSS where the device has it.
+    /// RX queues.
     pub rx_queues: u16,
+    /// With more than one RX queue: how to spread frames over them, where the device can.
+    pub rss: Option<RssSetup>,
     /// TX queues.
     pub tx_queues: u16,
     /// Size of an RX ring; adjusted to what the device takes.
@@ -84,8 +87,8 @@ pub struct Granted {
     pub tx_descriptors: u16,
     /// L3 MTU; none where the device has none of its own.
     pub mtu: Option<u16>,
-    /// Whether it spreads packets over the RX queues by a hash of addresses and ports.
-    pub rss: bool,
+    /// How it spreads frames over the RX queues.
+    pub rss: Rss,
     /// Whether it verifies IPv4 header checksums.
     pub rx_ipv4_checksum: bool,
     /// Whether it computes the CRC32c of SCTP.
@@ -166,7 +169,7 @@ impl Device {
             driver,
             max_rx_queues: info.max_rx_queues,
             max_tx_queues: info.max_tx_queues,
-            rss: info.flow_type_rss_offloads & RSS != 0,
+            rss: rss::offered(&info),
             rx_ipv4_checksum: info.rx_offload_capa & dpdk_sys::PX_RX_OFFLOAD_IPV4_CKSUM != 0,
             tx_sctp_crc: info.tx_offload_capa & dpdk_sys::PX_TX_OFFLOAD_SCTP_CKSUM != 0,
             mtu: (info.min_mtu, info.max_mtu),
@@ -218,17 +221,13 @@ impl Closer {
         conf.rxmode.mtu = u32::from(setup.mtu.clamp(info.min_mtu.max(1), info.max_mtu.max(1)));
         conf.rxmode.offloads = dpdk_sys::PX_RX_OFFLOAD_IPV4_CKSUM & info.rx_offload_capa;
         conf.txmode.offloads = dpdk_sys::PX_TX_OFFLOAD_SCTP_CKSUM & info.tx_offload_capa;
-        let functions = RSS & info.flow_type_rss_offloads;
         // A TAP's queues are fed by the kernel, and its RSS wants an eBPF program.
-        let mut key = symmetric_key(usize::from(info.hash_key_size));
-        if setup.rx_queues > 1 && functions != 0 && !self.name.starts_with("net_tap") {
-            conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_RSS;
-            conf.rx_adv_conf.rss_conf.rss_hf = functions;
-            // A key of one's own: DPDK's default is random in each process.
-            if !key.is_empty() {
-                conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
-                conf.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
-            }
+        let spread = setup.rss.filter(|_| setup.rx_queues > 1 && !self.name.starts_with("net_tap"));
+        // Lives over the call.
+        let mut key = spread.map_or_else(Vec::new, |rss| rss.key_for(&info));
+        let mut by = Rss::None;
+        if let Some(rss) = spread {
+            by = rss.ask(&info, &mut key, &mut conf);
         }
         // SAFETY: the port exists and is not started; `conf` and the key that it points to live over the call and are
         // copied.
@@ -236,7 +235,6 @@ impl Closer {
             unsafe { dpdk_sys::rte_eth_dev_configure(id, setup.rx_queues, setup.tx_queues, &raw const conf) };
         check(|| self.operation("rte_eth_dev_configure"), ret)?;
         drop(key);
-        self.granted.rss = conf.rx_adv_conf.rss_conf.rss_hf != 0;
         self.granted.rx_ipv4_checksum = conf.rxmode.offloads != 0;
         self.granted.tx_sctp_crc = conf.txmode.offloads != 0;
 
@@ -277,6 +275,11 @@ impl Closer {
         // SAFETY: the port is configured, and all of its queues are set up.
         check(|| self.operation("rte_eth_dev_start"), unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
         self.started = true;
+        // Some drivers forget at their start what they were told before it.
+        self.granted.rss = match spread {
+            Some(rss) if by != Rss::None => rss.redirect(id, &info, by),
+            _ => Rss::None,
+        };
         self.receive_multicast();
         Ok(())
     }
@@ -397,6 +400,12 @@ impl Port {
         self.0.closer.granted
     }
 
+    /// The device's redirection table: the queue of each bucket; none where the device does not tell.
+    #[must_use]
+    pub fn redirection(&self) -> Option<Vec<u16>> {
+        self.control(|id| rss::redirection(id, self.0.closer.info().ok()?.reta_size))
+    }
+
     /// Whether the port takes frames for other stations too.
     #[must_use]
     pub fn promiscuous(&self) -> bool {
@@ -409,14 +418,5 @@ impl Port {
     }
 }
 
-/// The hash functions asked for: addresses, and ports where there are some.
-const RSS: u64 = dpdk_sys::PX_RSS_IP | dpdk_sys::PX_RSS_TCP | dpdk_sys::PX_RSS_UDP | dpdk_sys::PX_RSS_SCTP;
-
 /// -ENOTSUP.
 const UNSUPPORTED: i32 = -95;
-
-/// The Toeplitz key that gives both directions of a connection the same hash (Woo, Park: "Scalable TCP Session Monitoring
-/// with Symmetric Receive-Side Scaling", 2012).
-fn symmetric_key(len: usize) -> Vec<u8> {
-    [0x6d, 0x5a].into_iter().cycle().take(len).collect()
-}

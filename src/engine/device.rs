@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::EngineError;
-use crate::config::Port;
+use crate::config::{Port, Role};
 use crate::conntrack::Conntrack;
 use crate::dpdk::{Device, Eal};
 
@@ -69,6 +69,9 @@ pub(super) fn on_devices(ports: &[Port], seats: &[usize]) -> Vec<Port> {
             None => devices.push(port.clone()),
             Some(device) => {
                 device.mtu = device.mtu.max(port.mtu);
+                if device.role != port.role {
+                    device.role = Role::Both;
+                }
                 device.queues = device.queues.max(port.queues);
                 device.rx_descriptors = device.rx_descriptors.max(port.rx_descriptors);
                 device.tx_descriptors = device.tx_descriptors.max(port.tx_descriptors);

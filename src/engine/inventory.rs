@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::PortStatus;
+use crate::dpdk::Rss;
 
 /// One line a port, under a line of headings.
 pub(super) fn table(ports: &[PortStatus]) -> String {
@@ -33,14 +34,18 @@ fn row(port: &PortStatus) -> [String; 8] {
     let mut split = |by_device: bool, what: &'static str| {
         if by_device { device.push(what) } else { software.push(what) }
     };
-    // With one queue there is nothing to spread.
-    if port.rx_queues > 1 {
-        split(granted.rss, "RSS");
-    }
     split(granted.rx_ipv4_checksum, "IPv4 checksum");
     split(granted.tx_sctp_crc, "SCTP CRC32c");
     if port.vlan != 0 {
         split(false, "VLAN tag");
+    }
+    match granted.rss {
+        Rss::Client => device.insert(0, "RSS by client"),
+        Rss::Tuple => device.insert(0, "RSS"),
+        Rss::None => {}
+    }
+    if !port.steered {
+        software.insert(0, "hand-off");
     }
     let list = |what: Vec<&str>| if what.is_empty() { "-".to_owned() } else { what.join(", ") };
     let vlan = if port.vlan == 0 { String::new() } else { format!(" VLAN {}", port.vlan) };
@@ -78,6 +83,7 @@ mod tests {
             rx_queues,
             tx_queues: 1,
             granted,
+            steered: rx_queues == 1,
             vlan: 0,
             shared: false,
             link_up: true,
@@ -88,11 +94,17 @@ mod tests {
     #[test]
     fn what_the_device_does_not_do_is_done_in_software() {
         let none = Granted { rx_descriptors: 512, tx_descriptors: 256, ..Granted::default() };
-        let all = Granted { mtu: Some(9000), rss: true, rx_ipv4_checksum: true, tx_sctp_crc: true, ..none };
+        let all =
+            Granted { mtu: Some(9000), rss: Rss::Client, rx_ipv4_checksum: true, tx_sctp_crc: true, ..none };
+        let some = Granted { rss: Rss::Tuple, ..none };
         let tagged = PortStatus { vlan: 7, shared: true, link_up: false, ..port("b", 1, none) };
-        let pci =
-            PortStatus { device: "0000:3b:00.0".into(), driver: "net_ixgbe".into(), ..port("nic", 4, all) };
-        let text = table(&[port("a", 2, none), tagged, pci]);
+        let pci = PortStatus {
+            device: "0000:3b:00.0".into(),
+            driver: "net_mlx5".into(),
+            steered: true,
+            ..port("nic", 4, all)
+        };
+        let text = table(&[port("a", 2, none), tagged, pci, port("c", 2, some)]);
         let lines: Vec<Vec<&str>> =
             text.lines().map(|l| l.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect()).collect();
         assert_eq!(
@@ -107,7 +119,7 @@ mod tests {
                     "-",
                     "link up",
                     "-",
-                    "RSS, IPv4 checksum, SCTP CRC32c"
+                    "hand-off, IPv4 checksum, SCTP CRC32c"
                 ],
                 vec![
                     "pollux:",
@@ -123,13 +135,24 @@ mod tests {
                 vec![
                     "pollux:",
                     "nic",
-                    "net_ixgbe 0000:3b:00.0",
+                    "net_mlx5 0000:3b:00.0",
                     "4 RX, 1 TX",
                     "512 RX, 256 TX",
                     "9000",
                     "link up",
-                    "RSS, IPv4 checksum, SCTP CRC32c",
+                    "RSS by client, IPv4 checksum, SCTP CRC32c",
                     "-"
+                ],
+                vec![
+                    "pollux:",
+                    "c",
+                    "net_tap0",
+                    "2 RX, 1 TX",
+                    "512 RX, 256 TX",
+                    "-",
+                    "link up",
+                    "RSS",
+                    "hand-off, IPv4 checksum, SCTP CRC32c"
                 ],
             ]
         );

@@ -48,6 +48,7 @@ use crate::fragment;
 use crate::ids::{PortId, WorkerId};
 use crate::kernel::Guard;
 use crate::pipeline::{MAX_BURST, Resolution, Shard, ShardConfig};
+use crate::steering::Steering;
 use crate::tables::{LinkInfo, Slots, Tables};
 
 /// Packets that a shard lets wait for a next hop's MAC.
@@ -85,6 +86,8 @@ pub struct PortStatus {
     pub tx_queues: u16,
     /// What the device gave besides.
     pub granted: Granted,
+    /// Whether TCP and UDP come to the worker that owns their connection, as far as the device does what it says.
+    pub steered: bool,
     /// 802.1Q id; 0: untagged.
     pub vlan: u16,
     /// Shares the device of an earlier port.
@@ -118,6 +121,8 @@ pub struct Engine {
     tap: Arc<Tap>,
     /// The next hops are found, where the kernel looks for them.
     resolved: Arc<AtomicBool>,
+    /// The secret of the process.
+    seed: u64,
     clock: Clock,
     started_at: SystemTime,
 }
@@ -139,6 +144,7 @@ struct RunningPort {
     driver: String,
     mac: Mac,
     plan: QueuePlan,
+    steered: bool,
     /// The interface of the kernel's that it is on.
     interface: Option<String>,
     vlan: u16,
@@ -232,13 +238,16 @@ impl Engine {
         set_sctp_crc_offload(infos.iter().all(|info| info.tx_sctp_crc));
         let pool = pool(eal, config, &on_devices, &plans, workers)?;
 
+        let seed = RandomState::new().hash_one("worker");
+        let steering = Steering::new(seed, workers as u8);
         let mut started = Vec::new();
         let mut queues = Vec::new();
-        for (((port, EnginePort { device, mac }), plan), info) in
-            on_devices.iter().zip(devices).zip(plans).zip(infos)
+        for (index, (((port, EnginePort { device, mac }), plan), info)) in
+            on_devices.iter().zip(devices).zip(plans).zip(infos).enumerate()
         {
             let setup = PortSetup {
                 rx_queues: plan.rx,
+                rss: Some(queues::rss(&steering, port.role, index, plan, workers)),
                 tx_queues: plan.tx,
                 rx_descriptors: port.rx_descriptors,
                 tx_descriptors: port.tx_descriptors,
@@ -247,12 +256,13 @@ impl Engine {
             let refused = |error| EngineError::Port { port: port.name.clone(), error };
             let (handle, rx, tx) = device.start(&setup, &pool).map_err(refused)?;
             let mac = mac.map_or_else(|| handle.mac(), Ok).map_err(refused)?;
-            started.push((handle, info.driver, mac, plan));
+            let steered = queues::is_steered(&steering, handle.granted().rss, index, plan, workers);
+            started.push((handle, info.driver, mac, plan, steered));
             queues.push(DeviceQueues { ports: Vec::new(), rx, tx });
         }
         let mut ports = Vec::new();
         for (index, (port, seat)) in config.ports.iter().zip(seats).enumerate() {
-            let (handle, driver, mac, plan) = &started[seat];
+            let (handle, driver, mac, plan, steered) = &started[seat];
             let on_device = &mut queues[seat].ports;
             ports.push(RunningPort {
                 port: handle.clone(),
@@ -260,6 +270,7 @@ impl Engine {
                 driver: driver.clone(),
                 mac: *mac,
                 plan: *plan,
+                steered: *steered,
                 interface: device::kernel_interface(&port.device).map(str::to_owned),
                 vlan: port.vlan,
                 shared: !on_device.is_empty(),
@@ -286,6 +297,7 @@ impl Engine {
             lost_updates: Arc::new(AtomicU64::new(0)),
             tap,
             resolved: Arc::new(AtomicBool::new(kernel.is_none())),
+            seed,
             clock: Clock::start(eal),
             started_at: SystemTime::now(),
         };
@@ -326,7 +338,6 @@ impl Engine {
             Some(running) => running.pool.clone(),
             None => return Ok(Vec::new()),
         };
-        let seed = RandomState::new().hash_one("worker");
         let max_flows = (config.engine.max_flows as usize).div_ceil(workers);
         let (told, tell) = mpsc::channel();
         let sides = distribute(queues, workers);
@@ -338,7 +349,7 @@ impl Engine {
                 worker: WorkerId(index as u8),
                 workers: workers as u8,
                 max_flows,
-                seed,
+                seed: self.seed,
                 resolution: Resolution::Discover,
             };
             let lost = Arc::clone(&self.lost_updates);
@@ -410,6 +421,12 @@ impl Engine {
         &self.cpus
     }
 
+    /// Which worker owns a client, for whoever spreads frames as a NIC does. Secret: see [`Steering`].
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        Steering::new(self.seed, self.cpus.len() as u8)
+    }
+
     /// Connections that each worker's table can hold.
     #[must_use]
     pub fn flow_capacity(&self) -> &[usize] {
@@ -456,6 +473,7 @@ impl Engine {
                 rx_queues: running.plan.rx,
                 tx_queues: running.plan.tx,
                 granted: running.port.granted(),
+                steered: running.steered,
                 vlan: running.vlan,
                 shared: running.shared,
                 link_up: running.link_up(),

@@ -1,8 +1,9 @@
 //! How many queues a port gets, and which worker has which.
 
 use super::EngineError;
-use crate::config::Port;
-use crate::dpdk::{DeviceInfo, Mempool};
+use crate::config::{Port, Role};
+use crate::dpdk::{DeviceInfo, Mempool, Rss, RssSetup};
+use crate::steering::{BUCKETS, Steering};
 
 /// The queues of one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,46 @@ pub(super) fn tx_queue_for(port: usize, worker: usize, queues: usize, workers: u
     (0..queues).find(|&queue| worker_of(port, queue, queues, workers) == worker).unwrap_or(worker % queues)
 }
 
+/// What RSS is to do on port number `port`.
+pub(super) fn rss(steering: &Steering, role: Role, port: usize, plan: QueuePlan, workers: usize) -> RssSetup {
+    RssSetup { role, key: *steering.key(), queues: of_buckets(steering, port, plan.rx.into(), workers) }
+}
+
+/// Whether all frames of TCP and UDP come to the worker that owns their connection, now that port number `port` has got this
+/// of its device.
+pub(super) fn is_steered(
+    steering: &Steering,
+    granted: Rss,
+    port: usize,
+    plan: QueuePlan,
+    workers: usize,
+) -> bool {
+    workers == 1 || granted == Rss::Client && reach_owners(steering, port, plan.rx.into(), workers)
+}
+
+/// Where RSS shall send each bucket at port number `port`: to a queue of the worker that owns it, and where that has several,
+/// to one after the other.
+fn of_buckets(steering: &Steering, port: usize, queues: usize, workers: usize) -> [u16; BUCKETS] {
+    let mut dealt = vec![0; workers];
+    let owners = steering.workers();
+    std::array::from_fn(|bucket| {
+        let owner = owners[bucket].index();
+        let own: Vec<_> =
+            (0..queues).filter(|&queue| worker_of(port, queue, queues, workers) == owner).collect();
+        dealt[owner] += 1;
+        // A worker without a queue here gets its frames through the rings.
+        let queue = own.get((dealt[owner] - 1) % own.len().max(1)).copied();
+        queue.unwrap_or(bucket % queues.max(1)) as u16
+    })
+}
+
+/// Whether, then, all frames that have an owner come to it.
+fn reach_owners(steering: &Steering, port: usize, queues: usize, workers: usize) -> bool {
+    let by_queue = of_buckets(steering, port, queues, workers);
+    let polled_by = by_queue.map(|queue| worker_of(port, queue.into(), queues, workers));
+    polled_by.iter().zip(steering.workers()).all(|(&worker, owner)| worker == owner.index())
+}
+
 /// Where frames can be at the same time: as many buffers are needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Places {
@@ -108,7 +149,6 @@ pub(super) fn memory_mb(buffers: u32, buffer_bytes: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Role;
 
     fn port(queues: u16) -> Port {
         Port {
@@ -183,6 +223,28 @@ mod tests {
             }
         }
         assert_eq!((worker_of(0, 0, 1, 2), worker_of(1, 0, 1, 2)), (0, 1));
+    }
+
+    #[test]
+    fn buckets_come_to_their_owners_where_each_worker_has_a_queue() {
+        for workers in 1..=8 {
+            let steering = Steering::new(1, workers as u8);
+            for queues in 1..=16 {
+                for port in 0..3 {
+                    let by_queue = of_buckets(&steering, port, queues, workers);
+                    assert!(by_queue.iter().all(|&queue| usize::from(queue) < queues));
+                    // No queue idles.
+                    assert!(
+                        (0..queues).all(|queue| by_queue.contains(&(queue as u16))),
+                        "{workers} {queues}"
+                    );
+                    let reach = reach_owners(&steering, port, queues, workers);
+                    assert_eq!(reach, queues >= workers, "{queues} queues, {workers} workers");
+                }
+            }
+        }
+        let steering = Steering::new(1, 2);
+        assert_eq!(of_buckets(&steering, 0, 4, 2)[..6], [0, 1, 2, 3, 0, 1]);
     }
 
     #[test]

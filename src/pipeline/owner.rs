@@ -10,20 +10,24 @@ use crate::conntrack::Tuple;
 use crate::fragment;
 use crate::ids::WorkerId;
 use crate::service::Services;
+use crate::steering::{Clients, Steering};
 
 /// The keyed function from clients to workers. The key is the same for all workers of a process and secret, so that nobody
 /// can aim connections at one worker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Owner {
     key: u64,
     workers: u8,
+    /// None for a single worker, which owns all.
+    clients: Option<Box<Clients>>,
 }
 
 impl Owner {
     /// For this many workers.
     #[must_use]
-    pub const fn new(key: u64, workers: u8) -> Self {
-        Self { key, workers }
+    pub fn new(key: u64, workers: u8) -> Self {
+        let clients = (workers > 1).then(|| Box::new(Clients::new(&Steering::new(key, workers))));
+        Self { key, workers, clients }
     }
 
     /// Whether there are several workers.
@@ -67,15 +71,11 @@ impl Owner {
 
     #[inline]
     fn of_client(&self, addr: Addr, port: u16, protocol: Protocol) -> WorkerId {
-        if self.workers <= 1 {
-            return WorkerId(0);
+        match &self.clients {
+            None => WorkerId(0),
+            // The paths of an SCTP association differ in address.
+            Some(clients) if protocol == Protocol::Sctp => clients.worker_of_port(port),
+            Some(clients) => clients.worker(addr, port),
         }
-        let mut hasher = SipHasher13::new_with_keys(self.key, 0x6f77_6e65_7200_0000);
-        // The paths of an SCTP association differ in address.
-        if protocol != Protocol::Sctp {
-            hasher.write_u128(addr.0);
-        }
-        hasher.write_u16(port);
-        WorkerId((hasher.finish() % u64::from(self.workers)) as u8)
     }
 }

@@ -24,7 +24,7 @@ use engine::{Engine, METRICS};
 use net::Namespace;
 use rustix::process::Signal;
 use scrape::{Scrape, http_get};
-use topology::{Lab, af_packet, one_box, port};
+use topology::{Lab, af_packet, one_box, port, with_two_queues};
 
 /// What `/readyz` answers.
 fn ready(ns: &Namespace) -> u16 {
@@ -82,6 +82,63 @@ fn a_tap() {
     assert_sound(&lab.lb);
     engine.finish();
     assert!(!lab.lb.run("ip link show px-tap").status.success(), "the TAP goes with the engine");
+}
+
+/// The table's row of a port shows two queues each way, and that software does what the device does not.
+fn assert_two_queues(said: &str, port: &str, device: &str) {
+    let row = said.lines().find(|line| line.contains(&format!("  {port} ")) && line.contains(device));
+    let row = row.unwrap_or_else(|| panic!("no row of {port}: {said}"));
+    assert!(row.contains("2 RX, 2 TX") && row.contains("hand-off"), "{row}");
+}
+
+#[test]
+fn packet_sockets_with_two_queues() {
+    let lab = Lab::new();
+    let config = one_box(&af_packet(0, "wan"), &af_packet(1, "lan"));
+    let engine = Engine::start(&lab.lb, lab.dir(), &with_two_queues(&config));
+    lab.echo(&lab.client, 100);
+    assert_two_queues(&engine.log(), "wan", "net_af_packet0");
+    assert_two_queues(&engine.log(), "lan", "net_af_packet1");
+    assert_sound(&lab.lb);
+    engine.finish();
+    // More than the device has, which was made with one.
+    let one_each = with_two_queues(&config).replace("qpairs=2", "qpairs=1");
+    let mut engine = Engine::spawn(&lab.lb, lab.dir(), &one_each);
+    let (status, said) = engine.outcome(Duration::from_secs(20)).expect("it ends");
+    assert_ne!(status.code(), Some(0));
+    assert!(said.contains("port wan: queues = 2, but net_af_packet has 1 here"), "{said}");
+}
+
+#[test]
+fn a_tap_with_two_queues() {
+    let lab = Lab::new();
+    let config = with_two_queues(&one_box("net_tap0,iface=px-tap", &af_packet(1, "lan")));
+    let engine = Engine::start(&lab.lb, lab.dir(), &config);
+    lab.lb.interface("px-tap", &[&format!("{}/24", topology::CLIENT)]);
+    lab.echo(&lab.lb, 100);
+    assert_two_queues(&engine.log(), "wan", "net_tap0");
+    assert_sound(&lab.lb);
+    engine.finish();
+}
+
+#[test]
+fn memif_with_two_queues() {
+    let lab = Lab::new();
+    let (near, far) = lab.chain(
+        "net_memif0,role=client,socket=SOCKET,socket-abstract=no,id=7",
+        "net_memif0,role=server,socket=SOCKET,socket-abstract=no,id=7",
+    );
+    let mut far = Engine::spawn(&lab.lb2, &lab.folder("b"), &with_two_queues(&far));
+    lab.wait_for_socket();
+    let near = Engine::start(&lab.lb, &lab.folder("a"), &with_two_queues(&near));
+    far.wait_until_ready(&lab.lb2);
+    lab.echo_soon(&lab.client);
+    lab.echo(&lab.client, 100);
+    for (engine, ns) in [(near, &lab.lb), (far, &lab.lb2)] {
+        assert_two_queues(&engine.log(), "mid", "net_memif0");
+        assert_sound(ns);
+        engine.finish();
+    }
 }
 
 #[test]

@@ -210,3 +210,11 @@ pub fn config(ports: &str, services: &str) -> String {
          [history]\npath = \"\"\n"
     )
 }
+
+/// The same with two workers, and two queues on each device.
+pub fn with_two_queues(config: &str) -> String {
+    config
+        .replace("workers = [1]", "workers = [0, 1]")
+        .replace("kernel = \"\"", "kernel = \"\"\nqueues = 2\nrx_descriptors = 512\ntx_descriptors = 256")
+        .replace("qpairs=1", "qpairs=2")
+}
