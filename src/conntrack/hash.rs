@@ -4,8 +4,8 @@
 //! their connections up in one bucket. This one is NH of UMAC (RFC 4418 §5.2.2, with 64-bit words): for any two tuples chosen
 //! without knowledge of the key the 128-bit sums are equal with probability at most 2⁻⁶⁴ over the key. The sum is then
 //! folded, keyed again, to 64 bits whose every part can select a bucket. NH is linear enough that whoever sees its output can
-//! solve for the key; nobody does: it never leaves the process. Three multiplications and two, where `SipHash` needs some 130
-//! operations.
+//! solve for the key; nobody does: it never leaves the process. IPv4's tuple is two words, so that is one multiplication and
+//! two, IPv6's takes three and two, where `SipHash` needs some 130 operations.
 
 use std::hash::Hasher;
 
@@ -16,6 +16,8 @@ use super::Tuple;
 /// The expanded key.
 pub(super) struct TupleHash {
     nh: [u64; 6],
+    /// For IPv4, whose sums have keys of their own.
+    nh4: [u64; 2],
     fold: [u64; 2],
 }
 
@@ -27,17 +29,26 @@ impl TupleHash {
             sip.write_u64(i as u64);
             sip.finish()
         };
-        Self { nh: std::array::from_fn(word), fold: std::array::from_fn(|i| word(6 + i)) }
+        Self {
+            nh: std::array::from_fn(word),
+            fold: std::array::from_fn(|i| word(6 + i)),
+            nh4: std::array::from_fn(|i| word(8 + i)),
+        }
     }
 
     /// The hash of a tuple; depends on the key and the tuple alone.
     #[inline]
     pub(super) fn of(&self, t: &Tuple) -> u64 {
-        let [k0, k1, k2, k3, k4, k5] = self.nh;
         let rest = u64::from(t.sport) << 32 | u64::from(t.dport) << 16 | u64::from(t.protocol.number());
-        let sum = product((t.src.0 >> 64) as u64, k0, t.src.0 as u64, k1)
-            .wrapping_add(product((t.dst.0 >> 64) as u64, k2, t.dst.0 as u64, k3))
-            .wrapping_add(product(rest, k4, 0, k5));
+        let sum = if t.src.is_v4() && t.dst.is_v4() {
+            let [k0, k1] = self.nh4;
+            product((t.src.0 as u64) << 32 | u64::from(t.dst.0 as u32), k0, rest, k1)
+        } else {
+            let [k0, k1, k2, k3, k4, k5] = self.nh;
+            product((t.src.0 >> 64) as u64, k0, t.src.0 as u64, k1)
+                .wrapping_add(product((t.dst.0 >> 64) as u64, k2, t.dst.0 as u64, k3))
+                .wrapping_add(product(rest, k4, 0, k5))
+        };
         let h = fold(sum as u64 ^ self.fold[0], (sum >> 64) as u64 ^ self.fold[1]);
         // One round of a murmur finaliser: neighbouring ports are an arithmetic progression up to here.
         (h ^ h >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(32)

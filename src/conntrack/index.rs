@@ -7,12 +7,18 @@
 use bytemuck::Zeroable;
 
 use super::{Direction, FlowId};
+use crate::dpdk::memory::{Pages, prefetch};
 
 /// An entry and the direction whose tuple this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Key(u32);
 
 impl Key {
+    /// No entry's.
+    pub(super) const NEVER: Self = Self(u32::MAX);
+    /// No entry's either.
+    pub(super) const FURTHER: Self = Self(u32::MAX - 1);
+
     /// Entries are numbered below 2³⁰.
     #[inline]
     pub(super) const fn new(id: FlowId, direction: Direction) -> Self {
@@ -68,7 +74,18 @@ impl Bucket {
 }
 
 pub(super) struct Index {
-    buckets: Box<[Bucket]>,
+    buckets: Pages<Bucket>,
+}
+
+/// What a first look at the index tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Probe {
+    /// Perhaps this one: one key of 6 500 that is not there looks so.
+    Candidate(Key),
+    /// Not there.
+    Absent,
+    /// If anywhere, in the second bucket, which is being fetched.
+    Second,
 }
 
 /// Where a hash leads.
@@ -82,7 +99,7 @@ struct Home {
 impl Index {
     /// Room for `keys`. The memory is zero pages until it is used.
     pub(super) fn new(keys: usize) -> Self {
-        Self { buckets: bytemuck::zeroed_slice_box(Self::buckets(keys)) }
+        Self { buckets: Pages::zeroed(Self::buckets(keys)) }
     }
 
     /// Bytes that room for `keys` takes.
@@ -102,6 +119,36 @@ impl Index {
         // Odd, hence another bucket than the first.
         let second = first ^ ((u32::from(tag).wrapping_mul(0x9e37_79b9) >> 8) as usize | 1) & mask;
         Home { first, second, tag }
+    }
+
+    /// Fetches the first bucket of a hash.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch(&self.buckets[self.home(hash).first]);
+    }
+
+    /// What the first bucket of a hash says, for a look at the entries later.
+    #[inline]
+    pub(super) fn probe(&self, hash: u64) -> Probe {
+        let home = self.home(hash);
+        let first = &self.buckets[home.first];
+        let places = first.places_with(home.tag);
+        if places != 0 {
+            Probe::Candidate(Key(first.keys[places.trailing_zeros() as usize]))
+        } else if first.displaced == 0 {
+            Probe::Absent
+        } else {
+            prefetch(&self.buckets[home.second]);
+            Probe::Second
+        }
+    }
+
+    /// After [`Probe::Second`]: what the second bucket says.
+    pub(super) fn probe_second(&self, hash: u64) -> Option<Key> {
+        let home = self.home(hash);
+        let second = &self.buckets[home.second];
+        let places = second.places_with(home.tag);
+        (places != 0).then(|| Key(second.keys[places.trailing_zeros() as usize]))
     }
 
     /// The first key of this hash for which `is` holds; `is` also sees a few keys of other hashes.

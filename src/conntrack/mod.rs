@@ -20,7 +20,7 @@ mod udp;
 mod wheel;
 
 pub use form::{Form, Sources};
-pub use table::Conntrack;
+pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;
 use crate::config::Protocol;

@@ -8,15 +8,40 @@ use std::fmt;
 
 use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
-use super::index::{Index, Key};
+use super::index::{Index, Key, Probe};
 use super::wheel::{Links, NIL, Wheel, tick};
 use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Sources, Step, Tuple, opens};
 use crate::counters::FlowState;
+use crate::dpdk::memory::{advise_huge, prefetch};
 use crate::parse::L4;
 use crate::time::Instant;
 
 /// Entry numbers leave room for a direction and the wheel's marks in 32 bits.
 const MAX_CAPACITY: usize = 1 << 30;
+
+/// Where a lookup by steps has got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lead(Key);
+
+impl Default for Lead {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Lead {
+    /// Nowhere: it is not in the table, or must be looked for by [`Conntrack::find`].
+    pub const NONE: Self = Self(Key::NEVER);
+    /// To the second bucket.
+    const FURTHER: Self = Self(Key::FURTHER);
+
+    /// Whether [`Conntrack::probe_further`] is to be asked.
+    #[inline]
+    #[must_use]
+    pub fn is_further(self) -> bool {
+        self == Self::FURTHER
+    }
+}
 
 /// The table of one worker.
 ///
@@ -58,10 +83,12 @@ impl Conntrack {
     #[must_use]
     pub fn new(capacity: usize, hash_key: (u64, u64)) -> Self {
         let capacity = capacity.min(MAX_CAPACITY);
+        let mut entries = Vec::with_capacity(capacity);
+        advise_huge(entries.spare_capacity_mut());
         Self {
             hash: TupleHash::new(hash_key),
             index: Index::new(2 * capacity),
-            entries: Vec::with_capacity(capacity),
+            entries,
             wheel: Wheel::new(),
             vacant: NIL,
             len: 0,
@@ -106,6 +133,48 @@ impl Conntrack {
                 .is_some_and(|e| e.flow.has_tuple(key.direction(), tuple, &self.sources))
         })?;
         Some((key.id(), key.direction()))
+    }
+
+    /// First of three steps of a lookup, each for a whole burst, so that the cache misses of its packets overlap: fetches
+    /// what [`probe`](Self::probe) reads.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Second step: where the connection may be; fetches what [`confirm`](Self::confirm) reads.
+    #[inline]
+    #[must_use]
+    pub fn probe(&self, hash: u64) -> Lead {
+        match self.index.probe(hash) {
+            Probe::Candidate(key) => self.lead(key),
+            Probe::Absent => Lead::NONE,
+            Probe::Second => Lead::FURTHER,
+        }
+    }
+
+    /// The second step again, for the few that [are to go further](Lead::is_further).
+    #[must_use]
+    pub fn probe_further(&self, hash: u64) -> Lead {
+        self.index.probe_second(hash).map_or(Lead::NONE, |key| self.lead(key))
+    }
+
+    #[inline]
+    fn lead(&self, key: Key) -> Lead {
+        if let Some(entry) = self.entries.get(key.id().0 as usize) {
+            prefetch(entry);
+        }
+        Lead(key)
+    }
+
+    /// Third step: the connection that a lead is to, if it is this tuple's. `None` where [`find`](Self::find) has to tell. To be called
+    /// before anything is removed from the table.
+    #[inline]
+    #[must_use]
+    pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
+        let Lead(key) = lead;
+        let entry = self.entries.get(key.id().0 as usize)?;
+        entry.flow.has_tuple(key.direction(), tuple, &self.sources).then_some((key.id(), key.direction()))
     }
 
     /// An entry.

@@ -134,20 +134,33 @@ impl Writer {
     /// A device has taken a frame of `len` bytes; a forwarded one counts as processed now.
     #[inline]
     pub fn transmitted(&self, port: PortId, len: usize, account: Option<&Account>) {
-        let bank = self.bank();
-        bank.term(Term::Tx).add(1);
-        let counters = bank.port(port);
-        counters.tx_packets.add(1);
-        counters.tx_bytes.add(len as u64);
+        self.sent(port, 1, len as u64);
         if let Some(account) = account {
-            let pair = bank.pair(account.pair);
-            pair.packets.add(1);
-            pair.bytes.add(u64::from(account.bytes));
-            if account.icmp_error {
-                let service = bank.service(account.service);
-                service.icmp_error_packets.add(1);
-                service.icmp_error_bytes.add(u64::from(account.bytes));
-            }
+            self.processed(account);
+        }
+    }
+
+    /// A device has taken so many frames, so many bytes long together; [`processed`](Self::processed) is said of each of them.
+    #[inline]
+    pub fn sent(&self, port: PortId, frames: u64, bytes: u64) {
+        let bank = self.bank();
+        bank.term(Term::Tx).add(frames);
+        let counters = bank.port(port);
+        counters.tx_packets.add(frames);
+        counters.tx_bytes.add(bytes);
+    }
+
+    /// A forwarded packet is among what a device has taken.
+    #[inline]
+    pub fn processed(&self, account: &Account) {
+        let bank = self.bank();
+        let pair = bank.pair(account.pair);
+        pair.packets.add(1);
+        pair.bytes.add(u64::from(account.bytes));
+        if account.icmp_error {
+            let service = bank.service(account.service);
+            service.icmp_error_packets.add(1);
+            service.icmp_error_bytes.add(u64::from(account.bytes));
         }
     }
 

@@ -1,10 +1,11 @@
 //! Packets of connections: found, or begun, or refused.
 
 use super::egress::Exit;
+use super::modes;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
-use crate::conntrack::{self, Direction, Flow, FlowId, InsertError};
+use crate::conntrack::{self, Direction, Flow, FlowId, Form, InsertError};
 use crate::counters::{FlowState, PairKey};
 use crate::firewall::Subject;
 use crate::ids::PairSlot;
@@ -28,7 +29,7 @@ impl<F: Frame> Shard<F> {
         match found {
             Some((id, direction)) if self.conntrack.reopens(id, direction, &arrival.packet.l4_info) => {
                 let old = self.conntrack.remove(id);
-                self.forget(&old);
+                self.forget(&old, turn.now);
                 self.first(turn, arrival);
             }
             Some((id, direction)) => self.established(turn, arrival, id, direction),
@@ -40,12 +41,16 @@ impl<F: Frame> Shard<F> {
     fn established<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        arrival: Arrival<F>,
+        mut arrival: Arrival<F>,
         id: FlowId,
         direction: Direction,
     ) {
         if let Err(reason) = self.still_allowed(turn, id) {
             return self.drop(turn, arrival.port, arrival.frame, reason);
+        }
+        if direction == Direction::Reply && self.conntrack.flow(id).form.is_one_sided() {
+            // It claims to be the VIP's; the endpoint of a DSR connection answers by another way.
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
         }
         if arrival.packet.fragment.is_some() && rewrite::changes_crc(self.conntrack.flow(id)) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::FragmentSctp);
@@ -58,6 +63,7 @@ impl<F: Frame> Shard<F> {
         if !rewrite::is_intact(arrival.frame.data(), &arrival.packet, &flow) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::SctpChecksum);
         }
+        self.as_client_sees(id, &flow, direction, &mut arrival.packet);
         let step = self.conntrack.step(id, direction, &arrival.packet.l4_info, turn.now);
         if step.before != step.after {
             let bank = self.writer.bank();
@@ -70,11 +76,11 @@ impl<F: Frame> Shard<F> {
         if let Err(reason) = step.pass {
             return self.drop(turn, arrival.port, arrival.frame, reason);
         }
-        self.forward(turn, arrival, &flow, direction, exit);
+        self.forward(turn, arrival, id, &flow, direction, exit);
     }
 
     /// A packet of no known connection: firewall, service, endpoint, insert.
-    fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>) {
+    fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, mut arrival: Arrival<F>) {
         if self.firewalled(turn, &arrival) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
         }
@@ -97,13 +103,15 @@ impl<F: Frame> Shard<F> {
         match self.open(turn, &arrival, service) {
             Ok(id) => {
                 let flow = *self.conntrack.flow(id);
+                self.as_client_sees(id, &flow, Direction::Original, &mut arrival.packet);
                 match self.way_out(turn, &arrival, id, Direction::Original) {
-                    Ok(exit) => self.forward(turn, arrival, &flow, Direction::Original, exit),
+                    Ok(exit) => self.forward(turn, arrival, id, &flow, Direction::Original, exit),
                     Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
                 }
             }
             Err(reason) => {
-                if reason == DropReason::NoEndpoint && service.on_no_endpoint == Refusal::Reject {
+                let refused = matches!(reason, DropReason::NoEndpoint | DropReason::SnatExhausted);
+                if refused && service.on_no_endpoint == Refusal::Reject {
                     self.reject(turn, &arrival);
                 }
                 self.drop(turn, arrival.port, arrival.frame, reason);
@@ -138,6 +146,13 @@ impl<F: Frame> Shard<F> {
             counters.refused_no_route.add(1);
             return Err(DropReason::NeighborUnresolved);
         };
+        let (source, source_port) = match self.modes.source(turn.tables, service, endpoint, turn.now) {
+            Ok(source) => source,
+            Err(reason) => {
+                counters.refused_no_snat_port.add(1);
+                return Err(reason);
+            }
+        };
         let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src };
         let pair = self.pairs.acquire(&self.writer, &key);
         let mut flow = Flow {
@@ -156,20 +171,30 @@ impl<F: Frame> Shard<F> {
             next_hop: [hop.to_bits(), NO_HOP],
             epoch: turn.tables.firewall_epoch,
             idle_timeout_ms: service.idle_timeout_ms,
+            form: service.delivery.form,
+            source,
+            source_port,
         };
-        flow.delta = rewrite::deltas(&flow);
+        flow.delta = if flow.form.is_full_nat() {
+            rewrite::full_nat_deltas(&flow, turn.tables.sources.get(source))
+        } else {
+            rewrite::deltas(&flow)
+        };
         if !rewrite::is_intact(arrival.frame.data(), packet, &flow) {
             self.pairs.release(&self.writer, pair);
+            self.modes.unbind(turn.tables, &flow, turn.now);
             return Err(DropReason::SctpChecksum);
         }
         match self.conntrack.insert(flow, &packet.l4_info, turn.now) {
             Ok(id) => {
+                self.modes.begin(id);
                 counters.created.add(1);
                 bank.flows(service.protocol, FlowState::HalfOpen).add(1);
                 Ok(id)
             }
             Err(error) => {
                 self.pairs.release(&self.writer, pair);
+                self.modes.unbind(turn.tables, &flow, turn.now);
                 let (counter, reason) = match error {
                     InsertError::Full => (&counters.refused_table_full, DropReason::ConntrackFull),
                     InsertError::TupleInUse => (&counters.refused_tuple, DropReason::TupleInUse),
@@ -206,6 +231,10 @@ impl<F: Frame> Shard<F> {
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
         let flow = *self.conntrack.flow(id);
+        if flow.form != Form::Dnat {
+            let account = account(&flow, &arrival.packet, true);
+            return self.error_by_mode(turn, arrival, quoted, id, &flow, direction, exit, account);
+        }
         match rewrite::translate_icmp_error(
             arrival.frame.data_mut(),
             &arrival.packet,
@@ -226,10 +255,15 @@ impl<F: Frame> Shard<F> {
         &mut self,
         turn: &mut Turn<'_, O>,
         mut arrival: Arrival<F>,
+        id: FlowId,
         flow: &Flow,
         direction: Direction,
         exit: Exit,
     ) {
+        if flow.form != Form::Dnat {
+            let account = account(flow, &arrival.packet, false);
+            return self.forward_by_mode(turn, arrival, id, flow, direction, exit, account);
+        }
         let egress = &turn.tables.ports[exit.port().index()];
         // What is cut into fragments has its checksum computed before.
         let whole = arrival.packet.l3_len <= u32::from(egress.mtu);
@@ -263,7 +297,9 @@ impl<F: Frame> Shard<F> {
         };
         let (hop, exit) = self.exit(turn, hop, to)?;
         self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
-        let mtu = turn.tables.ports[exit.port().index()].mtu;
+        let mtu = isize::try_from(turn.tables.ports[exit.port().index()].mtu).unwrap_or(isize::MAX);
+        // What the sender may send, so that it fits behind us.
+        let mtu = u16::try_from(mtu - modes::growth(self.conntrack.flow(id), direction)).unwrap_or(0);
         if arrival.packet.l3_len > u32::from(mtu) && arrival.packet.dont_fragment {
             self.report(turn, arrival, icmp::Error::TooBig { mtu });
             return Err(DropReason::MtuExceeded);

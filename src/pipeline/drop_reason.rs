@@ -136,8 +136,6 @@ drop_reasons! {
     FragmentNoChecksum = "fragment_no_checksum",
     /// An ICMP error that has no counterpart in the other family (RFC 7915 §4.2, §5.2).
     IcmpUntranslatable = "icmp_untranslatable",
-    /// No address to send a tunnel's packet from: neither `tunnel_source` nor the port has one of the endpoint's family.
-    NoTunnelSource = "no_tunnel_source",
     /// The connection table is full.
     ConntrackFull = "conntrack_full",
     /// The chosen endpoint already has a connection with this client's address and port through another service.

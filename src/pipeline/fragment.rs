@@ -7,7 +7,7 @@ use super::connection::account;
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Frame, Handed, Output};
 use crate::config::Protocol;
-use crate::conntrack::Tuple;
+use crate::conntrack::{Form, Tuple};
 use crate::counters::Term;
 use crate::fragment::{Admission, Held, Key, Serial, TIMEOUT};
 use crate::rewrite;
@@ -113,11 +113,14 @@ impl<F: Frame> Shard<F> {
             return self.drop(turn, port, arrival.frame, DropReason::FragmentOrphan);
         };
         let mut arrival = arrival;
+        let flow = *self.conntrack.flow(id);
+        if flow.form != Form::Dnat {
+            return self.piece_by_mode(turn, arrival, id, &flow, direction);
+        }
         let translated = self
             .still_allowed(turn, id)
             .and_then(|()| self.way_out(turn, &arrival, id, direction))
             .and_then(|exit| {
-                let flow = *self.conntrack.flow(id);
                 rewrite::translate_piece(&mut arrival.frame, &packet, &flow, direction)?;
                 Ok((exit, account(&flow, &packet, false)))
             });

@@ -1,6 +1,7 @@
 //! A packet's way through the core.
 //!
-//! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `connection` (found: judge, step, translate;
+//! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `established` (the short way of ordinary packets of
+//! known connections), or `connection` (found: judge, step, translate;
 //! new: firewall, service, endpoint, insert; fragments by way of `fragment`), `local` (ARP, neighbour discovery, echo) or
 //! `kernel` (what a port's TAP gets) → `egress` (next hop, L2 header) →
 //! [`Output`]. Everything in here is a function of bytes, tables and time.
@@ -9,11 +10,13 @@ mod burst;
 mod connection;
 mod drop_reason;
 mod egress;
+mod established;
 mod fragment;
 mod frame;
 mod kernel;
 mod limiter;
 mod local;
+mod modes;
 mod output;
 mod owner;
 mod shard;

@@ -2,9 +2,10 @@
 
 use arrayvec::ArrayVec;
 
-use super::burst::Slot;
+use super::burst::Slots;
 use super::kernel::Policers;
 use super::limiter::Limiter;
+use super::modes::Modes;
 use super::owner::Owner;
 use super::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
 use crate::conntrack::{Conntrack, Expired, FlowError};
@@ -75,9 +76,12 @@ pub struct Shard<F> {
     pub(super) waiting: fragment::Hold<F>,
     pub(super) limiter: Limiter,
     pub(super) policers: Policers,
+    pub(super) modes: Modes,
     pub(super) writer: Writer,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
+    /// Of no burst while none is worked on.
+    pub(super) slots: Option<Box<Slots>>,
     /// Entries removed so far: what was looked up before a removal is looked up again.
     pub(super) removals: u64,
 }
@@ -89,10 +93,15 @@ impl<F: Frame> Shard<F> {
         let assume = config.resolution == Resolution::Assume;
         // Different keys for different tables, all from the one secret.
         let key = |table: u64| (config.seed, table << 8 | u64::from(config.worker.0));
+        let owner = Owner::new(config.seed, config.workers);
+        let modes = Modes::new(config, tables, &owner);
+        let mut conntrack = Conntrack::new(config.max_flows, key(1));
+        conntrack.set_sources(tables.sources.clone());
         Self {
             worker: config.worker,
-            owner: Owner::new(config.seed, config.workers),
-            conntrack: Conntrack::new(config.max_flows, key(1)),
+            owner,
+            conntrack,
+            modes,
             pairs: Pairs::new(writer.sizes(), key(2)),
             neighbors: Neighbors::new(&tables.neighbors, assume),
             hold: Hold::new(),
@@ -102,6 +111,7 @@ impl<F: Frame> Shard<F> {
             policers: Policers::new(),
             writer,
             scratch: Vec::with_capacity(1 << 16),
+            slots: Some(Box::default()),
             removals: 0,
         }
     }
@@ -117,8 +127,8 @@ impl<F: Frame> Shard<F> {
     ) {
         let bytes: usize = frames.iter().map(|f| f.data().len()).sum();
         self.count_rx(port, frames.len(), bytes);
-        let slots = frames.drain(..).map(|frame| Slot::parse(tables, port, frame, Via::Device)).collect();
-        self.process(slots, &mut Turn { tables, now, out });
+        let turn = &mut Turn { tables, now, out };
+        self.process(turn, frames, |frame| (port, frame), |frame| (port, frame, Via::Device));
     }
 
     /// A burst from another worker's ring.
@@ -130,11 +140,9 @@ impl<F: Frame> Shard<F> {
         out: &mut impl Output<F>,
     ) {
         self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
-        let slots = frames
-            .drain(..)
-            .map(|Handed { port, frame, ports }| Slot::parse(tables, port, frame, Via::Ring(ports)))
-            .collect();
-        self.process(slots, &mut Turn { tables, now, out });
+        let turn = &mut Turn { tables, now, out };
+        let take = |Handed { port, frame, ports }| (port, frame, Via::Ring(ports));
+        self.process(turn, frames, |handed| (handed.port, &handed.frame), take);
     }
 
     /// Counts a received packet that the I/O layer itself had to drop (a segmented mbuf).
@@ -168,16 +176,22 @@ impl<F: Frame> Shard<F> {
             self.neighbor_timers(&mut Turn { tables, now, out });
         }
         let more = self.give_up_fragments(&mut Turn { tables, now, out });
-        let Self { conntrack, pairs, writer, removals, .. } = self;
+        self.modes.maintain(now);
+        let Self { conntrack, pairs, modes, writer, removals, .. } = self;
         conntrack.expire(now, budget, |expired| {
             *removals += 1;
             count_gone(writer, pairs, &expired);
+            modes.gone(&expired, tables.sources.get(expired.flow.source), now);
         }) || more
     }
 
     /// Between bursts: switches counter banks where the aggregator asks.
     pub fn turn(&mut self, now: Instant) {
+        let tick = self.writer.tick();
         self.writer.turn(now);
+        if self.writer.tick() != tick {
+            self.modes.tell(&self.writer);
+        }
     }
 
     /// The worker's counters: for what the I/O layer counts (`transmitted`, `tx_dropped`, load).
@@ -229,9 +243,10 @@ impl<F: Frame> Shard<F> {
         count_error(&self.writer, service, error);
     }
 
-    pub(super) fn forget(&mut self, expired: &Expired) {
+    pub(super) fn forget(&mut self, expired: &Expired, now: Instant) {
         self.removals += 1;
         count_gone(&self.writer, &mut self.pairs, expired);
+        self.modes.gone(expired, self.conntrack.sources().get(expired.flow.source), now);
     }
 }
 

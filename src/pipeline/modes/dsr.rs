@@ -36,8 +36,9 @@ impl<F: Frame> Shard<F> {
             0 => source_towards(port, flow.endpoint),
             _ => Some(self.conntrack.sources().get(flow.source)),
         };
+        // A route's gateway is on a network of the port's, of the endpoint's family: so the port has an address there.
         let Some(src) = src else {
-            return self.drop(turn, arrival.port, arrival.frame, DropReason::NoTunnelSource);
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::NoRoute);
         };
         let tunnel = Tunnel { kind, src, dst: flow.endpoint };
         self.send_wrapped(turn, arrival, exit, account, &Wrap::Tunnel { tunnel, entropy: entropy(flow) });

@@ -1,7 +1,7 @@
 //! ICMP errors about connections in modes other than `dnat`.
 
-use crate::conntrack::{Direction, Flow, FlowId};
 use crate::config::Protocol;
+use crate::conntrack::{Direction, Flow, FlowId};
 use crate::parse::Quoted;
 use crate::pipeline::egress::Exit;
 use crate::pipeline::shard::{Arrival, Shard, Turn};

@@ -1,7 +1,7 @@
 //! Both ends replaced, and the client's address told to the endpoint.
 
-use super::wrap::Wrap;
 use super::Modes;
+use super::wrap::Wrap;
 use crate::addr::Addr;
 use crate::client_address::{self, options, proxy, proxy::Splice, toa};
 use crate::config::ClientAddress;
@@ -25,7 +25,13 @@ const SMALL: usize = 256;
 
 impl<F: Frame> Shard<F> {
     /// Before a packet is shown to the state machine: numbers as the client has them.
-    pub(super) fn as_client_sees(&mut self, id: FlowId, flow: &Flow, direction: Direction, packet: &mut Packet) {
+    pub(in crate::pipeline) fn as_client_sees(
+        &mut self,
+        id: FlowId,
+        flow: &Flow,
+        direction: Direction,
+        packet: &mut Packet,
+    ) {
         let Form::FullNat(ClientAddress::ProxyV2) = flow.form else { return };
         let L4::Tcp { flags, seq, ack, .. } = &mut packet.l4_info else { return };
         match (direction, self.modes.notes.splice(id)) {
@@ -55,7 +61,9 @@ impl<F: Frame> Shard<F> {
     ) {
         let told = match flow.form {
             Form::FullNat(ClientAddress::Toa) => self.toa(turn, &mut arrival, id, flow, direction, exit),
-            Form::FullNat(ClientAddress::ProxyV2) => self.proxy(turn, &mut arrival, id, flow, direction, exit),
+            Form::FullNat(ClientAddress::ProxyV2) => {
+                self.proxy(turn, &mut arrival, id, flow, direction, exit)
+            }
             _ => Ok(()),
         };
         let translated = told.and_then(|()| {
@@ -86,7 +94,9 @@ impl<F: Frame> Shard<F> {
                 let less = toa::len(flow.client) as u16;
                 change_options(arrival, |space| options::shrink_mss(space, less, LEAST_MSS))
             }
-            Direction::Original if self.modes.notes.first(id).is_some_and(|first| toa::is_due(flags, ack, first)) => {
+            Direction::Original
+                if self.modes.notes.first(id).is_some_and(|first| toa::is_due(flags, ack, first)) =>
+            {
                 let packet = &mut arrival.packet;
                 let header_len = packet.l4_len() - payload as usize;
                 let mtu = room(turn, exit, flow, direction);
@@ -126,8 +136,7 @@ impl<F: Frame> Shard<F> {
         if !out.insert {
             return set_number(arrival, field::SEQ.start, out.seq);
         }
-        let header =
-            proxy::header((flow.client, flow.client_port), (flow.vip, flow.vip_port));
+        let header = proxy::header((flow.client, flow.client_port), (flow.vip, flow.vip_port));
         if arrival.packet.l3_len as usize + header.len() <= room(turn, exit, flow, direction) {
             return client_address::payload(&mut arrival.frame, &mut arrival.packet, &header);
         }
@@ -296,10 +305,8 @@ fn change_options<F: Frame>(
 }
 
 fn mend(l4: &mut [u8], change: u16) -> Result<(), DropReason> {
-    let field: &mut [u8; 2] = l4
-        .get_mut(field::CHECKSUM.start..)
-        .and_then(|b| b.first_chunk_mut())
-        .ok_or(DropReason::TcpHeader)?;
+    let field: &mut [u8; 2] =
+        l4.get_mut(field::CHECKSUM.start..).and_then(|b| b.first_chunk_mut()).ok_or(DropReason::TcpHeader)?;
     *field = apply(u16::from_be_bytes(*field), change).to_be_bytes();
     Ok(())
 }

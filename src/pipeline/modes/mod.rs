@@ -10,15 +10,17 @@ mod errors;
 mod full_nat;
 mod wrap;
 
+use super::connection::account;
 use super::egress::Exit;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output, ShardConfig};
 use crate::client_address::Notes;
+use crate::config::Protocol;
 use crate::conntrack::{Direction, Expired, Flow, FlowId, Form};
 use crate::counters::{FlowState, Writer};
-use crate::config::Protocol;
 use crate::ids::SourceId;
 use crate::pipeline::owner::Owner;
+use crate::rewrite;
 use crate::service::{Delivery, Endpoint, Service};
 use crate::siit;
 use crate::snat::{Binding, Ids, Rest, Snat, Usage};
@@ -57,7 +59,13 @@ impl Modes {
     }
 
     /// A port towards an endpoint.
-    fn bind(&mut self, tables: &Tables, protocol: Protocol, to: &Endpoint, now: Instant) -> Option<(SourceId, u16)> {
+    fn bind(
+        &mut self,
+        tables: &Tables,
+        protocol: Protocol,
+        to: &Endpoint,
+        now: Instant,
+    ) -> Option<(SourceId, u16)> {
         let Binding { addr, port } = self.snat.allocate(protocol, to.addr, now)?;
         Some((tables.sources.find(addr), port))
     }
@@ -76,6 +84,11 @@ impl Modes {
         } else {
             Ok((source, port))
         }
+    }
+
+    /// A connection in an entry that may have been another's.
+    pub fn begin(&mut self, id: FlowId) {
+        self.notes.forget(id);
     }
 
     /// A connection that was not entered.
@@ -136,6 +149,33 @@ pub(super) fn growth(flow: &Flow, direction: Direction) -> isize {
 }
 
 impl<F: Frame> Shard<F> {
+    /// A later fragment of a packet of a connection.
+    pub(super) fn piece_by_mode<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: Arrival<F>,
+        id: FlowId,
+        flow: &Flow,
+        direction: Direction,
+    ) {
+        let allowed = self.still_allowed(turn, id).and_then(|()| {
+            if direction == Direction::Reply && flow.form.is_one_sided() {
+                return Err(DropReason::MartianSource);
+            }
+            if rewrite::changes_crc(flow) {
+                return Err(DropReason::FragmentSctp);
+            }
+            self.way_out(turn, &arrival, id, direction)
+        });
+        match allowed {
+            Ok(exit) => {
+                let account = account(flow, &arrival.packet, false);
+                self.forward_by_mode(turn, arrival, id, flow, direction, exit, account);
+            }
+            Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
+        }
+    }
+
     /// Sends a packet of a connection as its mode says.
     pub(super) fn forward_by_mode<O: Output<F>>(
         &mut self,
@@ -151,7 +191,9 @@ impl<F: Frame> Shard<F> {
             Form::Dnat | Form::FullNat(_) => {
                 self.forward_full_nat(turn, arrival, id, flow, direction, exit, account);
             }
-            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => self.forward_dsr(turn, arrival, flow, exit, account),
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => {
+                self.forward_dsr(turn, arrival, flow, exit, account)
+            }
         }
     }
 }

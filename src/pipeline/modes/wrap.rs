@@ -33,9 +33,7 @@ impl Wrap {
                 let translated = rewrite::other_family(l3, *new, *renewed)?;
                 Some((translated.header, translated.l4))
             }
-            Self::Tunnel { tunnel, entropy } => {
-                Some((tunnel.header(l3, *entropy, ids.fresh() as u16)?, 0))
-            }
+            Self::Tunnel { tunnel, entropy } => Some((tunnel.header(l3, *entropy, ids.fresh() as u16)?, 0)),
         }
     }
 
@@ -162,11 +160,7 @@ impl Modes {
             end += missing;
         }
         let start = end - header.len();
-        frame
-            .data_mut()
-            .get_mut(start..end)
-            .ok_or(DropReason::FrameTooShort)?
-            .copy_from_slice(&header);
+        frame.data_mut().get_mut(start..end).ok_or(DropReason::FrameTooShort)?.copy_from_slice(&header);
         packet.l3_len = packet.l3_len + header.len() as u32 - replaced as u32;
         packet.l3 = start as u16;
         packet.l4 = end as u16;
