@@ -16,7 +16,7 @@ use crate::rewrite;
 use crate::service::Service;
 
 /// Not yet looked up: a handle that is always out of date.
-const NO_HOP: u32 = u32::MAX;
+pub(super) const NO_HOP: u32 = u32::MAX;
 
 impl<F: Frame> Shard<F> {
     /// A TCP, UDP or SCTP packet that is ours to judge.
@@ -89,6 +89,9 @@ impl<F: Frame> Shard<F> {
         };
         if turn.tables.is_martian(arrival.packet.src) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
+        }
+        if self.conntrack.is_full() && service.delivery.form.is_one_sided() && service.is_stateless() {
+            return self.forward_stateless(turn, arrival, service);
         }
         if !conntrack::opens(&arrival.packet.l4_info) {
             if turn.tables.on_unknown == OnUnknown::Reset {
@@ -297,14 +300,26 @@ impl<F: Frame> Shard<F> {
         };
         let (hop, exit) = self.exit(turn, hop, to)?;
         self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
+        let growth = modes::growth(self.conntrack.flow(id), direction);
+        self.fits(turn, arrival, exit, growth)?;
+        Ok(exit)
+    }
+
+    /// Whether a packet that grows by so many bytes fits the MTU, or may be cut; if not, its sender is told what does.
+    pub(super) fn fits<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: &Arrival<F>,
+        exit: Exit,
+        growth: isize,
+    ) -> Result<(), DropReason> {
         let mtu = isize::try_from(turn.tables.ports[exit.port().index()].mtu).unwrap_or(isize::MAX);
-        // What the sender may send, so that it fits behind us.
-        let mtu = u16::try_from(mtu - modes::growth(self.conntrack.flow(id), direction)).unwrap_or(0);
+        let mtu = u16::try_from(mtu - growth).unwrap_or(0);
         if arrival.packet.l3_len > u32::from(mtu) && arrival.packet.dont_fragment {
             self.report(turn, arrival, icmp::Error::TooBig { mtu });
             return Err(DropReason::MtuExceeded);
         }
-        Ok(exit)
+        Ok(())
     }
 
     /// Judges a connection anew where the firewall has changed since, by the packet that created it.

@@ -155,6 +155,14 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Whether the endpoint follows from the client alone, on any box and at any time.
+    #[must_use]
+    pub fn is_stateless(&self) -> bool {
+        matches!(self.choice, Choice::Maglev(_))
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::time::Duration;

@@ -5,7 +5,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 pub use names::{EndpointName, Health, Names, ServiceName};
 pub use slots::{Slots, SlotsFull};
@@ -47,8 +47,8 @@ pub struct Tables {
     pub snat: Snat,
     /// What connections call those, and the tunnels' sources.
     pub sources: Sources,
-    /// Addresses and ports of all endpoints, port 0: any.
-    endpoints: HashSet<(Addr, u16)>,
+    /// The ports that endpoints answer from by way of us.
+    endpoints: HashMap<Addr, Vec<(u16, u16)>>,
     /// The addresses of all ports.
     local: HashSet<Addr>,
     capacity: Capacity,
@@ -126,14 +126,12 @@ impl Tables {
         for addr in config.sources() {
             slots.source(addr);
         }
-        let endpoints = services.iter().flat_map(|s| s.endpoints.iter().map(|e| (e.addr, e.port))).collect();
         let firewall = Firewall::compile(&config.firewall, slots);
         let names = Names::of(config, slots);
         let (generation, firewall_epoch) = slots.next_generation(&config.firewall);
         Self {
             local: ports.iter().flat_map(|port| &port.addresses).map(|own| own.addr).collect(),
             ports,
-            services,
             firewall,
             routes: Routes::compile(&config.ports, &config.routes),
             neighbors: config.neighbors.iter().map(|n| (PortId::at(n.port), n.address, n.mac)).collect(),
@@ -144,7 +142,8 @@ impl Tables {
             names,
             snat: config.snat.clone(),
             sources: slots.sources(),
-            endpoints,
+            endpoints: answering(&services),
+            services,
             capacity: slots.capacity(),
         }
     }
@@ -187,7 +186,8 @@ impl Tables {
     /// Whether a service's endpoint speaks from here.
     #[must_use]
     pub fn is_endpoint(&self, addr: Addr, port: u16) -> bool {
-        self.endpoints.contains(&(addr, port)) || self.endpoints.contains(&(addr, 0))
+        let ranges = self.endpoints.get(&addr).map_or(&[][..], Vec::as_slice);
+        ranges.iter().any(|(first, last)| (*first..=*last).contains(&port))
     }
 
     /// Whether some port has this address. VIPs are asked for at [`Services::is_vip`].
@@ -196,4 +196,16 @@ impl Tables {
     pub fn is_local(&self, addr: Addr) -> bool {
         self.local.contains(&addr)
     }
+}
+
+/// Where answers of endpoints come from; those of DSR name the VIP, and go another way.
+fn answering(services: &Services) -> HashMap<Addr, Vec<(u16, u16)>> {
+    let mut answering: HashMap<Addr, Vec<(u16, u16)>> = HashMap::new();
+    for service in services.iter().filter(|service| !service.delivery.form.is_one_sided()) {
+        for endpoint in &service.endpoints {
+            let ports = if endpoint.port == 0 { service.ports } else { (endpoint.port, endpoint.port) };
+            answering.entry(endpoint.addr).or_default().push(ports);
+        }
+    }
+    answering
 }

@@ -39,7 +39,8 @@ fn fetch_all(lab: &Lab, from: &str, to: SocketAddr) {
             scope.spawn(move || {
                 lab.client.inside(|| {
                     for size in [1, 1000, 1440, 1460, 5000, 65_536, 300_000] {
-                        let page = fetch(from, to, 100 * n, size).unwrap_or_else(|e| panic!("{size} bytes of {to}: {e}"));
+                        let page = fetch(from, to, 100 * n, size)
+                            .unwrap_or_else(|e| panic!("{size} bytes of {to}: {e}"));
                         assert_eq!(page.body.len(), size);
                     }
                 });
@@ -53,15 +54,19 @@ fn full_nat_of_every_pair_of_families() {
     let lab = Lab::new(false);
     let wire = lab.capture_server();
     let engine = Engine::start(&lab.lb, lab.dir(), &config());
-    for (name, vip, port, from) in
-        [("v4", VIP4, 80, CLIENT4), ("v6", VIP6, 80, CLIENT6), ("nat64", VIP6, 64, CLIENT6), ("nat46", VIP4, 46, CLIENT4)]
-    {
+    for (name, vip, port, from) in [
+        ("v4", VIP4, 80, CLIENT4),
+        ("v6", VIP6, 80, CLIENT6),
+        ("nat64", VIP6, 64, CLIENT6),
+        ("nat46", VIP4, 46, CLIENT4),
+    ] {
         eprintln!("--- {name}");
         fetch_all(&lab, from, SocketAddr::new(addr(vip), port));
     }
     // The server as a client of the VIP that it stands behind.
     let to = SocketAddr::new(addr(VIP4), 80);
-    let page = lab.server.inside(|| fetch(addr(SERVER4), to, 0, 5000)).unwrap_or_else(|e| panic!("hairpin: {e}"));
+    let page =
+        lab.server.inside(|| fetch(addr(SERVER4), to, 0, 5000)).unwrap_or_else(|e| panic!("hairpin: {e}"));
     assert_eq!(page.body.len(), 5000);
 
     let packets = wire.stop();
@@ -88,7 +93,12 @@ fn full_nat_of_every_pair_of_families() {
         if ports("used") + ports("resting") == requests {
             break;
         }
-        assert!(Instant::now() < deadline, "{} used and {} resting of {requests}", ports("used"), ports("resting"));
+        assert!(
+            Instant::now() < deadline,
+            "{} used and {} resting of {requests}",
+            ports("used"),
+            ports("resting")
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(Scrape::fetch(&lab.lb, METRICS).value("total_errors"), 0.0);
@@ -141,7 +151,8 @@ fn nginx_learns_the_client_s_address_under_loss_and_reordering() {
                 scope.spawn(move || {
                     lab.client.inside(|| {
                         // Requests of one segment and of many; answers likewise.
-                        for (pad, size) in [(0, 10), (1300, 1000), (1448, 3000), (20_000, 10), (5000, 60_000)] {
+                        for (pad, size) in [(0, 10), (1300, 1000), (1448, 3000), (20_000, 10), (5000, 60_000)]
+                        {
                             let page = fetch(addr(client), to, pad + n, size)
                                 .unwrap_or_else(|e| panic!("{pad} up, {size} down, {to}: {e}"));
                             assert_eq!(page.client, Some((addr(client), page.from_port)), "{to}");
@@ -153,6 +164,11 @@ fn nginx_learns_the_client_s_address_under_loss_and_reordering() {
         });
     }
     let said = lab.impairer();
-    assert!(said.0 > 20 && said.1 > 20, "only {} frames lost and {} delayed: that shows nothing", said.0, said.1);
+    assert!(
+        said.0 > 20 && said.1 > 20,
+        "only {} frames lost and {} delayed: that shows nothing",
+        said.0,
+        said.1
+    );
     engine.finish();
 }

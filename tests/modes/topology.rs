@@ -83,7 +83,17 @@ impl Lab {
             None
         };
         let nginx = Nginx::start(&server, dir.path());
-        Self { client, lb, impairing, _impairer: impairer, _switch: switch, dir, _nginx: nginx, server, _alone: alone }
+        Self {
+            client,
+            lb,
+            impairing,
+            _impairer: impairer,
+            _switch: switch,
+            dir,
+            _nginx: nginx,
+            server,
+            _alone: alone,
+        }
     }
 
     /// A folder that goes with the lab.
@@ -172,7 +182,9 @@ fn impair(ns: &Namespace) -> Child {
         .expect("python3 starts");
     let mut line = String::new();
     // Unbuffered: nothing but this line is there yet.
-    BufReader::with_capacity(8, child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("its words");
+    BufReader::with_capacity(8, child.stdout.as_mut().expect("a pipe"))
+        .read_line(&mut line)
+        .expect("its words");
     assert_eq!(line, "ready\n");
     child
 }

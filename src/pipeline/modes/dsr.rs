@@ -1,11 +1,16 @@
 //! To an endpoint that answers the client itself, as the VIP.
 
 use super::wrap::Wrap;
-use crate::conntrack::{Flow, Form};
+use crate::conntrack::{self, Direction, Flow, Form};
+use crate::counters::PairKey;
+use crate::neighbor::NextHop;
+use crate::pipeline::connection::{NO_HOP, account};
 use crate::pipeline::egress::{Exit, source_towards};
 use crate::pipeline::shard::{Arrival, Shard, Turn};
 use crate::pipeline::{Account, DropReason, Frame, Output};
+use crate::responder::icmp;
 use crate::rewrite::{self, Renewed};
+use crate::service::Service;
 use crate::tunnel::{Kind, Tunnel};
 
 impl<F: Frame> Shard<F> {
@@ -42,6 +47,73 @@ impl<F: Frame> Shard<F> {
         };
         let tunnel = Tunnel { kind, src, dst: flow.endpoint };
         self.send_wrapped(turn, arrival, exit, account, &Wrap::Tunnel { tunnel, entropy: entropy(flow) });
+    }
+}
+
+impl<F: Frame> Shard<F> {
+    /// A packet for which there is no entry, and no room for one: to the endpoint that follows from the client alone. Nothing but
+    /// its packets is counted, for nothing is known of its connection.
+    #[cold]
+    pub(in crate::pipeline) fn forward_stateless<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: Arrival<F>,
+        service: &Service,
+    ) {
+        let packet = &arrival.packet;
+        let (client_port, vip_port) = packet.ports();
+        let Some(endpoint) = service.pick(packet.src, client_port) else {
+            if conntrack::opens(&packet.l4_info) {
+                self.writer.bank().service(service.id).refused_no_endpoint.add(1);
+            }
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::NoEndpoint);
+        };
+        let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src };
+        let pair = self.pairs.acquire(&self.writer, &key);
+        let flow = Flow {
+            client: packet.src,
+            vip: packet.dst,
+            endpoint: endpoint.addr,
+            client_port,
+            vip_port,
+            endpoint_port: vip_port,
+            protocol: service.protocol,
+            ingress: arrival.port,
+            service: service.id,
+            endpoint_id: endpoint.id,
+            pair,
+            delta: [[0; 2]; 2],
+            next_hop: [NO_HOP; 2],
+            epoch: turn.tables.firewall_epoch,
+            idle_timeout_ms: service.idle_timeout_ms,
+            form: service.delivery.form,
+            source: service.delivery.source,
+            source_port: service.delivery.port,
+        };
+        match self.stateless_exit(turn, &arrival, &flow) {
+            Ok(exit) => {
+                self.writer.bank().modes.stateless.add(1);
+                let account = account(&flow, &arrival.packet, false);
+                self.forward_dsr(turn, arrival, &flow, exit, account);
+            }
+            Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
+        }
+        self.pairs.release(&self.writer, pair);
+    }
+
+    fn stateless_exit<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: &Arrival<F>,
+        flow: &Flow,
+    ) -> Result<Exit, DropReason> {
+        if arrival.packet.ttl <= 1 {
+            self.report(turn, arrival, icmp::Error::TimeExceeded);
+            return Err(DropReason::TtlExpired);
+        }
+        let (_, exit) = self.exit(turn, NextHop::from_bits(NO_HOP), flow.endpoint)?;
+        self.fits(turn, arrival, exit, super::growth(flow, Direction::Original))?;
+        Ok(exit)
     }
 }
 
