@@ -112,6 +112,8 @@ fn dsr_by_mac_address() {
     let engine = Engine::start(&lab.lb, lab.dir(), &config());
     let wire = lab.capture_server();
     fetch_all(&lab, CLIENT4, SocketAddr::new(addr(topology::DSR_VIP), PLAIN));
+    // The last ACKs.
+    std::thread::sleep(Duration::from_millis(500));
     let packets = wire.stop();
     // Here only what the client has sent comes by.
     assert!(packets.len() > 100);

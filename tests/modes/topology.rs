@@ -62,12 +62,12 @@ impl Lab {
         let dir = tempfile::Builder::new().prefix("pollux-lab-").tempdir().expect("a folder");
         let [client, lb, switch, impairer, server] =
             ["client", "lb", "switch", "impair", "server"].map(Namespace::new);
-        wire((&client, "eth0"), (&switch, "c"));
-        wire((&lb, "wan"), (&switch, "l"));
-        wire((&server, "eth1"), (&switch, "s"));
-        wire((&lb, "lan"), (&impairer, "a"));
-        wire((&server, "eth0"), (&impairer, "b"));
-        bridge(&switch, &["c", "l", "s"]);
+        wire((&client, "eth0"), (&switch, "client"));
+        wire((&lb, "wan"), (&switch, "engine"));
+        wire((&server, "eth1"), (&switch, "server"));
+        wire((&lb, "lan"), (&impairer, "near"));
+        wire((&server, "eth0"), (&impairer, "far"));
+        bridge(&switch, &["client", "engine", "server"]);
         client.interface("eth0", &[&format!("{CLIENT4}/24"), &format!("{CLIENT6}/64")]);
         lb.bare_interface("wan");
         lb.bare_interface("lan");
@@ -75,11 +75,11 @@ impl Lab {
         // The VIP lies behind the engine, for the server as a client.
         server.sh(&format!("ip route add {VIP4}/32 via 10.1.0.1"));
         let impairing = if impaired {
-            impairer.bare_interface("a");
-            impairer.bare_interface("b");
+            impairer.bare_interface("near");
+            impairer.bare_interface("far");
             Some(Mutex::new(impair(&impairer)))
         } else {
-            bridge(&impairer, &["a", "b"]);
+            bridge(&impairer, &["near", "far"]);
             None
         };
         let nginx = Nginx::start(&server, dir.path());
@@ -144,7 +144,7 @@ const IMPAIR: &str = r#"
 import heapq, random, select, socket, sys, time
 random.seed(7)
 a, b = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) for _ in "ab"]
-a.bind(("a", 0)); b.bind(("b", 0))
+a.bind(("near", 0)); b.bind(("far", 0))
 late, lost, delayed, n = [], 0, 0, 0
 print("ready", flush=True)
 while True:
