@@ -36,8 +36,11 @@ pub mod engine;
 
 pub mod capture;
 pub mod control;
+pub mod reload;
 
 pub mod pcap;
 pub mod replay;
 
 pub mod demo;
+
+pub mod bench;

@@ -109,7 +109,7 @@ fn config(devices: &[&str]) -> Config {
         services: vec![],
         snat: pollux::config::Snat { addresses: vec![], ports: (1024, 65_535) },
         firewall: vec![],
-        control: Control { socket: AdminSocket::Off },
+        control: Control { socket: AdminSocket::Off, watch: false },
         metrics: Metrics {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tick: Duration::from_secs(1),

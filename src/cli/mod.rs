@@ -1,9 +1,11 @@
 //! The command line: arguments, exit status, where output goes. What the commands do is the library's.
 
+mod bench;
 mod capture;
 mod check;
 mod demo;
 mod later;
+mod reload;
 mod replay;
 mod run;
 
@@ -52,8 +54,18 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Run the whole engine on in-process traffic: no NIC, no root, no hugepages
     Demo(demo::DemoArgs),
+    /// Measure this machine: the pipeline against a bare forward of the same packets
+    Bench(bench::BenchArgs),
     /// A running engine's packets, also dropped ones with their reason, as pcapng
     Capture(capture::CaptureArgs),
+    /// Ask the running engine to read its configuration again
+    Reload(reload::ReloadArgs),
+    /// What a reload would change
+    Diff(reload::DiffArgs),
+    /// Take an endpoint out gracefully
+    Drain(reload::DrainArgs),
+    /// Put a drained endpoint back
+    Undrain(reload::DrainArgs),
     #[command(flatten)]
     Later(later::Later),
 }
@@ -109,7 +121,12 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Capture(args) => capture::run(args),
+        Command::Reload(args) => reload::reload(args),
+        Command::Diff(args) => reload::diff(args),
+        Command::Drain(args) => reload::drain(args),
+        Command::Undrain(args) => reload::undrain(args),
         Command::Later(command) => later::run(command),
     };
     match done {

@@ -51,12 +51,7 @@ const fn choice(
 
 /// In the order of the format.
 static LATER: &[Later] = &[
-    choice("engine", "on_unknown", &[], &["pickup"]),
     later("service", "secondary_vips", Kind::List(address), "[]"),
-    choice("service", "algorithm", &[], &["least-connections", "source-hash"]),
-    later("service", "persistence", Kind::Value(some_duration), "\"0s\""),
-    choice("service", "on_endpoint_down", &["keep"], &["reset"]),
-    choice("service", "on_endpoint_removed", &["drain"], &["reset"]),
     later("service", "slow_start", Kind::Value(some_duration), "\"0s\""),
     later("service", "quic_server_id_bytes", Kind::Value(server_id_bytes), "0"),
     choice("service.health_check", "kind", &["none"], &["tcp", "udp", "http", "https", "sctp", "ping"]),
@@ -99,7 +94,6 @@ static LATER: &[Later] = &[
     passive("history.remote_write", "ca_file", Kind::Value(some_text)),
     passive("history.remote_write", "headers", Kind::Value(text_map)),
     passive("history.remote_write", "queue_bytes", Kind::Value(some_count)),
-    later("control", "watch", Kind::Value(boolean), "false"),
 ];
 
 /// The entries of a table.

@@ -83,6 +83,9 @@ pub enum OnUnknown {
     Drop,
     /// Answer a TCP packet with RST (RFC 9293 §3.10.7.1), drop it.
     Reset,
+    /// Where the endpoint follows from the client alone ([`Algorithm::Maglev`], [`Algorithm::SourceHash`]): enter the connection,
+    /// half-open until the endpoint answers. Else as [`Self::Drop`].
+    Pickup,
 }
 
 /// `engine.transit`
@@ -211,10 +214,18 @@ pub struct Service {
     pub mode: Mode,
     /// How an endpoint is chosen.
     pub algorithm: Algorithm,
+    /// A client address sticks to its endpoint for this long after its last new connection; zero: not at all.
+    pub persistence: Duration,
     /// Established connections idle out after this.
     pub idle_timeout: Duration,
     /// What a client is told when no endpoint can be chosen.
     pub on_no_endpoint: Refusal,
+    /// What becomes of the connections of an endpoint that is down.
+    pub on_endpoint_down: Loss,
+    /// What becomes of the connections of an endpoint that is no longer configured.
+    pub on_endpoint_removed: Loss,
+    /// A new or recovered endpoint's share grows to its weight over this time; 0: at once.
+    pub slow_start: Duration,
     /// In file order; (address, port) unique within the service.
     pub endpoints: Vec<Endpoint>,
 }
@@ -235,6 +246,46 @@ pub enum Mode {
         /// `service.tunnel_source`; none: an address of the port.
         source: Option<Addr>,
     },
+}
+
+impl Mode {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Dnat => "dnat",
+            Self::FullNat(_) => "full-nat",
+            Self::DsrL2 => "dsr-l2",
+            Self::DsrTunnel { kind: crate::tunnel::Kind::Ipip, .. } => "dsr-ipip",
+            Self::DsrTunnel { kind: crate::tunnel::Kind::Gue(_), .. } => "dsr-gue",
+        }
+    }
+
+    /// `client_address`, as it is written.
+    #[must_use]
+    pub const fn client_address(&self) -> &'static str {
+        match self {
+            Self::FullNat(ClientAddress::Toa) => "toa",
+            Self::FullNat(ClientAddress::ProxyV2) => "proxy-v2",
+            _ => "none",
+        }
+    }
+
+    /// `tunnel_source`.
+    #[must_use]
+    pub const fn tunnel_source(&self) -> Option<Addr> {
+        if let Self::DsrTunnel { source, .. } = self { *source } else { None }
+    }
+
+    /// `gue_port`.
+    #[must_use]
+    pub const fn gue_port(&self) -> Option<u16> {
+        if let Self::DsrTunnel { kind: crate::tunnel::Kind::Gue(port), .. } = self {
+            Some(*port)
+        } else {
+            None
+        }
+    }
 }
 
 /// `service.client_address`
@@ -267,6 +318,13 @@ pub enum Algorithm {
     },
     /// Smooth weighted round-robin.
     RoundRobin,
+    /// The fewest active connections for its weight.
+    LeastConnections,
+    /// Maglev hashing of the client's address alone.
+    SourceHash {
+        /// Slots, a prime.
+        size: u32,
+    },
 }
 
 /// `service.on_no_endpoint`
@@ -276,6 +334,16 @@ pub enum Refusal {
     Drop,
     /// RST, ICMP port unreachable, SCTP ABORT.
     Reject,
+}
+
+/// `service.on_endpoint_down`, `service.on_endpoint_removed`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loss {
+    /// The connections go on: `keep`, `drain`.
+    #[default]
+    Keep,
+    /// TCP and SCTP connections are reset, UDP goes to another endpoint.
+    Reset,
 }
 
 /// `[[service.endpoint]]`
@@ -365,6 +433,8 @@ pub enum ServiceLabel {
 pub struct Control {
     /// Where the admin socket is.
     pub socket: AdminSocket,
+    /// Reload when the file changes.
+    pub watch: bool,
 }
 
 /// `control.socket`

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::model::{Algorithm, Endpoint, EndpointState, Protocol, Refusal, Service};
+use super::model::{Algorithm, Endpoint, EndpointState, Loss, Protocol, Refusal, Service};
 use super::modes::{self, SnatDraft};
 use super::names;
 use super::network::{Network, special};
@@ -13,13 +13,28 @@ use super::section::{Located, Section, text};
 use super::value::{self, Fault, quote};
 use crate::addr::Addr;
 
-/// The greatest Maglev table: 64 MiB of slots per service.
+/// The greatest Maglev table: 32 MiB of slots per service.
 const MAX_MAGLEV: u32 = 1 << 24;
 /// A table this many times the number of endpoints keeps shares within about one percent (Eisenbud et al., §5.3).
 const MAGLEV_SLOTS_PER_ENDPOINT: usize = 100;
 
+/// Tables name endpoints with 16 bits.
+const MAX_ENDPOINTS: usize = 65_535;
+/// Longer than this a client address is hardly the same client.
+const MAX_PERSISTENCE: Duration = Duration::from_secs(30 * 86_400);
+/// The longest slow start.
+const MAX_SLOW_START: Duration = Duration::from_secs(86_400);
+
 /// Virtual address and ports.
 type Vip = (Addr, (u16, u16));
+
+/// By their names; the tables' sizes are filled in later.
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("maglev", Algorithm::Maglev { size: 0 }),
+    ("round-robin", Algorithm::RoundRobin),
+    ("least-connections", Algorithm::LeastConnections),
+    ("source-hash", Algorithm::SourceHash { size: 0 }),
+];
 
 /// A service with the places of what others refer to.
 struct Draft {
@@ -51,11 +66,19 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
     let vip = s.require("vip", "\"203.0.113.100:80\"", |v| vip(text(v)?));
     let protocol = s.choice("protocol", &Protocol::ALL.map(|p| (p.name(), p)), Protocol::Tcp);
     let mode = modes::read(&mut s, protocol);
-    let maglev = s.chosen("algorithm", &[("maglev", true), ("round-robin", false)]).is_none_or(|l| l.value);
+    let chosen = s.chosen("algorithm", &ALGORITHMS).map_or(Algorithm::Maglev { size: 0 }, |l| l.value);
     let size = s.integer("maglev_size", 2..=MAX_MAGLEV);
     if let Some(size) = &size {
         check_prime(&s, size);
     }
+    let size_value = size.as_ref().map_or(65_537, |l| l.value);
+    let (algorithm, has_table) = match chosen {
+        Algorithm::Maglev { .. } => (Algorithm::Maglev { size: size_value }, true),
+        Algorithm::SourceHash { .. } => (Algorithm::SourceHash { size: size_value }, true),
+        other => (other, false),
+    };
+    let persistence =
+        s.duration("persistence", Duration::ZERO..=MAX_PERSISTENCE).map_or(Duration::ZERO, |l| l.value);
     let idle_default = match protocol {
         Protocol::Tcp | Protocol::Sctp => Duration::from_secs(240),
         Protocol::Udp => Duration::from_secs(20),
@@ -65,6 +88,12 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
     let idle_timeout = s.duration("idle_timeout", idle_range).map_or(idle_default, |l| l.value);
     let on_no_endpoint =
         s.choice("on_no_endpoint", &[("drop", Refusal::Drop), ("reject", Refusal::Reject)], Refusal::Drop);
+    let on_endpoint_down =
+        s.choice("on_endpoint_down", &[("keep", Loss::Keep), ("reset", Loss::Reset)], Loss::Keep);
+    let on_endpoint_removed =
+        s.choice("on_endpoint_removed", &[("drain", Loss::Keep), ("reset", Loss::Reset)], Loss::Keep);
+    let slow_start =
+        s.duration("slow_start", Duration::ZERO..=MAX_SLOW_START).map_or(Duration::ZERO, |l| l.value);
     if let Some(health) =
         s.table("health_check", "service.health_check", format!("health_check of {}", s.title))
     {
@@ -73,8 +102,7 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
     let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &mode);
     // One complaint is enough.
     let _ = places.iter().all(|endpoint| snat.check(&s, &mode, endpoint));
-    let size_value = size.as_ref().map_or(65_537, |l| l.value);
-    if maglev {
+    if has_table {
         check_maglev_size(&s, size.map_or(s.span.clone(), |l| l.span), size_value, endpoints.len());
     }
     let (vip_addr, (first_port, last_port)) = vip.as_ref().map_or((Addr::default(), (0, 0)), |l| l.value);
@@ -86,9 +114,13 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
             last_port,
             protocol,
             mode: mode.mode,
-            algorithm: if maglev { Algorithm::Maglev { size: size_value } } else { Algorithm::RoundRobin },
+            algorithm,
+            persistence,
             idle_timeout,
             on_no_endpoint,
+            on_endpoint_down,
+            on_endpoint_removed,
+            slow_start,
             endpoints,
         },
         title: s.title.clone(),
@@ -176,6 +208,12 @@ fn endpoints(
         }
         e.finish();
     }
+    if out.len() > MAX_ENDPOINTS {
+        let message = format!("{} has {} endpoints", s.title, out.len());
+        s.sink.push(
+            Finding::local(s.span.clone(), message).help(format!("at most {MAX_ENDPOINTS} are possible")),
+        );
+    }
     if before == s.sink.errors() && !out.iter().any(|e| e.state == EndpointState::Up && e.weight > 0) {
         let (why, help) = if out.is_empty() {
             ("has no endpoint", "add a [[service.endpoint]] below it")
@@ -231,7 +269,8 @@ fn check_endpoint(
         let message = format!("{} is an address of port {} itself", e.title, quote(port));
         let finding = Finding::cross(span.clone(), message).see(own, "the port's address");
         e.sink.push(finding.help("an endpoint is another host"));
-    } else if net.reaches(address) == Some(false) {
+    } else if net.reaches(address) == Some(false) && net.has_kernel() == Some(false) {
+        // The kernel may have a route, or learn one.
         let message = format!("{} is on no port's network and no route leads to it", e.title);
         e.sink.push(Finding::warning(span.clone(), message).help("add a [[route]], or correct the address"));
     }

@@ -1,5 +1,7 @@
 //! What is done with a connection's packets, in the four bytes that an entry has for it.
 
+use std::sync::Arc;
+
 use crate::addr::Addr;
 use crate::config::ClientAddress;
 use crate::ids::SourceId;
@@ -39,18 +41,14 @@ impl Form {
 
 /// The addresses behind [`SourceId`]: few, so that looking one up costs no miss.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Sources(Box<[Addr]>);
+pub struct OwnAddresses(Arc<[Addr]>);
 
-impl Sources {
-    /// Of addresses with their slots, from 1 on.
+impl OwnAddresses {
+    /// Of the addresses in slots from 1 on.
     #[must_use]
-    pub fn new(slots: impl Iterator<Item = (Addr, usize)>) -> Self {
-        let mut all = vec![Addr::default(); 1];
-        for (addr, n) in slots.take(usize::from(u8::MAX)) {
-            all.resize(all.len().max(n + 1), Addr::default());
-            all[n] = addr;
-        }
-        Self(all.into())
+    pub fn new(addresses: &[Addr]) -> Self {
+        let last = addresses.len().min(usize::from(u8::MAX));
+        Self([Addr::default()].iter().chain(&addresses[..last]).copied().collect())
     }
 
     /// The address in a slot.
@@ -68,8 +66,8 @@ impl Sources {
     }
 }
 
-impl Default for Sources {
+impl Default for OwnAddresses {
     fn default() -> Self {
-        Self::new(std::iter::empty())
+        Self::new(&[])
     }
 }

@@ -19,7 +19,8 @@ mod tcp;
 mod udp;
 mod wheel;
 
-pub use form::{Form, Sources};
+pub use form::{Form, OwnAddresses};
+pub(crate) use hash::TupleHash;
 pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;
@@ -167,6 +168,17 @@ pub fn opens(l4: &L4) -> bool {
     }
 }
 
+/// May this packet, which opens nothing, be in the midst of a connection that was begun elsewhere? TCP without SYN; SCTP with a
+/// verification tag that begins and ends nothing. It comes from the client: [`Conntrack::insert`] makes the entry that it asks for.
+#[must_use]
+pub fn picks_up(l4: &L4) -> bool {
+    match *l4 {
+        L4::Tcp { flags, .. } => tcp::picks_up(flags),
+        L4::Sctp { tag, chunks, reflected, .. } => !reflected && sctp::picks_up(chunks, tag),
+        L4::Udp { .. } | L4::Icmp { .. } | L4::Other => false,
+    }
+}
+
 impl Flow {
     /// The 5-tuple of packets that go this way, as they arrive; not for the replies of full NAT, which go to an address that the
     /// flow only names: [`Self::tuple_by`].
@@ -187,10 +199,10 @@ impl Flow {
     /// The 5-tuple of packets that go this way, as they arrive.
     #[inline]
     #[must_use]
-    pub fn tuple_by(&self, direction: Direction, sources: &Sources) -> Tuple {
+    pub fn tuple_by(&self, direction: Direction, own: &OwnAddresses) -> Tuple {
         let tuple = self.tuple(direction);
         if direction == Direction::Reply && self.form.is_full_nat() {
-            Tuple { dst: sources.get(self.source), dport: self.source_port, ..tuple }
+            Tuple { dst: own.get(self.source), dport: self.source_port, ..tuple }
         } else {
             tuple
         }
@@ -199,9 +211,9 @@ impl Flow {
     /// Whether [`Self::tuple_by`] is `tuple`. Directions come in no order, so that a branch on them would be mispredicted: both are
     /// compared, and one result taken.
     #[inline]
-    fn has_tuple(&self, direction: Direction, tuple: &Tuple, sources: &Sources) -> bool {
+    fn has_tuple(&self, direction: Direction, tuple: &Tuple, own: &OwnAddresses) -> bool {
         if self.form != Form::Dnat {
-            return self.tuple_by(direction, sources) == *tuple;
+            return self.tuple_by(direction, own) == *tuple;
         }
         let ports = |s: u16, d: u16| u128::from(s ^ tuple.sport) | u128::from(d ^ tuple.dport);
         let original = (self.client.0 ^ tuple.src.0)

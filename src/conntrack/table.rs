@@ -10,10 +10,10 @@ use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
 use super::wheel::{Links, NIL, Wheel, tick};
-use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Sources, Step, Tuple, opens};
+use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens};
 use crate::counters::FlowState;
-use crate::dpdk::memory::{advise_huge, prefetch};
-use crate::parse::L4;
+use crate::dpdk::memory::{huge_vec, prefetch};
+use crate::parse::{L4, Whole};
 use crate::time::Instant;
 
 /// Entry numbers leave room for a direction and the wheel's marks in 32 bits.
@@ -64,7 +64,7 @@ pub struct Conntrack {
     /// The latest time seen, milliseconds.
     now_ms: u64,
     /// What the entries of full NAT name.
-    sources: Sources,
+    own: OwnAddresses,
 }
 
 impl fmt::Debug for Conntrack {
@@ -83,31 +83,29 @@ impl Conntrack {
     #[must_use]
     pub fn new(capacity: usize, hash_key: (u64, u64)) -> Self {
         let capacity = capacity.min(MAX_CAPACITY);
-        let mut entries = Vec::with_capacity(capacity);
-        advise_huge(entries.spare_capacity_mut());
         Self {
             hash: TupleHash::new(hash_key),
             index: Index::new(2 * capacity),
-            entries,
+            entries: huge_vec(capacity),
             wheel: Wheel::new(),
             vacant: NIL,
             len: 0,
             capacity,
             now_ms: 0,
-            sources: Sources::default(),
+            own: OwnAddresses::default(),
         }
     }
 
     /// The addresses that entries name. A slot must keep its address as long as an entry names it.
-    pub fn set_sources(&mut self, sources: Sources) {
-        self.sources = sources;
+    pub fn set_own(&mut self, own: OwnAddresses) {
+        self.own = own;
     }
 
     /// The addresses that entries name.
     #[inline]
     #[must_use]
-    pub fn sources(&self) -> &Sources {
-        &self.sources
+    pub fn own(&self) -> &OwnAddresses {
+        &self.own
     }
 
     /// Bytes that a table for `capacity` connections comes to take as they fill it.
@@ -130,7 +128,7 @@ impl Conntrack {
         let key = self.index.find(hash, |key| {
             self.entries
                 .get(key.id().0 as usize)
-                .is_some_and(|e| e.flow.has_tuple(key.direction(), tuple, &self.sources))
+                .is_some_and(|e| e.flow.has_tuple(key.direction(), tuple, &self.own))
         })?;
         Some((key.id(), key.direction()))
     }
@@ -174,7 +172,7 @@ impl Conntrack {
     pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
         let Lead(key) = lead;
         let entry = self.entries.get(key.id().0 as usize)?;
-        entry.flow.has_tuple(key.direction(), tuple, &self.sources).then_some((key.id(), key.direction()))
+        entry.flow.has_tuple(key.direction(), tuple, &self.own).then_some((key.id(), key.direction()))
     }
 
     /// An entry.
@@ -197,12 +195,12 @@ impl Conntrack {
         self.entries[id.0 as usize].machine.flow_state()
     }
 
-    /// Enters a connection by its first packet, in state half-open.
+    /// Enters a connection by the first packet seen of it, in state half-open; picked up by a RST, closed.
     ///
     /// # Errors
     /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.
     pub fn insert(&mut self, flow: Flow, first: &L4, now: Instant) -> Result<FlowId, InsertError> {
-        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple_by(d, &self.sources));
+        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple_by(d, &self.own));
         let [original, reply] = tuples.map(|t| self.hash(&t));
         if tuples[0] == tuples[1]
             || self.find(&tuples[0], original).is_some()
@@ -241,6 +239,33 @@ impl Conntrack {
         self.wheel.link(&mut self.entries, id.0, deadline);
         self.len += 1;
         Ok(id)
+    }
+
+    /// Begins a burst of [`follow`](Self::follow)s.
+    #[inline]
+    pub fn begin(&mut self, now: Instant) {
+        self.clock(now);
+    }
+
+    /// [`step`](Self::step) for a packet that changes no state, as most do: `false`, and no change, for any other. Its time is
+    /// that of [`begin`](Self::begin).
+    #[inline]
+    pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
+        let now_ms = self.now_ms as u32;
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return false };
+        let follows = entry.machine.follow(direction, packet);
+        if follows {
+            entry.touched_ms = now_ms;
+        }
+        follows
+    }
+
+    /// Fetches the entry that the `n`-th connection from now on will have, if that is a fresh one.
+    #[inline]
+    pub fn prefetch_fresh(&mut self, n: usize) {
+        if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
+            prefetch(entry);
+        }
     }
 
     /// Advances the state machine by a packet of the connection, and its timer.
@@ -285,6 +310,10 @@ impl Conntrack {
         let now_ms = self.clock(now);
         for _ in 0..budget {
             let Some(id) = self.wheel.due(tick(now_ms)) else { return false };
+            // The one behind it in the list is looked at next.
+            if let Some(next) = self.entries.get(self.entries[id as usize].links.next as usize) {
+                prefetch(next);
+            }
             let entry = &mut self.entries[id as usize];
             match entry.left_ms(now_ms) {
                 0 => {
@@ -298,6 +327,17 @@ impl Conntrack {
             }
         }
         self.wheel.due(tick(now_ms)).is_some()
+    }
+
+    /// Shows up to `budget` entries from number `from` on to `see`, which may write the epoch. Where to go on; none at the end.
+    pub fn walk(&mut self, from: usize, budget: usize, mut see: impl FnMut(&mut Flow)) -> Option<usize> {
+        let end = from.saturating_add(budget).min(self.entries.len());
+        for entry in self.entries.get_mut(from..end).unwrap_or_default() {
+            if entry.machine != Machine::Vacant {
+                see(&mut entry.flow);
+            }
+        }
+        (end < self.entries.len()).then_some(end)
     }
 
     /// Connections in the table.
@@ -329,7 +369,7 @@ impl Conntrack {
         let Entry { flow, ref machine, .. } = self.entries[id.0 as usize];
         let state = machine.flow_state();
         for direction in [Direction::Original, Direction::Reply] {
-            let hash = self.hash.of(&flow.tuple_by(direction, &self.sources));
+            let hash = self.hash.of(&flow.tuple_by(direction, &self.own));
             self.index.remove(hash, Key::new(id, direction));
         }
         self.wheel.unlink(&mut self.entries, id.0);

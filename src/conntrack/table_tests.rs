@@ -110,7 +110,7 @@ fn a_tuple_of_the_same_hash_must_be_equal_in_every_field() {
     let flow = flow(Protocol::Tcp, 1, 1000);
     for direction in [Direction::Original, Direction::Reply] {
         let own = flow.tuple(direction);
-        assert!(flow.has_tuple(direction, &own, &Sources::default()));
+        assert!(flow.has_tuple(direction, &own, &OwnAddresses::default()));
         let others = [
             Tuple { src: Addr(own.src.0 ^ 1), ..own },
             Tuple { src: Addr(own.src.0 ^ 1 << 127), ..own },
@@ -121,7 +121,7 @@ fn a_tuple_of_the_same_hash_must_be_equal_in_every_field() {
             flow.tuple(if direction == Direction::Reply { Direction::Original } else { Direction::Reply }),
         ];
         for other in others {
-            assert!(!flow.has_tuple(direction, &other, &Sources::default()), "{direction:?} {other:?}");
+            assert!(!flow.has_tuple(direction, &other, &OwnAddresses::default()), "{direction:?} {other:?}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One bank of deltas, and what is counted in it.
 
+use super::segments::Segments;
 use super::sync::{AtomicU64, Ordering};
 use crate::config::Protocol;
+use crate::dpdk::memory::huge_vec;
 use crate::ids::{EndpointId, PairSlot, PortId, RuleId, ServiceId};
 use crate::pipeline::DropReason;
 
@@ -204,6 +206,15 @@ pub struct ModeCounters {
     pub stateless: Counter,
 }
 
+/// What is counted for each endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointCounters {
+    /// Traffic of clients that have no pair slot.
+    pub other: PairCounters,
+    /// Change of the number of its connections in the table.
+    pub connections: Counter,
+}
+
 /// How a worker spent its time.
 #[derive(Debug, Default)]
 pub struct LoadCounters {
@@ -222,15 +233,15 @@ pub struct LoadCounters {
 pub struct Sizes {
     /// Ports.
     pub ports: usize,
-    /// Services.
+    /// Services; may grow.
     pub services: usize,
-    /// Endpoints; the first so many pair slots are theirs, for clients without a slot.
+    /// Endpoints; may grow.
     pub endpoints: usize,
-    /// Firewall rules.
+    /// Firewall rules; may grow.
     pub rules: usize,
     /// SNAT addresses.
     pub snat: usize,
-    /// Client–endpoint pairs of their own, over and above the endpoints' slots.
+    /// Client–endpoint pairs with a slot of their own.
     pub pairs: usize,
 }
 
@@ -241,8 +252,9 @@ pub struct Bank {
     dropped: [Counter; DropReason::COUNT],
     flows: [[Counter; FlowState::ALL.len()]; Protocol::ALL.len()],
     ports: Box<[PortCounters]>,
-    services: Box<[ServiceCounters]>,
-    rules: Box<[Counter]>,
+    services: Segments<ServiceCounters>,
+    endpoints: Segments<EndpointCounters>,
+    rules: Segments<Counter>,
     snat: Box<[SnatCounters]>,
     pairs: Box<[PairCounters]>,
     /// How the worker spent its time.
@@ -254,20 +266,30 @@ pub struct Bank {
 impl Bank {
     pub(super) fn new(sizes: Sizes) -> Self {
         fn slots<T: Default>(n: usize) -> Box<[T]> {
-            (0..n).map(|_| T::default()).collect()
+            let mut slots = huge_vec(n);
+            slots.resize_with(n, T::default);
+            slots.into_boxed_slice()
         }
         Self {
             terms: Default::default(),
             dropped: std::array::from_fn(|_| Counter::default()),
             flows: Default::default(),
             ports: slots(sizes.ports),
-            services: slots(sizes.services),
-            rules: slots(sizes.rules),
+            services: Segments::new(sizes.services),
+            endpoints: Segments::new(sizes.endpoints),
+            rules: Segments::new(sizes.rules),
             snat: slots(sizes.snat),
-            pairs: slots(sizes.endpoints + sizes.pairs),
+            pairs: slots(sizes.pairs),
             load: LoadCounters::default(),
             modes: ModeCounters::default(),
         }
+    }
+
+    /// Room for more services, endpoints and rules.
+    pub(super) fn grow(&self, sizes: Sizes) {
+        self.services.grow(sizes.services);
+        self.endpoints.grow(sizes.endpoints);
+        self.rules.grow(sizes.rules);
     }
 
     /// A term of the packet ledger.
@@ -311,6 +333,13 @@ impl Bank {
         &self.services[service.index()]
     }
 
+    /// An endpoint's counters.
+    #[inline]
+    #[must_use]
+    pub fn endpoint(&self, endpoint: EndpointId) -> &EndpointCounters {
+        &self.endpoints[endpoint.index()]
+    }
+
     /// Packets dropped by a rule.
     #[inline]
     #[must_use]
@@ -322,13 +351,16 @@ impl Bank {
     #[inline]
     #[must_use]
     pub fn pair(&self, pair: PairSlot) -> &PairCounters {
-        &self.pairs[pair.index()]
+        match pair.endpoint() {
+            None => &self.pairs[pair.index()],
+            Some(endpoint) => &self.endpoint(endpoint).other,
+        }
     }
 
     /// The slot of an endpoint's clients that have none of their own.
     #[inline]
     #[must_use]
     pub const fn other(endpoint: EndpointId) -> PairSlot {
-        PairSlot(endpoint.0)
+        PairSlot::other(endpoint)
     }
 }

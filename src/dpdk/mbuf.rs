@@ -123,6 +123,16 @@ impl Mbuf {
         true
     }
 
+    /// Makes it a frame with these contents, as fresh from a device; `false` where they do not fit.
+    #[must_use]
+    pub fn renew(&mut self, bytes: &[u8]) -> bool {
+        let raw = self.raw_mut();
+        // The pool's buffers have as much in front, whatever became of it since.
+        raw.data_off = (dpdk_sys::RTE_PKTMBUF_HEADROOM as u16).min(raw.buf_len);
+        raw.ol_flags = 0;
+        self.fill(bytes)
+    }
+
     /// Forgets what devices noted about the frame: it starts anew, as if it came from the wire.
     pub(super) fn forget_offloads(&mut self) {
         self.raw_mut().ol_flags = 0;

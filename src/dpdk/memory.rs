@@ -1,7 +1,7 @@
 //! Cache lines fetched ahead of their use, and tables on huge pages.
 //!
 //! A packet's cost in a large table is that of its cache misses. A burst's stages say beforehand what they will read
-//! ([`prefetch`]), so that the misses of many packets overlap; and tables ask for huge pages ([`Pages`], [`advise_huge`]),
+//! ([`prefetch`]), so that the misses of many packets overlap; and tables ask for huge pages ([`Pages`], [`huge_vec`]),
 //! without which most of these reads miss the TLB too.
 
 use std::fs;
@@ -62,7 +62,7 @@ pub fn huge_pages() -> HugePages {
 }
 
 /// Asks for huge pages behind the memory of `place`, which has not been touched yet: pages that are there already stay as they are.
-pub fn advise_huge<T>(place: &mut [MaybeUninit<T>]) {
+fn advise_huge<T>(place: &mut [MaybeUninit<T>]) {
     let start = place.as_mut_ptr().addr();
     let end = start + size_of_val(place);
     // Whole pages inside.
@@ -73,6 +73,14 @@ pub fn advise_huge<T>(place: &mut [MaybeUninit<T>]) {
         // Where it is refused, pages are small.
         let _ = unsafe { madvise(at.cast(), last - first, Advice::LinuxHugepage) };
     }
+}
+
+/// An empty vector with room for `capacity` elements, on huge pages where the kernel gives them.
+#[must_use]
+pub fn huge_vec<T>(capacity: usize) -> Vec<T> {
+    let mut vec = Vec::with_capacity(capacity);
+    advise_huge(vec.spare_capacity_mut());
+    vec
 }
 
 /// A fixed array of zeroes in memory of its own, on huge pages where the kernel gives them. Its pages are taken as they are

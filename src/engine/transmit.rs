@@ -254,6 +254,14 @@ impl Io {
         }
     }
 
+    /// The queue of the first port, where this worker owns it.
+    pub fn first_queue(&mut self) -> Option<&mut TxQueue> {
+        match &mut self.ports.first_mut()?.way {
+            Way::Own(queue, _) => Some(queue),
+            Way::Other(_) => None,
+        }
+    }
+
     /// At the worker's end: lets go of the rings to others, and sends what others had put into those to it. Whether all
     /// is sent.
     pub fn finish(&mut self) -> bool {

@@ -10,6 +10,7 @@ use rtrb::Consumer;
 use super::exchange::AtPort;
 use super::handoff::{self, Ticked};
 use super::idle::Rest;
+use super::publish::Subscription;
 use super::transmit::Io;
 use crate::dpdk::{Clock, Mbuf, RxQueue};
 use crate::ids::PortId;
@@ -51,6 +52,7 @@ impl Inlet {
 pub(super) struct Worker {
     pub shard: Shard<Mbuf>,
     pub tables: Arc<Tables>,
+    pub subscription: Subscription,
     pub rx: Vec<Inlet>,
     pub frames_from: Vec<Consumer<Ticked>>,
     pub updates_from: Vec<Consumer<NeighborUpdate>>,
@@ -68,11 +70,7 @@ impl Worker {
         let mut last = self.clock.now();
         let mut worked = false;
         while !stop.load(Ordering::Relaxed) {
-            let now = self.clock.now().max(last);
-            // The turn before, in the bank in which it counted its packets.
-            self.record(now.since(last), worked);
-            last = now;
-            worked = self.turn(now);
+            (last, worked) = self.step(last, worked, |now| now);
             if worked {
                 self.rest.worked();
             } else {
@@ -83,6 +81,21 @@ impl Worker {
         while !self.io.finish() && std::time::Instant::now() < deadline {
             std::thread::yield_now();
         }
+    }
+
+    /// One turn after that of `last`, which had `worked`: when it began, and whether it did. The pipeline's time is made of
+    /// the clock's by `time`.
+    #[inline]
+    pub fn step(
+        &mut self,
+        last: Instant,
+        worked: bool,
+        time: impl Fn(Instant) -> Instant,
+    ) -> (Instant, bool) {
+        let now = self.clock.now().max(last);
+        // The turn before, in the bank in which it counted its packets.
+        self.record(now.since(last), worked);
+        (now, self.turn(time(now)))
     }
 
     fn record(&self, took: Duration, worked: bool) {
@@ -98,11 +111,12 @@ impl Worker {
 
     /// Once round: rings, queues, timers, TX. Whether there was anything to do.
     fn turn(&mut self, now: Instant) -> bool {
-        let Self { shard, tables, rx, frames_from, updates_from, injected, io, burst, .. } = self;
+        let Self { shard, tables, subscription, rx, frames_from, updates_from, injected, io, burst, .. } =
+            self;
         shard.turn(now);
         io.tick = shard.writer().tick();
         io.tap.turn(now);
-        let mut worked = false;
+        let mut worked = subscription.turn(tables, |old, new| shard.go_over(old, new, now, io));
 
         for ring in updates_from {
             // As many as there are now: its producer must not keep us here.

@@ -118,7 +118,7 @@ pub fn whole(link: &Link, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -
 #[inline(always)]
 fn is_whole(link: &Link, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> Option<()> {
     let (eth, rest) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
-    if eth[0] & 1 != 0 || link.mac.is_some_and(|mac| mac.0 != array_at::<0, 6, _>(eth)) {
+    if eth[0] & 1 != 0 || link.mac.is_some_and(|mac| mac.0 != eth[..6]) {
         return None;
     }
     let mut kind = u16_at::<{ ethernet::field::ETHERTYPE.start }, _>(eth);

@@ -6,7 +6,7 @@
 use arrayvec::ArrayVec;
 
 use super::shard::{Arrival, Shard, Turn, Via};
-use super::{DropReason, Frame, Handed, MAX_BURST, Output};
+use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
 use crate::config::Protocol;
 use crate::conntrack::{Conntrack, Lead, Tuple};
 use crate::counters::Term;
@@ -14,6 +14,7 @@ use crate::ids::PortId;
 use crate::parse::{self, L4, Link, Packet, Parsed, Whole};
 use crate::responder::{icmp, nd};
 use crate::tables::{Port, Tables};
+use crate::wire::tcp::flag;
 
 /// What the first stages find out about a packet. It stays where it is until the burst is done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,8 +39,8 @@ impl Default for Slots {
 impl Slot {
     /// Parses, hashes, and fetches the bucket.
     #[inline(always)]
-    fn begin<F: Frame>(&mut self, config: &Port, frame: &F, conntrack: &Conntrack) {
-        self.whole = parse::whole(&link(config), frame.data(), frame.rx_checksum(), &mut self.packet);
+    fn begin<F: Frame>(&mut self, link: &Link, frame: &F, conntrack: &Conntrack) {
+        self.whole = parse::whole(link, frame.data(), frame.rx_checksum(), &mut self.packet);
         self.lead = Lead::NONE;
         if self.whole {
             self.hash = conntrack.hash(&self.packet.tuple());
@@ -64,9 +65,14 @@ impl<F: Frame> Shard<F> {
     ) {
         let mut kept = self.slots.take().unwrap_or_default();
         let slots = &mut kept.0;
+        let mut at: Option<(PortId, Link)> = None;
         for (slot, frame) in slots.iter_mut().zip(&*frames) {
             let (port, frame) = look(frame);
-            slot.begin(&turn.tables.ports[port.index()], frame, &self.conntrack);
+            let link = match &at {
+                Some((same, link)) if *same == port => link,
+                _ => &at.insert((port, link(&turn.tables.ports[port.index()]))).1,
+            };
+            slot.begin(link, frame, &self.conntrack);
         }
         let burst = frames.len();
         let mut further = false;
@@ -79,6 +85,15 @@ impl<F: Frame> Shard<F> {
                 slot.lead = self.conntrack.probe_further(slot.hash);
             }
         }
+        let mut fresh = 0;
+        for slot in slots.iter().take(burst).filter(|slot| slot.whole && slot.lead == Lead::NONE) {
+            if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
+                self.foresee(turn.tables, &slot.packet);
+                self.conntrack.prefetch_fresh(fresh);
+                fresh += 1;
+            }
+        }
+        self.conntrack.begin(turn.now);
         let removals = self.removals;
         let mut forwarded = 0;
         for (slot, frame) in slots.iter().zip(frames.drain(..)) {
@@ -121,6 +136,14 @@ impl<F: Frame> Shard<F> {
             Ok(Parsed::Ip(packet)) => *packet,
         };
         let arrival = Arrival { port, frame, packet };
+        self.errand = Errand::Own;
+        if let Via::Ring(ports, errand) = via {
+            self.errand = errand;
+            if let Errand::Choose(owner) = errand {
+                self.errand = Errand::Own;
+                return self.answer(turn, arrival, ports, owner);
+            }
+        }
         // Its owner gave it to us: not to be handed on.
         let handed = via != Via::Device;
         if let Some(fragment) = &packet.fragment
@@ -139,8 +162,7 @@ impl<F: Frame> Shard<F> {
                 if self.owner.is_shared() && !handed {
                     let owner = self.owner.of(&tuple, &turn.tables.services);
                     if owner != self.worker {
-                        let handed = Handed { port, frame: arrival.frame, ports: None };
-                        return self.hand_off(turn, owner, handed);
+                        return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
                     }
                 }
                 // Anew: an earlier packet of the burst may have opened or removed it.
@@ -152,11 +174,7 @@ impl<F: Frame> Shard<F> {
                 if let Some(quoted) = &quoted {
                     let owner = self.owner.of_quoted(&quoted.tuple, &turn.tables.services);
                     if owner != self.worker && !handed {
-                        return self.hand_off(
-                            turn,
-                            owner,
-                            Handed { port, frame: arrival.frame, ports: None },
-                        );
+                        return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
                     }
                 }
                 self.icmp_error(turn, arrival, quoted.as_ref());

@@ -5,15 +5,16 @@ use super::modes;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
-use crate::conntrack::{self, Direction, Flow, FlowId, Form, InsertError};
-use crate::counters::{FlowState, PairKey};
+use crate::conntrack::{self, Direction, Flow, FlowId, Form, InsertError, Tuple};
+use crate::counters::PairKey;
 use crate::firewall::Subject;
 use crate::ids::PairSlot;
 use crate::neighbor::NextHop;
-use crate::parse::{L4, Packet, Quoted};
+use crate::parse::{L4, Packet, Quoted, Whole};
 use crate::responder::{Reply, icmp, reset};
 use crate::rewrite;
 use crate::service::Service;
+use crate::tables::Tables;
 
 /// Not yet looked up: a handle that is always out of date.
 pub(super) const NO_HOP: u32 = u32::MAX;
@@ -29,7 +30,7 @@ impl<F: Frame> Shard<F> {
         match found {
             Some((id, direction)) if self.conntrack.reopens(id, direction, &arrival.packet.l4_info) => {
                 let old = self.conntrack.remove(id);
-                self.forget(&old, turn.now);
+                self.forget(turn, &old);
                 self.first(turn, arrival);
             }
             Some((id, direction)) => self.established(turn, arrival, id, direction),
@@ -45,8 +46,10 @@ impl<F: Frame> Shard<F> {
         id: FlowId,
         direction: Direction,
     ) {
-        if let Err(reason) = self.still_allowed(turn, id) {
-            return self.drop(turn, arrival.port, arrival.frame, reason);
+        match self.still_allowed(turn, id) {
+            Ok(()) => {}
+            Err(DropReason::EndpointGone) => return self.lost(turn, arrival, id, direction),
+            Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         }
         if direction == Direction::Reply && self.conntrack.flow(id).form.is_one_sided() {
             // It claims to be the VIP's; the endpoint of a DSR connection answers by another way.
@@ -64,23 +67,45 @@ impl<F: Frame> Shard<F> {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::SctpChecksum);
         }
         self.as_client_sees(id, &flow, direction, &mut arrival.packet);
-        let step = self.conntrack.step(id, direction, &arrival.packet.l4_info, turn.now);
-        if step.before != step.after {
-            let bank = self.writer.bank();
-            bank.flows(flow.protocol, step.before).sub(1);
-            bank.flows(flow.protocol, step.after).add(1);
-        }
-        if let Some(error) = step.error {
-            self.count_error(flow.service, error);
-        }
-        if let Err(reason) = step.pass {
+        if let Err(reason) = self.advance(turn, id, direction, &arrival.packet.l4_info) {
             return self.drop(turn, arrival.port, arrival.frame, reason);
         }
         self.forward(turn, arrival, id, &flow, direction, exit);
     }
 
+    /// Lets a packet act on its connection's state, and counts what that does. Whether it may pass.
+    pub(super) fn advance<O>(
+        &mut self,
+        turn: &Turn<'_, O>,
+        id: FlowId,
+        direction: Direction,
+        l4: &L4,
+    ) -> Result<(), DropReason> {
+        let step = self.conntrack.step(id, direction, l4, turn.now);
+        let flow = self.conntrack.flow(id);
+        if step.before != step.after {
+            self.count_state(turn, &flow, Some(step.before), Some(step.after));
+        }
+        if let Some(error) = step.error {
+            self.count_error(flow.service, error);
+        }
+        step.pass
+    }
+
+    /// What [`first`](Self::first) will read for a packet that may open a connection.
+    pub(super) fn foresee(&self, tables: &Tables, packet: &Whole) {
+        let tuple = packet.tuple();
+        let Some(service) = tables.services.lookup(tuple.dst, tuple.dport, tuple.protocol) else { return };
+        let Some(endpoint) = service.foresee(tuple.src, tuple.sport) else { return };
+        let sport = if endpoint.port == 0 { tuple.dport } else { endpoint.port };
+        let reply = Tuple { src: endpoint.addr, dst: tuple.src, sport, dport: tuple.sport, ..tuple };
+        self.conntrack.prefetch(self.conntrack.hash(&reply));
+        let key = PairKey { service: service.id, endpoint: endpoint.id, client: tuple.src };
+        self.pairs.prefetch(&key);
+    }
+
     /// A packet of no known connection: firewall, service, endpoint, insert.
-    fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, mut arrival: Arrival<F>) {
+    pub(super) fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>) {
         if self.firewalled(turn, &arrival) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
         }
@@ -93,7 +118,13 @@ impl<F: Frame> Shard<F> {
         if self.conntrack.is_full() && service.delivery.form.is_one_sided() && service.is_stateless() {
             return self.forward_stateless(turn, arrival, service);
         }
-        if !conntrack::opens(&arrival.packet.l4_info) {
+        let opens = conntrack::opens(&arrival.packet.l4_info);
+        let picks_up = || {
+            turn.tables.on_unknown == OnUnknown::Pickup
+                && service.is_stateless()
+                && conntrack::picks_up(&arrival.packet.l4_info)
+        };
+        if !opens && !picks_up() {
             if turn.tables.on_unknown == OnUnknown::Reset {
                 self.reset(turn, &arrival);
             }
@@ -103,6 +134,13 @@ impl<F: Frame> Shard<F> {
             self.report(turn, &arrival, icmp::Error::TimeExceeded);
             return self.drop(turn, arrival.port, arrival.frame, DropReason::TtlExpired);
         }
+        let mut arrival = if opens {
+            let ports = arrival.packet.ports();
+            let Some(arrival) = self.detour(turn, arrival, service, ports) else { return };
+            arrival
+        } else {
+            arrival
+        };
         match self.open(turn, &arrival, service) {
             Ok(id) => {
                 let flow = *self.conntrack.flow(id);
@@ -130,15 +168,16 @@ impl<F: Frame> Shard<F> {
         service: &Service,
     ) -> Result<FlowId, DropReason> {
         let packet = &arrival.packet;
-        let bank = self.writer.bank();
-        let counters = bank.service(service.id);
         let (client_port, vip_port) = packet.ports();
-        let Some(endpoint) = service.pick(packet.src, client_port) else {
+        let chosen = self.choose(turn, packet, service, conntrack::opens(&packet.l4_info));
+        let counters = self.writer.bank().service(service.id);
+        let Some(endpoint) = chosen.and_then(|id| service.endpoint(id)) else {
             counters.refused_no_endpoint.add(1);
             return Err(DropReason::NoEndpoint);
         };
         let endpoint_port = if endpoint.port == 0 { vip_port } else { endpoint.port };
-        if packet.fragment.is_some() && service.protocol == Protocol::Sctp && endpoint_port != vip_port {
+        let moves = endpoint_port != vip_port || service.delivery.form.is_full_nat();
+        if packet.fragment.is_some() && service.protocol == Protocol::Sctp && moves {
             return Err(DropReason::FragmentSctp);
         }
         let Some(route) = turn.tables.routes.lookup(endpoint.addr) else {
@@ -179,7 +218,7 @@ impl<F: Frame> Shard<F> {
             source_port,
         };
         flow.delta = if flow.form.is_full_nat() {
-            rewrite::full_nat_deltas(&flow, turn.tables.sources.get(source))
+            rewrite::full_nat_deltas(&flow, turn.tables.own.get(source))
         } else {
             rewrite::deltas(&flow)
         };
@@ -192,7 +231,7 @@ impl<F: Frame> Shard<F> {
             Ok(id) => {
                 self.modes.begin(id);
                 counters.created.add(1);
-                bank.flows(service.protocol, FlowState::HalfOpen).add(1);
+                self.count_new(turn, id);
                 Ok(id)
             }
             Err(error) => {
@@ -298,7 +337,7 @@ impl<F: Frame> Shard<F> {
             Direction::Original => flow.endpoint,
             Direction::Reply => flow.client,
         };
-        let (hop, exit) = self.exit(turn, hop, to)?;
+        let (hop, exit) = self.exit(turn, hop, to, direction)?;
         self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
         let growth = modes::growth(self.conntrack.flow(id), direction);
         self.fits(turn, arrival, exit, growth)?;
@@ -322,9 +361,16 @@ impl<F: Frame> Shard<F> {
         Ok(())
     }
 
-    /// Judges a connection anew where the firewall has changed since, by the packet that created it.
+    /// Judges a connection anew where the firewall has changed since, by the packet that created it, or where its endpoint may be
+    /// lost.
     pub(super) fn still_allowed<O>(&mut self, turn: &Turn<'_, O>, id: FlowId) -> Result<(), DropReason> {
         let flow = self.conntrack.flow(id);
+        if flow.epoch == turn.tables.firewall_epoch && self.sweep.is_none() {
+            return Ok(());
+        }
+        if turn.tables.resets.contains(&flow.endpoint_id) {
+            return Err(DropReason::EndpointGone);
+        }
         if flow.epoch == turn.tables.firewall_epoch {
             return Ok(());
         }
@@ -366,7 +412,7 @@ impl<F: Frame> Shard<F> {
         }
     }
 
-    fn reset<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: &Arrival<F>) {
+    pub(super) fn reset<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: &Arrival<F>) {
         let config = &turn.tables.ports[arrival.port.index()];
         let written = Reply::to(arrival.frame.data(), config.mac, config.vlan)
             .and_then(|reply| reset::write(&mut self.scratch, &arrival.packet, &reply));
@@ -376,7 +422,7 @@ impl<F: Frame> Shard<F> {
     }
 }
 
-fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service> {
+pub(super) fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service> {
     let protocol = match packet.l4_info {
         L4::Tcp { .. } => Protocol::Tcp,
         L4::Udp { .. } => Protocol::Udp,

@@ -136,6 +136,9 @@ drop_reasons! {
     FragmentNoChecksum = "fragment_no_checksum",
     /// An ICMP error that has no counterpart in the other family (RFC 7915 §4.2, §5.2).
     IcmpUntranslatable = "icmp_untranslatable",
+    /// The connection's endpoint is down or no longer configured, and its connections are reset (`on_endpoint_down`,
+    /// `on_endpoint_removed`).
+    EndpointGone = "endpoint_gone",
     /// The connection table is full.
     ConntrackFull = "conntrack_full",
     /// The chosen endpoint already has a connection with this client's address and port through another service.

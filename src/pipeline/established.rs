@@ -33,42 +33,36 @@ impl<F: Frame> Shard<F> {
         prefetch(self.writer.bank().pair(flow.pair));
         // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
         let peculiar = packet.is_tcp && packet.flags & flag::SYN != 0 || packet.ttl <= 1;
-        if peculiar || flow.epoch != turn.tables.firewall_epoch || flow.form != Form::Dnat {
+        let odd = self.sweep.is_some() || flow.form != Form::Dnat;
+        if peculiar || flow.epoch != turn.tables.firewall_epoch || odd {
             return Err(frame);
         }
         let hop = NextHop::from_bits(flow.next_hop[direction as usize]);
-        let Some((egress, mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
+        let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
         let config = &turn.tables.ports[egress.index()];
         let l3 = usize::from(packet.l3);
         if packet.l3_len > u32::from(config.mtu) || config.l2_len() != l3 {
             return Err(frame);
         }
-        let step = self.conntrack.step(id, direction, &packet.l4_info(), turn.now);
-        let flow = self.conntrack.flow(id);
-        if step.before != step.after {
-            let bank = self.writer.bank();
-            bank.flows(flow.protocol, step.before).sub(1);
-            bank.flows(flow.protocol, step.after).add(1);
-        }
-        if let Some(error) = step.error {
-            self.count_error(flow.service, error);
-        }
-        if let Err(reason) = step.pass {
+        if !self.conntrack.follow(id, direction, packet)
+            && let Err(reason) = self.advance(turn, id, direction, &packet.l4_info())
+        {
             self.drop(turn, port, frame, reason);
             return Ok(());
         }
+        let flow = self.conntrack.flow(id);
         let bytes = frame.data_mut();
         let translated = rewrite::translate_whole(bytes, packet, flow, direction);
-        let (Some(()), Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, rest @ ..])) =
-            (translated, bytes.get_mut(..l3))
-        else {
+        let (Some(()), Some((header, rest))) = (translated, bytes.split_first_chunk_mut::<12>()) else {
             self.drop(turn, port, frame, DropReason::FrameTooShort);
             return Ok(());
         };
-        [*d0, *d1, *d2, *d3, *d4, *d5] = mac.0;
-        [*s0, *s1, *s2, *s3, *s4, *s5] = config.mac.0;
+        header[..6].copy_from_slice(&mac.0);
+        header[6..].copy_from_slice(&config.mac.0);
         // The same length of header: a tag for a tag.
-        if let [_, _, high, low, ..] = rest {
+        if config.vlan != 0
+            && let [_, _, high, low, ..] = rest
+        {
             [*high, *low] = config.vlan.to_be_bytes();
         }
         // Padding is of the link that the packet came by.

@@ -4,12 +4,15 @@
 //! translated, as its connection says. Each is a packet of its own in all counts.
 
 use super::connection::account;
+use super::kernel::{Class, is_through};
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Frame, Handed, Output};
 use crate::config::Protocol;
 use crate::conntrack::{Form, Tuple};
 use crate::counters::Term;
+use crate::firewall::Subject;
 use crate::fragment::{Admission, Held, Key, Serial, TIMEOUT};
+use crate::parse::Packet;
 use crate::rewrite;
 use crate::wire::fragment::Fragment;
 
@@ -26,14 +29,14 @@ impl<F: Frame> Shard<F> {
         fragment: &Fragment,
         via: Via,
     ) {
-        if let Via::Ring(Some(ports)) = via {
+        if let Via::Ring(Some(ports), _) = via {
             return self.piece(turn, arrival, ports);
         }
         let Arrival { port, packet, .. } = arrival;
         let key = Key::of(&packet, fragment);
         if via == Via::Device && self.owner.of_datagram(&key) != self.worker {
             let to = self.owner.of_datagram(&key);
-            return self.hand_off(turn, to, Handed { port, frame: arrival.frame, ports: None });
+            return self.hand_off(turn, to, Handed::to_owner(port, arrival.frame));
         }
         let ports = fragment.is_first().then(|| packet.ports());
         // No more than the 65 535 bytes that the parser lets a datagram have.
@@ -96,7 +99,11 @@ impl<F: Frame> Shard<F> {
             let owner = self.owner.of(&tuple, &turn.tables.services);
             if owner != self.worker {
                 let Arrival { port, frame, .. } = arrival;
-                return self.hand_off(turn, owner, Handed { port, frame, ports: Some(ports) });
+                return self.hand_off(
+                    turn,
+                    owner,
+                    Handed { ports: Some(ports), ..Handed::to_owner(port, frame) },
+                );
             }
         }
         self.piece(turn, arrival, ports);
@@ -105,12 +112,21 @@ impl<F: Frame> Shard<F> {
     /// A fragment of a datagram with these ports, whose connection is ours.
     fn piece<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>, ports: (u16, u16)) {
         let Arrival { port, packet, .. } = arrival;
-        let found = tuple(&arrival, ports).and_then(|t| self.conntrack.find(&t, self.conntrack.hash(&t)));
+        let tuple = tuple(&arrival, ports);
+        let found = tuple.and_then(|t| self.conntrack.find(&t, self.conntrack.hash(&t)));
         if packet.fragment.is_none_or(|fragment| fragment.is_first()) {
             return self.transport(turn, arrival, found);
         }
         let Some((id, direction)) = found else {
-            return self.drop(turn, port, arrival.frame, DropReason::FragmentOrphan);
+            // Its first piece may be on a detour: it goes after that.
+            let arrival = match Self::sticky_service(turn, tuple) {
+                Some(service) => match self.detour(turn, arrival, service, ports) {
+                    Some(arrival) => arrival,
+                    None => return,
+                },
+                None => arrival,
+            };
+            return self.stray(turn, arrival, ports);
         };
         let mut arrival = arrival;
         let flow = *self.conntrack.flow(id);
@@ -128,6 +144,21 @@ impl<F: Frame> Shard<F> {
             Ok((exit, account)) => self.send(turn, arrival, exit, account),
             Err(reason) => self.drop(turn, port, arrival.frame, reason),
         }
+    }
+
+    /// A later fragment of no connection: in transit, as its datagram's first one was, or nobody's.
+    fn stray<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>, ports: (u16, u16)) {
+        let Arrival { port, frame, packet } = arrival;
+        if !is_through(turn, port, packet.dst) {
+            return self.drop(turn, port, frame, DropReason::FragmentOrphan);
+        }
+        let Packet { src, dst, protocol, .. } = packet;
+        let subject = Subject { port, src, dst, protocol, ports: Some(ports) };
+        if let Some(rule) = turn.tables.firewall.dropped_by(&subject) {
+            self.writer.bank().rule(rule).add(1);
+            return self.drop(turn, port, frame, DropReason::Firewall);
+        }
+        self.punt(turn, port, frame, Class::Other);
     }
 }
 

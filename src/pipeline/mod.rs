@@ -7,6 +7,7 @@
 //! [`Output`]. Everything in here is a function of bytes, tables and time.
 
 mod burst;
+mod choose;
 mod connection;
 mod drop_reason;
 mod egress;
@@ -16,11 +17,13 @@ mod frame;
 mod kernel;
 mod limiter;
 mod local;
+mod loss;
 mod modes;
 mod output;
 mod owner;
 mod shard;
 
+pub use choose::Errand;
 pub use drop_reason::DropReason;
 pub use frame::{Frame, RxChecksum, VecFrame};
 pub use output::{Account, Handed, NeighborUpdate, Output};

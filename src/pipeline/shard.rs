@@ -1,19 +1,23 @@
 //! One worker's share of the engine: its connections, neighbours and counters, and the door by which packets enter.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 
 use super::burst::Slots;
+use super::choose::count_state;
 use super::kernel::Policers;
 use super::limiter::Limiter;
 use super::modes::Modes;
 use super::owner::Owner;
-use super::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
-use crate::conntrack::{Conntrack, Expired, FlowError};
-use crate::counters::{Pairs, Term, Writer};
+use super::{DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
+use crate::conntrack::{Conntrack, Expired, FlowError, Tuple};
+use crate::counters::{Pairs, Term, WorkerCounters, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
 use crate::neighbor::{Hold, Neighbors};
 use crate::parse::Packet;
+use crate::service::Sticky;
 use crate::tables::Tables;
 use crate::time::Instant;
 
@@ -53,8 +57,8 @@ pub(super) struct Turn<'a, O> {
 pub(super) enum Via {
     /// Out of a device's queue.
     Device,
-    /// From another worker, which has computed that it is ours; with the ports, where it is a fragment and they are known.
-    Ring(Option<(u16, u16)>),
+    /// From another worker, which has computed that it is ours, or wants something; with the ports, where it is a fragment and they are known.
+    Ring(Option<(u16, u16)>, Errand),
 }
 
 /// A sane IP packet, where it came in, and what the parser found.
@@ -78,8 +82,16 @@ pub struct Shard<F> {
     pub(super) policers: Policers,
     pub(super) modes: Modes,
     pub(super) writer: Writer,
+    /// What all workers count, this one among them.
+    pub(super) peers: Arc<[Arc<WorkerCounters>]>,
+    /// Which endpoints clients keep.
+    pub(super) sticky: Sticky,
+    /// What the packet in hand came from another worker for.
+    pub(super) errand: Errand,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
+    /// How far the connections were searched for those whose endpoint was lost.
+    pub(super) sweep: Option<usize>,
     /// Of no burst while none is worked on.
     pub(super) slots: Option<Box<Slots>>,
     /// Entries removed so far: what was looked up before a removal is looked up again.
@@ -96,7 +108,7 @@ impl<F: Frame> Shard<F> {
         let owner = Owner::new(config.seed, config.workers);
         let modes = Modes::new(config, tables, &owner);
         let mut conntrack = Conntrack::new(config.max_flows, key(1));
-        conntrack.set_sources(tables.sources.clone());
+        conntrack.set_own(tables.own.clone());
         Self {
             worker: config.worker,
             owner,
@@ -109,11 +121,22 @@ impl<F: Frame> Shard<F> {
             waiting: fragment::Hold::new(),
             limiter: Limiter::ICMP,
             policers: Policers::new(),
+            peers: Arc::new([Arc::clone(writer.shared())]),
             writer,
+            sticky: Sticky::new(config.max_flows, (config.seed, 4 << 8)),
+            errand: Errand::Own,
             scratch: Vec::with_capacity(1 << 16),
+            sweep: None,
             slots: Some(Box::default()),
             removals: 0,
         }
+    }
+
+    /// Tells what all workers count, by worker: [`crate::config::Algorithm::LeastConnections`] goes by the connections of all.
+    #[must_use]
+    pub fn beside(mut self, peers: Arc<[Arc<WorkerCounters>]>) -> Self {
+        self.peers = peers;
+        self
     }
 
     /// A burst from a device: counted as received, drained, every frame given to `out` with its verdict (or kept, on hold).
@@ -141,7 +164,7 @@ impl<F: Frame> Shard<F> {
     ) {
         self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
         let turn = &mut Turn { tables, now, out };
-        let take = |Handed { port, frame, ports }| (port, frame, Via::Ring(ports));
+        let take = |Handed { port, frame, ports, errand }| (port, frame, Via::Ring(ports, errand));
         self.process(turn, frames, |handed| (handed.port, &handed.frame), take);
     }
 
@@ -175,14 +198,38 @@ impl<F: Frame> Shard<F> {
         if self.neighbors.is_asking() {
             self.neighbor_timers(&mut Turn { tables, now, out });
         }
-        let more = self.give_up_fragments(&mut Turn { tables, now, out });
+        let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
         self.modes.maintain(now);
-        let Self { conntrack, pairs, modes, writer, removals, .. } = self;
+        let Self { worker, conntrack, pairs, modes, writer, removals, .. } = self;
         conntrack.expire(now, budget, |expired| {
             *removals += 1;
-            count_gone(writer, pairs, &expired);
-            modes.gone(&expired, tables.sources.get(expired.flow.source), now);
+            count_gone(writer, *worker, tables, pairs, &expired);
+            modes.gone(&expired, tables.own.get(expired.flow.source), now);
         }) || more
+    }
+
+    /// Between bursts: goes over from one configuration's tables to another's. With other routes, every connection looks its
+    /// next hops up again when its next packet comes.
+    pub fn go_over(&mut self, before: &Tables, after: &Tables, now: Instant, out: &mut impl Output<F>) {
+        self.conntrack.set_own(after.own.clone());
+        if !Arc::ptr_eq(&before.routes, &after.routes) {
+            self.neighbors.reroute();
+        }
+        if before.resets_version != after.resets_version {
+            self.sweep = Some(0);
+        }
+        if before.neighbors == after.neighbors {
+            return;
+        }
+        for &(port, addr, _) in &before.neighbors {
+            self.neighbors.release(port, addr);
+        }
+        for &(port, addr, mac) in &after.neighbors {
+            // Who waits for it may go.
+            let update = NeighborUpdate { port, addr, mac, create: true };
+            self.resolved(&update, &mut Turn { tables: after, now, out });
+            self.neighbors.fix(port, addr);
+        }
     }
 
     /// Between bursts: switches counter banks where the aggregator asks.
@@ -204,6 +251,12 @@ impl<F: Frame> Shard<F> {
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.conntrack.len(), self.conntrack.capacity())
+    }
+
+    /// The worker that owns the connection of a packet with this tuple.
+    #[must_use]
+    pub fn owner_of(&self, tables: &Tables, tuple: &Tuple) -> WorkerId {
+        self.owner.of(tuple, &tables.services)
     }
 
     // --- verdicts
@@ -243,16 +296,16 @@ impl<F: Frame> Shard<F> {
         count_error(&self.writer, service, error);
     }
 
-    pub(super) fn forget(&mut self, expired: &Expired, now: Instant) {
+    pub(super) fn forget<O>(&mut self, turn: &Turn<'_, O>, expired: &Expired) {
         self.removals += 1;
-        count_gone(&self.writer, &mut self.pairs, expired);
-        self.modes.gone(expired, self.conntrack.sources().get(expired.flow.source), now);
+        count_gone(&self.writer, self.worker, turn.tables, &mut self.pairs, expired);
+        self.modes.gone(expired, self.conntrack.own().get(expired.flow.source), turn.now);
     }
 }
 
-fn count_gone(writer: &Writer, pairs: &mut Pairs, expired: &Expired) {
+fn count_gone(writer: &Writer, worker: WorkerId, tables: &Tables, pairs: &mut Pairs, expired: &Expired) {
     let Expired { flow, state, error } = expired;
-    writer.bank().flows(flow.protocol, *state).sub(1);
+    count_state(writer, worker, tables, flow, Some(*state), None);
     pairs.release(writer, flow.pair);
     if let Some(error) = error {
         count_error(writer, flow.service, *error);

@@ -254,7 +254,6 @@ struct Worker {
 struct World {
     aggregator: Aggregator,
     workers: Vec<Worker>,
-    sizes: Sizes,
     limit: usize,
     now: Instant,
     masks: Masks,
@@ -294,7 +293,6 @@ impl World {
         Self {
             aggregator,
             workers,
-            sizes,
             limit,
             now: Instant::ZERO,
             masks: Masks::ALL,
@@ -331,7 +329,6 @@ impl World {
                 w.active.push(Event::Flows(protocol, 1));
             }
             Op::Send(w, i, packets, bytes, icmp_error) => {
-                let reserved = self.sizes.endpoints;
                 let w = self.worker(w);
                 if w.open.is_empty() {
                     return Ok(());
@@ -346,7 +343,7 @@ impl World {
                 }
                 w.active.push(Event::Traffic {
                     endpoint,
-                    client: (pair.index() >= reserved).then_some(client),
+                    client: pair.endpoint().is_none().then_some(client),
                     packets,
                     bytes: packets * u64::from(bytes),
                     icmp: icmp_error,

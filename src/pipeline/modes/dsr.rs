@@ -39,7 +39,7 @@ impl<F: Frame> Shard<F> {
         let port = &turn.tables.ports[exit.port().index()];
         let src = match flow.source.0 {
             0 => source_towards(port, flow.endpoint),
-            _ => Some(self.conntrack.sources().get(flow.source)),
+            _ => Some(self.conntrack.own().get(flow.source)),
         };
         // A route's gateway is on a network of the port's, of the endpoint's family: so the port has an address there.
         let Some(src) = src else {
@@ -62,7 +62,8 @@ impl<F: Frame> Shard<F> {
     ) {
         let packet = &arrival.packet;
         let (client_port, vip_port) = packet.ports();
-        let Some(endpoint) = service.pick(packet.src, client_port) else {
+        let chosen = self.choose(turn, packet, service, false);
+        let Some(endpoint) = chosen.and_then(|id| service.endpoint(id)) else {
             if conntrack::opens(&packet.l4_info) {
                 self.writer.bank().service(service.id).refused_no_endpoint.add(1);
             }
@@ -111,7 +112,7 @@ impl<F: Frame> Shard<F> {
             self.report(turn, arrival, icmp::Error::TimeExceeded);
             return Err(DropReason::TtlExpired);
         }
-        let (_, exit) = self.exit(turn, NextHop::from_bits(NO_HOP), flow.endpoint)?;
+        let (_, exit) = self.exit(turn, NextHop::from_bits(NO_HOP), flow.endpoint, Direction::Original)?;
         self.fits(turn, arrival, exit, super::growth(flow, Direction::Original))?;
         Ok(exit)
     }

@@ -34,7 +34,7 @@ impl<F: Frame> Shard<F> {
         {
             let _ = undo(arrival.frame.data_mut(), quoted, |seq| splice.undo(seq));
         }
-        let source = self.conntrack.sources().get(flow.source);
+        let source = self.conntrack.own().get(flow.source);
         let translated = if flow.client.is_v4() == flow.endpoint.is_v4() {
             let Arrival { frame, packet, .. } = &mut arrival;
             rewrite::translate_error(frame.data_mut(), packet, quoted, flow, direction, source)

@@ -49,6 +49,22 @@ impl<F: Frame> Shard<F> {
         }
     }
 
+    /// The numbers of a packet as whoever gets it in the end has them.
+    pub(in crate::pipeline) fn as_receiver_sees(
+        &mut self,
+        id: FlowId,
+        flow: &Flow,
+        direction: Direction,
+        packet: &mut Packet,
+    ) {
+        self.as_client_sees(id, flow, direction, packet);
+        if let (Direction::Original, L4::Tcp { seq, .. }) = (direction, &mut packet.l4_info)
+            && let Some(splice) = self.modes.notes.splice(id)
+        {
+            *seq = splice.outward(flag::RST, *seq, 0).seq;
+        }
+    }
+
     pub(super) fn forward_full_nat<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
@@ -67,7 +83,7 @@ impl<F: Frame> Shard<F> {
             _ => Ok(()),
         };
         let translated = told.and_then(|()| {
-            let source = self.conntrack.sources().get(flow.source);
+            let source = self.conntrack.own().get(flow.source);
             self.modes.translate(&mut arrival, id, flow, direction, source, turn.now)
         });
         match translated {
@@ -158,7 +174,7 @@ impl<F: Frame> Shard<F> {
         let Exit::To(egress, mac) = exit else { return Err(DropReason::NeighborUnresolved) };
         let mut alone = Small::arrival(arrival).ok_or(DropReason::TcpHeader)?;
         client_address::payload(&mut alone.frame, &mut alone.packet, header)?;
-        let source = self.conntrack.sources().get(flow.source);
+        let source = self.conntrack.own().get(flow.source);
         let wrap = self.modes.translate(&mut alone, id, flow, Direction::Original, source, turn.now)?;
         let packet = &alone.packet;
         let l3 = alone.frame.data().get(packet.l3 as usize..).ok_or(DropReason::TcpHeader)?;

@@ -20,7 +20,7 @@ use crate::conntrack::{Direction, Expired, Flow, FlowId, Form};
 use crate::counters::{FlowState, Writer};
 use crate::ids::SourceId;
 use crate::pipeline::owner::Owner;
-use crate::rewrite;
+use crate::rewrite::{self, Ends};
 use crate::service::{Delivery, Endpoint, Service};
 use crate::siit;
 use crate::snat::{Binding, Ids, Rest, Snat, Usage};
@@ -67,7 +67,7 @@ impl Modes {
         now: Instant,
     ) -> Option<(SourceId, u16)> {
         let Binding { addr, port } = self.snat.allocate(protocol, to.addr, now)?;
-        Some((tables.sources.find(addr), port))
+        Some((tables.own.find(addr), port))
     }
 
     /// What a connection's entry is told of its source.
@@ -93,7 +93,7 @@ impl Modes {
 
     /// A connection that was not entered.
     pub fn unbind(&mut self, tables: &Tables, flow: &Flow, now: Instant) {
-        self.release(flow, tables.sources.get(flow.source), Rest::None, now);
+        self.release(flow, tables.own.get(flow.source), Rest::None, now);
     }
 
     /// A connection that is no more.
@@ -149,6 +149,20 @@ pub(super) fn growth(flow: &Flow, direction: Direction) -> isize {
 }
 
 impl<F: Frame> Shard<F> {
+    /// Source and destination of what is sent on in the place of a packet of a connection. `None` into a tunnel.
+    pub(super) fn onward_ends(&self, flow: &Flow, direction: Direction) -> Option<Ends> {
+        let client = (flow.client, flow.client_port);
+        let vip = (flow.vip, flow.vip_port);
+        let source = self.conntrack.own().get(flow.source);
+        Some(match (flow.form, direction) {
+            (Form::DsrIpip | Form::DsrGue, Direction::Original) => return None,
+            (Form::DsrL2, Direction::Original) => (client, vip),
+            (_, Direction::Reply) => (vip, client),
+            (Form::FullNat(_), _) => rewrite::ends(flow, direction, source).1,
+            (Form::Dnat, _) => (client, (flow.endpoint, flow.endpoint_port)),
+        })
+    }
+
     /// A later fragment of a packet of a connection.
     pub(super) fn piece_by_mode<O: Output<F>>(
         &mut self,
