@@ -217,10 +217,10 @@ impl<F: Frame> Shard<F> {
             source,
             source_port,
         };
-        flow.delta = if flow.form.is_full_nat() {
-            rewrite::full_nat_deltas(&flow, turn.tables.own.get(source))
-        } else {
-            rewrite::deltas(&flow)
+        flow.delta = match flow.form {
+            Form::Dnat => rewrite::deltas(&flow),
+            Form::FullNat(_) => rewrite::full_nat_deltas(&flow, turn.tables.own.get(source)),
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => [[0; 2]; 2],
         };
         if !rewrite::is_intact(arrival.frame.data(), packet, &flow) {
             self.pairs.release(&self.writer, pair);

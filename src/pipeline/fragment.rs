@@ -158,6 +158,9 @@ impl<F: Frame> Shard<F> {
             self.writer.bank().rule(rule).add(1);
             return self.drop(turn, port, frame, DropReason::Firewall);
         }
+        if turn.tables.is_endpoint(src, ports.0) {
+            return self.drop(turn, port, frame, DropReason::EndpointReply);
+        }
         self.punt(turn, port, frame, Class::Other);
     }
 }

@@ -28,6 +28,7 @@ fn port(name: &str, addr: Addr, len: u8) -> config::Port {
 
 fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config {
     Config {
+        snat: config::Snat { addresses: vec![], ports: (1024, 65_535) },
         engine: config::Engine {
             workers: vec![0],
             main_cpu: None,

@@ -58,6 +58,7 @@ fn names() -> Names {
     let web = service(0, "web", "203.0.113.100:80", Protocol::Tcp);
     let dns = service(1, "dns", "[2001:db8::100]:53", Protocol::Udp);
     Names {
+        snat: vec![],
         endpoints: vec![
             endpoint(0, &web, "10.0.0.1:8080", EndpointState::Up),
             endpoint(1, &web, "10.0.0.2:8080", EndpointState::Up),

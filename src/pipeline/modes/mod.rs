@@ -15,12 +15,13 @@ use super::egress::Exit;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output, ShardConfig};
 use crate::client_address::Notes;
-use crate::config::Protocol;
-use crate::conntrack::{Direction, Expired, Flow, FlowId, Form};
+use crate::config::{ClientAddress, Protocol};
+use crate::conntrack::{Direction, Expired, Flow, FlowId, Form, OwnAddresses};
 use crate::counters::{FlowState, Writer};
 use crate::ids::SourceId;
+use crate::parse::Whole;
 use crate::pipeline::owner::Owner;
-use crate::rewrite::{self, Ends};
+use crate::rewrite::{self, Ends, Sides};
 use crate::service::{Delivery, Endpoint, Service};
 use crate::siit;
 use crate::snat::{Binding, Ids, Rest, Snat, Usage};
@@ -124,6 +125,47 @@ impl Modes {
             counters.free.add(usage.free.wrapping_sub(told.free));
             *told = usage;
         }
+    }
+}
+
+impl Modes {
+    /// Whether a known connection's packets of this direction can go on without being looked at more closely.
+    #[inline]
+    pub fn has_short_way(&self, flow: &Flow, direction: Direction) -> bool {
+        match flow.form {
+            Form::Dnat | Form::FullNat(ClientAddress::None) => true,
+            // Numbers and options are looked at.
+            Form::FullNat(_) => false,
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => direction == Direction::Original,
+        }
+    }
+}
+
+/// What becomes of a packet where its header stays of the same kind and length and nothing but addresses and ports is
+/// replaced; `None` in all other modes.
+#[inline]
+pub(super) fn sides(flow: &Flow, own: &OwnAddresses, packet: &Whole, direction: Direction) -> Option<Sides> {
+    let (client, endpoint) = ((flow.client, flow.client_port), (flow.endpoint, flow.endpoint_port));
+    match flow.form {
+        Form::Dnat => Some(Sides { near: client, far: endpoint }),
+        Form::DsrL2 => Some(Sides { near: client, far: (flow.vip, flow.vip_port) }),
+        // Without "don't fragment" it gets another id on its way to the endpoint.
+        Form::FullNat(_)
+            if flow.client.is_v4() == flow.endpoint.is_v4()
+                && (packet.dont_fragment || direction == Direction::Reply) =>
+        {
+            Some(Sides { near: (own.get(flow.source), flow.source_port), far: endpoint })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a packet of this length fits the MTU as it will be.
+#[inline]
+pub(super) fn fits(flow: &Flow, direction: Direction, l3_len: u32, mtu: u16) -> bool {
+    match flow.form {
+        Form::Dnat => l3_len <= u32::from(mtu),
+        _ => l3_len as isize + growth(flow, direction) <= mtu as isize,
     }
 }
 
