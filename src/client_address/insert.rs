@@ -42,7 +42,7 @@ pub fn trim<F: Frame>(frame: &mut F, packet: &mut Packet, keep: usize) -> Result
     let at = l4 + usize::from(offset >> 4) * 4 + keep;
     let cut = frame.data().get(at..end).ok_or(DropReason::TcpHeader)?;
     // Words that begin at an odd place have their halves the other way round (RFC 1071 §2 B).
-    let less = if keep % 2 == 0 { sum(cut) } else { sum(cut).swap_bytes() };
+    let less = if keep.is_multiple_of(2) { sum(cut) } else { sum(cut).swap_bytes() };
     let change = add(!less, !(cut.len() as u16));
     frame.truncate(at);
     packet.l3_len = (at - packet.l3 as usize) as u32;

@@ -1,7 +1,7 @@
 //! Packets of connections: found, or begun, or refused.
 
 use super::egress::Exit;
-use super::modes;
+use super::modes::{self, Passage};
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
@@ -84,7 +84,7 @@ impl<F: Frame> Shard<F> {
         let step = self.conntrack.step(id, direction, l4, turn.now);
         let flow = self.conntrack.flow(id);
         if step.before != step.after {
-            self.count_state(turn, &flow, Some(step.before), Some(step.after));
+            self.count_state(turn, flow, Some(step.before), Some(step.after));
         }
         if let Some(error) = step.error {
             self.count_error(flow.service, error);
@@ -275,7 +275,8 @@ impl<F: Frame> Shard<F> {
         let flow = *self.conntrack.flow(id);
         if flow.form != Form::Dnat {
             let account = account(&flow, &arrival.packet, true);
-            return self.error_by_mode(turn, arrival, quoted, id, &flow, direction, exit, account);
+            let passage = Passage { id, flow: &flow, direction, exit, account };
+            return self.error_by_mode(turn, arrival, quoted, &passage);
         }
         match rewrite::translate_icmp_error(
             arrival.frame.data_mut(),
@@ -304,7 +305,7 @@ impl<F: Frame> Shard<F> {
     ) {
         if flow.form != Form::Dnat {
             let account = account(flow, &arrival.packet, false);
-            return self.forward_by_mode(turn, arrival, id, flow, direction, exit, account);
+            return self.forward_by_mode(turn, arrival, &Passage { id, flow, direction, exit, account });
         }
         let egress = &turn.tables.ports[exit.port().index()];
         // What is cut into fragments has its checksum computed before.

@@ -7,7 +7,7 @@
 //! A mode without a short way gives the frame back where the step is not made yet.
 
 use super::egress::Exit;
-use super::modes;
+use super::modes::{self, Passage};
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::conntrack::Lead;
@@ -58,7 +58,8 @@ impl<F: Frame> Shard<F> {
             let account = Account { pair: flow.pair, service: flow.service, bytes, icmp_error: false };
             let arrival = Arrival { port, frame, packet: packet.packet() };
             let (flow, exit) = (*flow, Exit::To(egress, mac));
-            self.forward_by_mode(turn, arrival, id, &flow, direction, exit, account);
+            let passage = Passage { id, flow: &flow, direction, exit, account };
+            self.forward_by_mode(turn, arrival, &passage);
             return Ok(());
         };
         let bytes = frame.data_mut();

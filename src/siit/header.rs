@@ -101,7 +101,7 @@ pub(super) fn v4(
     let len = ipv4::HEADER_LEN + usize::from(payload_len);
     let (id, fragment) = match upper.fragment {
         Some(Fragment { id, offset, more }) => {
-            (id as u16, offset / 8 | if more { ipv4::MORE_FRAGMENTS } else { 0 })
+            (id as u16, (offset / 8) | if more { ipv4::MORE_FRAGMENTS } else { 0 })
         }
         None if len > ATOMIC_ABOVE => (0, ipv4::DONT_FRAGMENT),
         None => (id, 0),

@@ -208,5 +208,5 @@ impl Snat {
 /// A random number of 32 bits as an index below `n`.
 #[inline]
 const fn scale(random: u64, n: usize) -> usize {
-    ((random & 0xffff_ffff) * n as u64 >> 32) as usize
+    (((random & 0xffff_ffff) * n as u64) >> 32) as usize
 }

@@ -1,11 +1,12 @@
 //! ICMP errors about connections in modes other than `dnat`.
 
+use super::Passage;
+use crate::addr::Addr;
 use crate::config::Protocol;
-use crate::conntrack::{Direction, Flow, FlowId};
+use crate::conntrack::{Direction, Flow};
 use crate::parse::Quoted;
-use crate::pipeline::egress::Exit;
 use crate::pipeline::shard::{Arrival, Shard, Turn};
-use crate::pipeline::{Account, DropReason, Frame, Output};
+use crate::pipeline::{DropReason, Frame, Output};
 use crate::rewrite;
 use crate::siit;
 use crate::wire::checksum::{apply, delta};
@@ -18,12 +19,9 @@ impl<F: Frame> Shard<F> {
         turn: &mut Turn<'_, O>,
         mut arrival: Arrival<F>,
         quoted: &Quoted,
-        id: FlowId,
-        flow: &Flow,
-        direction: Direction,
-        exit: Exit,
-        account: Account,
+        passage: &Passage<'_>,
     ) {
+        let Passage { id, flow, direction, exit, account } = *passage;
         if flow.form.is_one_sided() {
             // Of what the endpoint has sent as the VIP: it is told as it would be without us.
             return self.forward_dsr(turn, arrival, flow, exit, account);
@@ -52,7 +50,7 @@ impl<F: Frame> Shard<F> {
         arrival: &mut Arrival<F>,
         flow: &Flow,
         direction: Direction,
-        source: crate::addr::Addr,
+        source: Addr,
     ) -> Result<(), DropReason> {
         let Arrival { frame, packet, .. } = arrival;
         let l3 = packet.l3 as usize;

@@ -1,7 +1,7 @@
 //! Both ends replaced, and the client's address told to the endpoint.
 
-use super::Modes;
 use super::wrap::Wrap;
+use super::{Modes, Passage};
 use crate::addr::Addr;
 use crate::client_address::{self, options, proxy, proxy::Splice, toa};
 use crate::config::ClientAddress;
@@ -10,7 +10,7 @@ use crate::counters::Term;
 use crate::parse::{L4, Packet};
 use crate::pipeline::egress::Exit;
 use crate::pipeline::shard::{Arrival, Shard, Turn};
-use crate::pipeline::{Account, DropReason, Frame, Output};
+use crate::pipeline::{DropReason, Frame, Output};
 use crate::rewrite::{self, Renewed};
 use crate::time::Instant;
 use crate::wire::checksum::{self, apply, delta};
@@ -69,12 +69,9 @@ impl<F: Frame> Shard<F> {
         &mut self,
         turn: &mut Turn<'_, O>,
         mut arrival: Arrival<F>,
-        id: FlowId,
-        flow: &Flow,
-        direction: Direction,
-        exit: Exit,
-        account: Account,
+        passage: &Passage<'_>,
     ) {
+        let Passage { id, flow, direction, exit, account } = *passage;
         let told = match flow.form {
             Form::FullNat(ClientAddress::Toa) => self.toa(turn, &mut arrival, id, flow, direction, exit),
             Form::FullNat(ClientAddress::ProxyV2) => {

@@ -14,6 +14,7 @@ use super::connection::account;
 use super::egress::Exit;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output, ShardConfig};
+use crate::addr::Addr;
 use crate::client_address::Notes;
 use crate::config::{ClientAddress, Protocol};
 use crate::conntrack::{Direction, Expired, Flow, FlowId, Form, OwnAddresses};
@@ -38,6 +39,19 @@ pub(super) struct Modes {
     wrapped: Vec<u8>,
     /// What the counters say of [`Snat::usage`].
     told: Vec<Usage>,
+}
+
+/// A packet's way through its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passage<'a> {
+    /// The connection's entry, and what is in it.
+    pub id: FlowId,
+    pub flow: &'a Flow,
+    pub direction: Direction,
+    /// Where it leaves.
+    pub exit: Exit,
+    /// What it counts as.
+    pub account: Account,
 }
 
 /// The longest packet, with an L2 header.
@@ -98,13 +112,13 @@ impl Modes {
     }
 
     /// A connection that is no more.
-    pub fn gone(&mut self, expired: &Expired, source: crate::addr::Addr, now: Instant) {
+    pub fn gone(&mut self, expired: &Expired, source: Addr, now: Instant) {
         // Its endpoint may be in TIME-WAIT if it ever answered.
         let rests = expired.flow.protocol != Protocol::Udp && expired.state != FlowState::HalfOpen;
         self.release(&expired.flow, source, if rests { Rest::TimeWait } else { Rest::None }, now);
     }
 
-    fn release(&mut self, flow: &Flow, addr: crate::addr::Addr, rest: Rest, now: Instant) {
+    fn release(&mut self, flow: &Flow, addr: Addr, rest: Rest, now: Instant) {
         if flow.form.is_full_nat() {
             let binding = Binding { addr, port: flow.source_port };
             self.snat.release(flow.protocol, flow.endpoint, binding, rest, now);
@@ -226,7 +240,7 @@ impl<F: Frame> Shard<F> {
         match allowed {
             Ok(exit) => {
                 let account = account(flow, &arrival.packet, false);
-                self.forward_by_mode(turn, arrival, id, flow, direction, exit, account);
+                self.forward_by_mode(turn, arrival, &Passage { id, flow, direction, exit, account });
             }
             Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
         }
@@ -237,18 +251,13 @@ impl<F: Frame> Shard<F> {
         &mut self,
         turn: &mut Turn<'_, O>,
         arrival: Arrival<F>,
-        id: FlowId,
-        flow: &Flow,
-        direction: Direction,
-        exit: Exit,
-        account: Account,
+        passage: &Passage<'_>,
     ) {
+        let Passage { flow, exit, account, .. } = *passage;
         match flow.form {
-            Form::Dnat | Form::FullNat(_) => {
-                self.forward_full_nat(turn, arrival, id, flow, direction, exit, account);
-            }
+            Form::Dnat | Form::FullNat(_) => self.forward_full_nat(turn, arrival, passage),
             Form::DsrL2 | Form::DsrIpip | Form::DsrGue => {
-                self.forward_dsr(turn, arrival, flow, exit, account)
+                self.forward_dsr(turn, arrival, flow, exit, account);
             }
         }
     }
