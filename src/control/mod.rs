@@ -14,6 +14,7 @@ pub use self::capture::CAPTURE_ID;
 pub use self::client::{AskError, Client};
 pub use self::reload::{EndpointRequest, FileRequest};
 pub use self::server::{Admin, serve};
+pub(crate) use self::socket::is_abandoned;
 pub use self::socket::{BindError, Listener, bind};
 
 /// Where the admin socket is if nobody says otherwise.

@@ -79,6 +79,12 @@ impl Engine {
         signal(self.child.id(), Signal::HUP);
     }
 
+    /// Its process.
+    #[allow(dead_code, reason = "not every lab looks for what a process leaves")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has said.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
