@@ -168,5 +168,6 @@ impl<F: Frame> Shard<F> {
 pub(super) fn is_ours(tables: &Tables, port: &Port, addr: Addr) -> bool {
     port.owns(addr)
         || tables.services.is_vip(addr)
+        || tables.is_snat(addr)
         || addr.is_link_local_v6() && addr == nd::link_local(port.mac)
 }
