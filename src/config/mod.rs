@@ -14,6 +14,7 @@ mod names;
 mod network;
 mod report;
 mod section;
+mod server_ids;
 mod services;
 mod source;
 mod syntax;

@@ -200,6 +200,8 @@ pub struct Service {
     pub idle_timeout: Duration,
     /// What a client is told when no endpoint can be chosen.
     pub on_no_endpoint: Refusal,
+    /// Bytes of the server id in QUIC connection ids, 0: not looked at. Only with UDP.
+    pub quic_server_id_bytes: u8,
     /// In file order; (address, port) unique within the service.
     pub endpoints: Vec<Endpoint>,
 }
@@ -236,6 +238,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Administrative state.
     pub state: EndpointState,
+    /// What it is called in QUIC connection ids: [`Service::quic_server_id_bytes`], unique in the service; or empty.
+    pub server_id: Vec<u8>,
 }
 
 /// `endpoint.state`

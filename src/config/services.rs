@@ -9,6 +9,7 @@ use super::names;
 use super::network::{Network, special};
 use super::report::{Finding, Sink};
 use super::section::{Located, Section, text};
+use super::server_ids::ServerIds;
 use super::value::{self, Fault, quote};
 use crate::addr::Addr;
 
@@ -67,7 +68,8 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
     {
         health.finish();
     }
-    let (endpoints, places) = endpoints(&mut s, net, vip.as_ref());
+    let mut server_ids = ServerIds::read(&mut s, protocol);
+    let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &mut server_ids);
     let size_value = size.as_ref().map_or(65_537, |l| l.value);
     if maglev {
         check_maglev_size(&s, size.map_or(s.span.clone(), |l| l.span), size_value, endpoints.len());
@@ -83,6 +85,7 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
             algorithm: if maglev { Algorithm::Maglev { size: size_value } } else { Algorithm::RoundRobin },
             idle_timeout,
             on_no_endpoint,
+            quic_server_id_bytes: server_ids.bytes,
             endpoints,
         },
         title: s.title.clone(),
@@ -143,6 +146,7 @@ fn endpoints(
     s: &mut Section<'_>,
     net: &Network,
     vip: Option<&Located<Vip>>,
+    server_ids: &mut ServerIds,
 ) -> (Vec<Endpoint>, Vec<Located<Addr>>) {
     let before = s.sink.errors();
     let mut out = Vec::new();
@@ -154,6 +158,7 @@ fn endpoints(
         let states =
             [("up", EndpointState::Up), ("drain", EndpointState::Drain), ("down", EndpointState::Down)];
         let state = e.choice("state", &states, EndpointState::Up);
+        let server_id = server_ids.endpoint(&mut e);
         if let Some(Located { value: (address, port), span }) = given {
             check_endpoint(&e, net, vip, address, port, &span);
             let key = (address, port.unwrap_or(0));
@@ -165,7 +170,7 @@ fn endpoints(
                 first.insert(key, span.clone());
             }
             places.push(Located { value: address, span });
-            out.push(Endpoint { address, port: port.unwrap_or(0), weight, state });
+            out.push(Endpoint { address, port: port.unwrap_or(0), weight, state, server_id });
         }
         e.finish();
     }

@@ -26,7 +26,10 @@ impl<F: Frame> Shard<F> {
         found: Option<(FlowId, Direction)>,
     ) {
         match found {
-            Some((id, direction)) if self.conntrack.reopens(id, direction, &arrival.packet.l4_info) => {
+            Some((id, direction))
+                if self.conntrack.reopens(id, direction, &arrival.packet.l4_info)
+                    || self.is_misdirected(turn, &arrival, id, direction) =>
+            {
                 let old = self.conntrack.remove(id);
                 self.forget(&old);
                 self.first(turn, arrival);
@@ -122,7 +125,8 @@ impl<F: Frame> Shard<F> {
         let bank = self.writer.bank();
         let counters = bank.service(service.id);
         let (client_port, vip_port) = packet.ports();
-        let Some(endpoint) = service.pick(packet.src, client_port) else {
+        let named = arrival.named(service);
+        let Some(endpoint) = named.or_else(|| service.pick(packet.src, client_port)) else {
             counters.refused_no_endpoint.add(1);
             return Err(DropReason::NoEndpoint);
         };

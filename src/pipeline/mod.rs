@@ -16,6 +16,7 @@ mod limiter;
 mod local;
 mod output;
 mod owner;
+mod quic;
 mod shard;
 
 pub use drop_reason::DropReason;

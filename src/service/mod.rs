@@ -3,10 +3,12 @@
 mod lookup;
 mod maglev;
 mod round_robin;
+mod server_ids;
 
 pub(crate) use round_robin::Cursor;
 
 use self::lookup::Index;
+use self::server_ids::ServerIds;
 use crate::addr::Addr;
 use crate::config::{self, Algorithm, EndpointState, Protocol, Refusal};
 use crate::ids::{EndpointId, ServiceId};
@@ -17,12 +19,15 @@ use crate::tables::Slots;
 pub struct Services {
     index: Index,
     services: Box<[Service]>,
+    /// Whether any service routes by QUIC server ids.
+    server_ids: bool,
 }
 
 impl Services {
     pub(crate) fn compile(services: &[config::Service], slots: &mut Slots) -> Self {
         let services: Box<[_]> = services.iter().map(|service| Service::compile(service, slots)).collect();
-        Self { index: Index::new(&services), services }
+        let server_ids = services.iter().any(Service::has_server_ids);
+        Self { index: Index::new(&services), services, server_ids }
     }
 
     /// The service that a packet to this address, port and protocol is for.
@@ -37,6 +42,13 @@ impl Services {
     #[must_use]
     pub fn is_vip(&self, addr: Addr) -> bool {
         self.index.has(addr)
+    }
+
+    /// Whether any service routes by the server ids in QUIC connection ids.
+    #[inline]
+    #[must_use]
+    pub const fn have_server_ids(&self) -> bool {
+        self.server_ids
     }
 
     /// All of them, in file order.
@@ -72,6 +84,7 @@ pub struct Service {
     /// Its endpoints, in file order.
     pub endpoints: Box<[Endpoint]>,
     choice: Choice,
+    server_ids: Option<ServerIds>,
 }
 
 /// One compiled endpoint.
@@ -135,6 +148,7 @@ impl Service {
             on_no_endpoint: service.on_no_endpoint,
             endpoints,
             choice,
+            server_ids: ServerIds::compile(service),
         }
     }
 
@@ -147,6 +161,21 @@ impl Service {
             Choice::RoundRobin(sequence) => sequence.next(),
         };
         self.endpoints.get(index?)
+    }
+
+    /// Whether QUIC connection ids name endpoints.
+    #[inline]
+    #[must_use]
+    pub const fn has_server_ids(&self) -> bool {
+        self.server_ids.is_some()
+    }
+
+    /// The endpoint that the connection id in this UDP payload names, whatever its state and weight: a connection exists there, and
+    /// nowhere else.
+    #[inline]
+    #[must_use]
+    pub fn named(&self, payload: &[u8]) -> Option<&Endpoint> {
+        self.endpoints.get(self.server_ids.as_ref()?.named(payload)?)
     }
 }
 
@@ -174,6 +203,7 @@ pub(crate) mod tests {
             port: 8080,
             weight,
             state,
+            server_id: Vec::new(),
         });
         config::Service {
             name: "web".into(),
@@ -184,6 +214,7 @@ pub(crate) mod tests {
             algorithm,
             idle_timeout: Duration::from_secs(240),
             on_no_endpoint: Refusal::Drop,
+            quic_server_id_bytes: 0,
             endpoints: endpoints.collect(),
         }
     }

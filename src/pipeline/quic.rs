@@ -1,0 +1,45 @@
+//! QUIC connections that move: where the client's address or port changes, the 5-tuple says nothing any more, but the
+//! connection id that the server chose still names that server (RFC 9000 §5.1, draft-ietf-quic-load-balancers).
+//!
+//! Only short headers are read: the connection id in a long one is the client's own choice until the handshake is done.
+
+use super::Frame;
+use super::shard::{Arrival, Shard, Turn};
+use crate::conntrack::{Direction, FlowId};
+use crate::parse::L4;
+use crate::service::{Endpoint, Service};
+use crate::wire::udp::Udp;
+
+impl<F: Frame> Arrival<F> {
+    /// The endpoint that the connection id of a QUIC packet for this service names.
+    pub(super) fn named<'s>(&self, service: &'s Service) -> Option<&'s Endpoint> {
+        if !service.has_server_ids() || !matches!(self.packet.l4_info, L4::Udp { .. }) {
+            return None;
+        }
+        let (l3, l4) = (usize::from(self.packet.l3), usize::from(self.packet.l4));
+        let datagram = self.frame.data().get(l4..l3 + self.packet.l3_len as usize)?;
+        service.named(Udp::new_checked(datagram).ok()?.payload())
+    }
+}
+
+impl<F: Frame> Shard<F> {
+    /// Whether a packet of a known client belongs to another endpoint than the client's packets have gone to so far: a NAT gave
+    /// the port to another client, or one with several connections moved one of them here. The tuple follows the packet;
+    /// else the endpoint would get a connection that it knows nothing of, and the other one would lose its own.
+    pub(super) fn is_misdirected<O>(
+        &self,
+        turn: &Turn<'_, O>,
+        arrival: &Arrival<F>,
+        id: FlowId,
+        direction: Direction,
+    ) -> bool {
+        if !turn.tables.services.have_server_ids() || direction != Direction::Original {
+            return false;
+        }
+        let flow = self.conntrack.flow(id);
+        let service = turn.tables.services.lookup(flow.vip, flow.vip_port, flow.protocol);
+        let named = service.filter(|s| s.id == flow.service).and_then(|s| arrival.named(s));
+        // What dies here moves nothing.
+        arrival.packet.ttl > 1 && named.is_some_and(|endpoint| endpoint.id != flow.endpoint_id)
+    }
+}
