@@ -37,3 +37,5 @@ pub mod pcap;
 pub mod replay;
 
 pub mod demo;
+
+pub mod bench;

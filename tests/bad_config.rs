@@ -160,7 +160,7 @@ fn unknown_algorithm() {
         &text.replace("vip =", "algorithm = \"random\"\nvip ="),
         &[
             "f.toml:7:13: error: `algorithm` of service \"web\" is \"random\", which is unknown",
-            "\"maglev\", \"round-robin\"",
+            "\"maglev\", \"round-robin\", \"least-connections\", \"source-hash\"",
         ],
     );
 }
@@ -172,9 +172,9 @@ fn what_is_not_supported_yet() {
         service("web", "10.0.0.9:80", &["10.0.0.5:80"])
     );
     refused(
-        &text.replace("vip =", "algorithm = \"least-connections\"\nmode = \"full-nat\"\nvip ="),
+        &text.replace("vip =", "slow_start = \"5s\"\nmode = \"full-nat\"\nvip ="),
         &[
-            "f.toml:7:13: error: `algorithm` of service \"web\" is \"least-connections\", which is not supported yet",
+            "error: `slow_start` of service \"web\" is not supported yet",
             "f.toml:8:8: error: `mode` of service \"web\" is \"full-nat\", which is not supported yet",
             "error: `addresses` of [snat] is not supported yet",
             "error: `path` of [history] is not supported yet",
@@ -322,7 +322,6 @@ fn wrong_usage_is_status_two_and_what_is_not_there_yet_one() {
         &["drain", "web", "10.0.0.1:80"],
         &["undrain", "web", "10.0.0.1:80"],
         &["trace", "tcp", "198.51.100.7:4000", ">", "203.0.113.100:80", "syn"],
-        &["bench", "--flows", "1", "--packet-size", "64"],
         &["import", "ipvsadm", "x"],
     ] {
         let output = pollux(args);

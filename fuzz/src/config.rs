@@ -13,7 +13,7 @@ pub fn config(data: &[u8]) {
     let problems = match config::parse("f", &text) {
         Ok((config, warnings)) => {
             let entries = config.services.iter().map(|s| match s.algorithm {
-                Algorithm::Maglev { size } => size,
+                Algorithm::Maglev { size } | Algorithm::SourceHash { size } => size,
                 _ => 1,
             });
             if entries.fold(0, u32::saturating_add) <= MOST_ENTRIES {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use pollux::config::Protocol;
 use pollux::counters::{Bank, FlowState, Term, WorkerCounters};
-use pollux::ids::{PairSlot, PortId, WorkerId};
+use pollux::ids::{EndpointId, PairSlot, PortId, WorkerId};
 use pollux::parse::{self, L4, Link, Parsed};
 use pollux::pipeline::{
-    Account, DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output, RxChecksum, Shard, ShardConfig,
-    VecFrame,
+    Account, DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output, RxChecksum, Shard,
+    ShardConfig, VecFrame,
 };
 use pollux::tables::Tables;
 use pollux::time::Instant;
@@ -38,6 +38,9 @@ pub mod op {
 
 /// Frames that the ring to a worker holds.
 const RING: usize = 4;
+
+/// Endpoints that are counted for.
+const MOST_ENDPOINTS: usize = 32;
 
 /// The first byte is the number of the configuration, the rest are operations.
 pub fn pipeline(data: &[u8]) {
@@ -167,9 +170,15 @@ impl Output<Traced> for Outbox<'_> {
     }
 
     fn hand_off(&mut self, to: WorkerId, mut handed: Handed<Traced>) -> Result<(), Traced> {
-        // Once, but a fragment twice: to the worker that learns its ports, and by that one to the owner.
+        // Once, but a fragment twice: to the worker that learns its ports, and by that one to the owner; from there to the worker
+        // of its client, and back.
         let was = &mut handed.frame.was;
-        let most = if handed.ports.is_some() { 1 } else { 0 };
+        let errands = match handed.errand {
+            Errand::Own => 0,
+            Errand::Choose(_) => 1,
+            Errand::Chosen(_) => 2,
+        };
+        let most = u8::from(handed.ports.is_some()) + errands;
         assert!(was.handed <= most, "handed on by the one to whom it was handed");
         if self.handed.len() >= self.room {
             return Err(handed.frame);
@@ -223,7 +232,7 @@ impl Run {
         let tables = &world.tables[0];
         let mut sizes = world.tables[1].sizes(world.pairs);
         // Few, so that a run costs little.
-        (sizes.services, sizes.endpoints, sizes.rules) = (16, 32, 4);
+        (sizes.services, sizes.endpoints, sizes.rules) = (16, MOST_ENDPOINTS, 4);
         let workers = (0..world.workers)
             .map(|n| {
                 let (counters, writer) = WorkerCounters::new(sizes);
@@ -330,7 +339,7 @@ impl Run {
             shard.receive(tables, now, port, &mut burst, out);
         });
         assert!(burst.is_empty());
-        for worker in 0..self.workers.len() {
+        while let Some(worker) = self.workers.iter().position(|worker| !worker.ring.is_empty()) {
             let mut handed: ArrayVec<_, MAX_BURST> = self.workers[worker].ring.drain(..).collect();
             let all_right = handed.iter().all(|h| h.frame.was.right);
             self.call(worker, all_right, room, |shard, tables, now, out| {
@@ -436,6 +445,10 @@ impl Run {
         let gauges = Protocol::ALL.into_iter().flat_map(|p| FlowState::ALL.map(|s| (p, s)));
         let counted = gauges.map(|(p, s)| self.sum(|bank| bank.flows(p, s).get()));
         let counted: Vec<u64> = counted.collect();
+        let active: u64 = counted.chunks(FlowState::ALL.len()).map(|of| of[0].wrapping_add(of[1])).sum();
+        let endpoints = || (0..MOST_ENDPOINTS as u32).map(EndpointId);
+        let workers = self.workers.iter().flat_map(|w| endpoints().map(|e| u64::from(w.counters.active(e))));
+        assert_eq!(workers.sum::<u64>(), active, "active connections of all endpoints");
         let entries: usize = self.workers.iter().map(|w| w.shard.connections().0).sum();
         assert!(counted.iter().all(|n| n.cast_signed() >= 0), "{counted:?}");
         assert_eq!(counted.iter().sum::<u64>(), entries as u64);

@@ -163,8 +163,8 @@ fn make(n: u8) -> World {
     let (engine, ports, neighbors, idle) = match n {
         // Two arms, everything known.
         0 => ("", PORTS.to_owned(), NEIGHBORS, ""),
-        // Two workers; neighbours are to be found; the client's side is tagged.
-        1 => ("", PORTS.replacen("role =", "vlan = 7\nrole =", 1), "", ""),
+        // Two workers; connections are picked up; neighbours are to be found; the client's side is tagged.
+        1 => ("[engine]\non_unknown = \"pickup\"\n", PORTS.replacen("role =", "vlan = 7\nrole =", 1), "", ""),
         // A narrow link towards the endpoints, refusals that are told, small tables.
         2 => (
             "[engine]\non_unknown = \"reset\"\n",
@@ -172,8 +172,14 @@ fn make(n: u8) -> World {
             NEIGHBORS,
             "idle_timeout = \"1s\"\non_no_endpoint = \"reject\"",
         ),
-        // One arm, or two of which one is enough; two workers; next hops taken for known; a table for a handful.
-        _ => ("", PORTS.replace("role = \"client\"", "role = \"both\""), "", "idle_timeout = \"100ms\""),
+        // One arm, or two of which one is enough; two workers; next hops taken for known; a table for a handful; clients keep
+        // their endpoints.
+        _ => (
+            "",
+            PORTS.replace("role = \"client\"", "role = \"both\""),
+            "",
+            "idle_timeout = \"100ms\"\npersistence = \"1s\"",
+        ),
     };
     let text = format!("{engine}{ports}{neighbors}{}", services().replace("IDLE", idle));
     let mut slots = Slots::default();

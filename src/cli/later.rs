@@ -82,27 +82,6 @@ pub enum Later {
         #[arg(long)]
         json: bool,
     },
-    /// Measure this machine: the pipeline against a bare forward (not supported yet)
-    Bench {
-        /// Flows in the table
-        #[arg(long, value_name = "N")]
-        flows: Option<u64>,
-        /// L3 size of the packets, in bytes
-        #[arg(long, value_name = "N")]
-        packet_size: Option<u16>,
-        /// Only this case
-        #[arg(long)]
-        case: Option<String>,
-        /// Connections
-        #[arg(long, value_name = "N")]
-        connections: Option<u64>,
-        /// How long each case runs
-        #[arg(long, value_name = "N")]
-        seconds: Option<u64>,
-        /// Print as JSON
-        #[arg(long)]
-        json: bool,
-    },
     /// Turn another balancer's export into a configuration (not supported yet)
     Import { format: ImportFormat, file: PathBuf },
 }
@@ -141,7 +120,6 @@ pub fn run(command: &Later) -> Result<ExitCode, Failure> {
         Later::Drain { .. } => "drain",
         Later::Undrain { .. } => "undrain",
         Later::Trace { .. } => "trace",
-        Later::Bench { .. } => "bench",
         Later::Import { .. } => "import",
     };
     Err(Failure::not_supported(&format!("`pollux {name}`")))

@@ -1,5 +1,6 @@
 //! The command line: arguments, exit status, where output goes. What the commands do is the library's.
 
+mod bench;
 mod capture;
 mod check;
 mod demo;
@@ -52,6 +53,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Run the whole engine on in-process traffic: no NIC, no root, no hugepages
     Demo(demo::DemoArgs),
+    /// Measure this machine: the pipeline against a bare forward of the same packets
+    Bench(bench::BenchArgs),
     /// A running engine's packets, also dropped ones with their reason, as pcapng
     Capture(capture::CaptureArgs),
     #[command(flatten)]
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Capture(args) => capture::run(args),
         Command::Later(command) => later::run(command),
     };

@@ -57,7 +57,7 @@ pub(super) fn read(mut s: Section<'_>, net: &Network) -> Engine {
         idle: s.choice("idle", &[("poll", Idle::Poll), ("backoff", Idle::Backoff)], Idle::Poll),
         on_unknown: s.choice(
             "on_unknown",
-            &[("drop", OnUnknown::Drop), ("reset", OnUnknown::Reset)],
+            &[("drop", OnUnknown::Drop), ("reset", OnUnknown::Reset), ("pickup", OnUnknown::Pickup)],
             OnUnknown::Drop,
         ),
         shutdown_delay: s

@@ -51,11 +51,8 @@ const fn choice(
 
 /// In the order of the format.
 static LATER: &[Later] = &[
-    choice("engine", "on_unknown", &[], &["pickup"]),
     later("service", "secondary_vips", Kind::List(address), "[]"),
     choice("service", "mode", &["dnat"], &["full-nat", "dsr-l2", "dsr-ipip", "dsr-gue"]),
-    choice("service", "algorithm", &[], &["least-connections", "source-hash"]),
-    later("service", "persistence", Kind::Value(some_duration), "\"0s\""),
     choice("service", "on_endpoint_down", &["keep"], &["reset"]),
     choice("service", "on_endpoint_removed", &["drain"], &["reset"]),
     later("service", "slow_start", Kind::Value(some_duration), "\"0s\""),

@@ -70,6 +70,9 @@ pub enum OnUnknown {
     Drop,
     /// Answer a TCP packet with RST (RFC 9293 §3.10.7.1), drop it.
     Reset,
+    /// Where the endpoint follows from the client alone ([`Algorithm::Maglev`], [`Algorithm::SourceHash`]): enter the connection,
+    /// half-open until the endpoint answers. Else as [`Self::Drop`].
+    Pickup,
 }
 
 /// `engine.transit`
@@ -196,6 +199,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// How an endpoint is chosen.
     pub algorithm: Algorithm,
+    /// A client address sticks to its endpoint for this long after its last new connection; zero: not at all.
+    pub persistence: Duration,
     /// Established connections idle out after this.
     pub idle_timeout: Duration,
     /// What a client is told when no endpoint can be chosen.
@@ -216,6 +221,13 @@ pub enum Algorithm {
     },
     /// Smooth weighted round-robin.
     RoundRobin,
+    /// The fewest active connections for its weight.
+    LeastConnections,
+    /// Maglev hashing of the client's address alone.
+    SourceHash {
+        /// Slots, a prime.
+        size: u32,
+    },
 }
 
 /// `service.on_no_endpoint`

@@ -13,13 +13,26 @@ use super::server_ids::ServerIds;
 use super::value::{self, Fault, quote};
 use crate::addr::Addr;
 
-/// The greatest Maglev table: 64 MiB of slots per service.
+/// The greatest Maglev table: 32 MiB of slots per service.
 const MAX_MAGLEV: u32 = 1 << 24;
 /// A table this many times the number of endpoints keeps shares within about one percent (Eisenbud et al., §5.3).
 const MAGLEV_SLOTS_PER_ENDPOINT: usize = 100;
 
+/// Tables name endpoints with 16 bits.
+const MAX_ENDPOINTS: usize = 65_535;
+/// Longer than this a client address is hardly the same client.
+const MAX_PERSISTENCE: Duration = Duration::from_secs(30 * 86_400);
+
 /// Virtual address and ports.
 type Vip = (Addr, (u16, u16));
+
+/// By their names; the tables' sizes are filled in later.
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("maglev", Algorithm::Maglev { size: 0 }),
+    ("round-robin", Algorithm::RoundRobin),
+    ("least-connections", Algorithm::LeastConnections),
+    ("source-hash", Algorithm::SourceHash { size: 0 }),
+];
 
 /// A service with the places of what others refer to.
 struct Draft {
@@ -49,11 +62,19 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
     let name = names::read(&mut s, "\"web\"");
     let vip = s.require("vip", "\"203.0.113.100:80\"", |v| vip(text(v)?));
     let protocol = s.choice("protocol", &Protocol::ALL.map(|p| (p.name(), p)), Protocol::Tcp);
-    let maglev = s.chosen("algorithm", &[("maglev", true), ("round-robin", false)]).is_none_or(|l| l.value);
+    let chosen = s.chosen("algorithm", &ALGORITHMS).map_or(Algorithm::Maglev { size: 0 }, |l| l.value);
     let size = s.integer("maglev_size", 2..=MAX_MAGLEV);
     if let Some(size) = &size {
         check_prime(&s, size);
     }
+    let size_value = size.as_ref().map_or(65_537, |l| l.value);
+    let (algorithm, has_table) = match chosen {
+        Algorithm::Maglev { .. } => (Algorithm::Maglev { size: size_value }, true),
+        Algorithm::SourceHash { .. } => (Algorithm::SourceHash { size: size_value }, true),
+        other => (other, false),
+    };
+    let persistence =
+        s.duration("persistence", Duration::ZERO..=MAX_PERSISTENCE).map_or(Duration::ZERO, |l| l.value);
     let idle_default = match protocol {
         Protocol::Tcp | Protocol::Sctp => Duration::from_secs(240),
         Protocol::Udp => Duration::from_secs(20),
@@ -70,8 +91,7 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
     }
     let mut server_ids = ServerIds::read(&mut s, protocol);
     let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &mut server_ids);
-    let size_value = size.as_ref().map_or(65_537, |l| l.value);
-    if maglev {
+    if has_table {
         check_maglev_size(&s, size.map_or(s.span.clone(), |l| l.span), size_value, endpoints.len());
     }
     let (vip_addr, (first_port, last_port)) = vip.as_ref().map_or((Addr::default(), (0, 0)), |l| l.value);
@@ -82,7 +102,8 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
             first_port,
             last_port,
             protocol,
-            algorithm: if maglev { Algorithm::Maglev { size: size_value } } else { Algorithm::RoundRobin },
+            algorithm,
+            persistence,
             idle_timeout,
             on_no_endpoint,
             quic_server_id_bytes: server_ids.bytes,
@@ -173,6 +194,12 @@ fn endpoints(
             out.push(Endpoint { address, port: port.unwrap_or(0), weight, state, server_id });
         }
         e.finish();
+    }
+    if out.len() > MAX_ENDPOINTS {
+        let message = format!("{} has {} endpoints", s.title, out.len());
+        s.sink.push(
+            Finding::local(s.span.clone(), message).help(format!("at most {MAX_ENDPOINTS} are possible")),
+        );
     }
     if before == s.sink.errors() && !out.iter().any(|e| e.state == EndpointState::Up && e.weight > 0) {
         let (why, help) = if out.is_empty() {

@@ -4,7 +4,7 @@ use super::wheel::Links;
 use super::{Direction, Flow, FlowError, sctp, tcp, udp};
 use crate::config::Protocol;
 use crate::counters::FlowState;
-use crate::parse::L4;
+use crate::parse::{L4, Whole};
 use crate::pipeline::DropReason;
 
 /// A handshake that makes no progress is given up after this, milliseconds.
@@ -137,9 +137,20 @@ impl Machine {
     pub(super) fn open(protocol: Protocol, first: &L4) -> Self {
         match (protocol, *first) {
             (Protocol::Tcp, L4::Tcp { flags, payload, seq, ack, .. }) => {
-                Self::Tcp(tcp::State::open(&tcp::Segment { flags, payload, seq, ack }))
+                let segment = tcp::Segment { flags, payload, seq, ack };
+                Self::Tcp(if tcp::opens(flags) {
+                    tcp::State::open(&segment)
+                } else {
+                    tcp::State::pick_up(&segment)
+                })
             }
-            (Protocol::Sctp, L4::Sctp { initiate_tag, .. }) => Self::Sctp(sctp::State::open(initiate_tag)),
+            (Protocol::Sctp, L4::Sctp { tag, chunks, initiate_tag, .. }) => {
+                Self::Sctp(if sctp::opens(chunks, initiate_tag) {
+                    sctp::State::open(initiate_tag)
+                } else {
+                    sctp::State::pick_up(tag)
+                })
+            }
             _ => Self::Udp(udp::State::open()),
         }
     }
@@ -159,6 +170,16 @@ impl Machine {
         }
     }
 
+    /// [`step`](Self::step) for a packet that refreshes and does nothing else; `false`, and no change, for any other.
+    #[inline(always)]
+    pub(super) fn follow(&mut self, direction: Direction, packet: &Whole) -> bool {
+        match self {
+            Self::Tcp(state) if packet.is_tcp => state.follow_plain(direction, packet),
+            Self::Udp(state) if !packet.is_tcp => state.is_settled(direction),
+            _ => false,
+        }
+    }
+
     #[inline]
     pub(super) fn flow_state(&self) -> FlowState {
         match self {
@@ -173,7 +194,7 @@ impl Machine {
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::Tcp(state) => state.is_over(),
-            Self::Sctp(state) => state.flow_state() == FlowState::Closed,
+            Self::Sctp(state) => state.is_over(),
             Self::Udp(_) | Self::Vacant => false,
         }
     }
@@ -182,6 +203,9 @@ impl Machine {
     pub(super) fn expiry_error(&mut self) -> Option<FlowError> {
         let half_open = self.flow_state() == FlowState::HalfOpen;
         match self {
+            // There was no handshake here that could have failed.
+            Self::Tcp(state) if state.is_picked_up() => None,
+            Self::Sctp(state) if state.is_picked_up() => None,
             Self::Tcp(tcp::State { fault, .. }) | Self::Sctp(sctp::State { fault, .. }) if half_open => {
                 fault.note(FlowError::TimedOut)
             }

@@ -4,40 +4,62 @@
 //! their connections up in one bucket. This one is NH of UMAC (RFC 4418 §5.2.2, with 64-bit words): for any two tuples chosen
 //! without knowledge of the key the 128-bit sums are equal with probability at most 2⁻⁶⁴ over the key. The sum is then
 //! folded, keyed again, to 64 bits whose every part can select a bucket. NH is linear enough that whoever sees its output can
-//! solve for the key; nobody does: it never leaves the process. Three multiplications and two, where `SipHash` needs some 130
-//! operations.
+//! solve for the key; nobody does: it never leaves the process. IPv4's tuple is two words, so that is one multiplication and
+//! two, IPv6's takes three and two, where `SipHash` needs some 130 operations.
 
+use std::fmt;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
 use super::Tuple;
+use crate::addr::Addr;
 
 /// The expanded key.
-pub(super) struct TupleHash {
+pub(crate) struct TupleHash {
     nh: [u64; 6],
+    /// For IPv4, whose sums have keys of their own.
+    nh4: [u64; 2],
     fold: [u64; 2],
+}
+
+// The key is secret.
+impl fmt::Debug for TupleHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TupleHash").finish_non_exhaustive()
+    }
 }
 
 impl TupleHash {
     /// Expands a secret of 128 bits, with `SipHash` as the pseudo-random function.
-    pub(super) fn new((k0, k1): (u64, u64)) -> Self {
+    pub(crate) fn new((k0, k1): (u64, u64)) -> Self {
         let word = |i: usize| {
             let mut sip = SipHasher13::new_with_keys(k0, k1);
             sip.write_u64(i as u64);
             sip.finish()
         };
-        Self { nh: std::array::from_fn(word), fold: std::array::from_fn(|i| word(6 + i)) }
+        Self {
+            nh: std::array::from_fn(word),
+            fold: std::array::from_fn(|i| word(6 + i)),
+            nh4: std::array::from_fn(|i| word(8 + i)),
+        }
     }
 
     /// The hash of a tuple; depends on the key and the tuple alone.
     #[inline]
-    pub(super) fn of(&self, t: &Tuple) -> u64 {
-        let [k0, k1, k2, k3, k4, k5] = self.nh;
+    pub(crate) fn of(&self, t: &Tuple) -> u64 {
         let rest = u64::from(t.sport) << 32 | u64::from(t.dport) << 16 | u64::from(t.protocol.number());
-        let sum = product((t.src.0 >> 64) as u64, k0, t.src.0 as u64, k1)
-            .wrapping_add(product((t.dst.0 >> 64) as u64, k2, t.dst.0 as u64, k3))
-            .wrapping_add(product(rest, k4, 0, k5));
+        // 0 for an IPv4 address.
+        let upper = |a: Addr| (a.0 >> 64) as u64 | (a.0 as u64) >> 32 ^ 0xffff;
+        let sum = if upper(t.src) | upper(t.dst) == 0 {
+            let [k0, k1] = self.nh4;
+            product((t.src.0 as u64) << 32 | u64::from(t.dst.0 as u32), k0, rest, k1)
+        } else {
+            let [k0, k1, k2, k3, k4, k5] = self.nh;
+            product((t.src.0 >> 64) as u64, k0, t.src.0 as u64, k1)
+                .wrapping_add(product((t.dst.0 >> 64) as u64, k2, t.dst.0 as u64, k3))
+                .wrapping_add(product(rest, k4, 0, k5))
+        };
         let h = fold(sum as u64 ^ self.fold[0], (sum >> 64) as u64 ^ self.fold[1]);
         // One round of a murmur finaliser: neighbouring ports are an arithmetic progression up to here.
         (h ^ h >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(32)
@@ -58,7 +80,6 @@ const fn fold(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::Addr;
     use crate::config::Protocol;
 
     const BUCKETS: usize = 1 << 13;

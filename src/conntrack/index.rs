@@ -1,18 +1,24 @@
 //! From the hash of a tuple to the entries that may have it: buckets of one cache line.
 //!
 //! A key lies in one of two buckets; there is no displacement, so an insertion writes one line (two where the first bucket is
-//! rather full) and a lookup reads one or two. The index is sized so that at full capacity it is a quarter to half full:
+//! rather full) and a lookup reads one or two. The index is sized so that at full capacity it is half full:
 //! under endless churn one key of eleven at most then lies in its second bucket, and none of 10⁷ insertions finds both full.
 
 use bytemuck::Zeroable;
 
 use super::{Direction, FlowId};
+use crate::dpdk::memory::{Pages, prefetch};
 
 /// An entry and the direction whose tuple this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Key(u32);
 
 impl Key {
+    /// No entry's.
+    pub(super) const NEVER: Self = Self(u32::MAX);
+    /// No entry's either.
+    pub(super) const FURTHER: Self = Self(u32::MAX - 1);
+
     /// Entries are numbered below 2³⁰.
     #[inline]
     pub(super) const fn new(id: FlowId, direction: Direction) -> Self {
@@ -62,13 +68,50 @@ impl Bucket {
         found
     }
 
+    /// The first place with this tag, or [`PLACES`]. Four tags at a time: in a word with a tag xored in, the lowest lane that is
+    /// zero is the lowest that borrows.
+    #[inline(always)]
+    fn first_with(&self, tag: u16) -> usize {
+        const ONES: u64 = 0x0001_0001_0001_0001;
+        let wanted = u64::from(tag).wrapping_mul(ONES);
+        let t = &self.tags;
+        let hits = |a: u16, b: u16, c: u16, d: u16| {
+            let word = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
+            let x = word ^ wanted;
+            x.wrapping_sub(ONES) & !x & ONES << 15
+        };
+        let (low, mid) = (hits(t[0], t[1], t[2], t[3]), hits(t[4], t[5], t[6], t[7]));
+        if low | mid != 0 {
+            let (word, base) = if low != 0 { (low, 0) } else { (mid, 4) };
+            return base + word.trailing_zeros() as usize / 16;
+        }
+        if t[8] == tag {
+            8
+        } else if t[9] == tag {
+            9
+        } else {
+            PLACES
+        }
+    }
+
     fn used(&self) -> u32 {
         PLACES as u32 - self.places_with(0).count_ones()
     }
 }
 
 pub(super) struct Index {
-    buckets: Box<[Bucket]>,
+    buckets: Pages<Bucket>,
+}
+
+/// What a first look at the index tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Probe {
+    /// Perhaps this one: one key of 6 500 that is not there looks so.
+    Candidate(Key),
+    /// Not there.
+    Absent,
+    /// If anywhere, in the second bucket, which is being fetched.
+    Second,
 }
 
 /// Where a hash leads.
@@ -82,7 +125,7 @@ struct Home {
 impl Index {
     /// Room for `keys`. The memory is zero pages until it is used.
     pub(super) fn new(keys: usize) -> Self {
-        Self { buckets: bytemuck::zeroed_slice_box(Self::buckets(keys)) }
+        Self { buckets: Pages::zeroed(Self::buckets(keys)) }
     }
 
     /// Bytes that room for `keys` takes.
@@ -91,17 +134,59 @@ impl Index {
     }
 
     fn buckets(keys: usize) -> usize {
-        keys.div_ceil(MEAN).next_power_of_two().max(2)
+        keys.div_ceil(MEAN).max(2)
+    }
+
+    /// 32 bits of a hash, their upper ones mostly, as a bucket: without a division, and for any number of buckets.
+    #[inline]
+    fn at(&self, bits: u32) -> usize {
+        (u64::from(bits) * self.buckets.len() as u64 >> 32) as usize
     }
 
     #[inline]
     fn home(&self, hash: u64) -> Home {
-        let mask = self.buckets.len() - 1;
         let tag = ((hash >> 48) as u16).max(1);
-        let first = hash as usize & mask;
-        // Odd, hence another bucket than the first.
-        let second = first ^ ((u32::from(tag).wrapping_mul(0x9e37_79b9) >> 8) as usize | 1) & mask;
+        let first = self.at(hash as u32);
+        // Another bucket than the first.
+        let second = match self.at((hash >> 20) as u32) {
+            same if same == first => {
+                if first == 0 {
+                    1
+                } else {
+                    first - 1
+                }
+            }
+            other => other,
+        };
         Home { first, second, tag }
+    }
+
+    /// Fetches the first bucket of a hash.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch(&self.buckets[self.at(hash as u32)]);
+    }
+
+    /// What the first bucket of a hash says, for a look at the entries later.
+    #[inline]
+    pub(super) fn probe(&self, hash: u64) -> Probe {
+        let home = self.home(hash);
+        let first = &self.buckets[home.first];
+        if let Some(key) = first.keys.get(first.first_with(home.tag)) {
+            Probe::Candidate(Key(*key))
+        } else if first.displaced == 0 {
+            Probe::Absent
+        } else {
+            prefetch(&self.buckets[home.second]);
+            Probe::Second
+        }
+    }
+
+    /// After [`Probe::Second`]: what the second bucket says.
+    pub(super) fn probe_second(&self, hash: u64) -> Option<Key> {
+        let home = self.home(hash);
+        let second = &self.buckets[home.second];
+        second.keys.get(second.first_with(home.tag)).map(|key| Key(*key))
     }
 
     /// The first key of this hash for which `is` holds; `is` also sees a few keys of other hashes.
@@ -210,6 +295,25 @@ mod tests {
         }
         assert_eq!(index.len(), 0);
         assert!(index.buckets.iter().all(|b| b.displaced == 0), "nothing is left behind");
+    }
+
+    #[test]
+    fn a_probe_leads_where_a_search_does() {
+        let mut index = Index::new(3000);
+        let mut seed = 3;
+        let hashes: Vec<_> = (0..3000).map(|_| random(&mut seed)).collect();
+        for (n, h) in hashes.iter().enumerate() {
+            assert!(index.insert(*h, key(n)));
+        }
+        let absent: Vec<_> = (0..3000).map(|_| random(&mut seed)).collect();
+        for h in hashes.iter().chain(&absent) {
+            let led = match index.probe(*h) {
+                Probe::Candidate(key) => Some(key),
+                Probe::Absent => None,
+                Probe::Second => index.probe_second(*h),
+            };
+            assert_eq!(led, index.find(*h, |_| true), "{h:x}");
+        }
     }
 
     #[test]

@@ -16,7 +16,8 @@ mod tcp;
 mod udp;
 mod wheel;
 
-pub use table::Conntrack;
+pub(crate) use hash::TupleHash;
+pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;
 use crate::config::Protocol;
@@ -154,6 +155,17 @@ pub fn opens(l4: &L4) -> bool {
         L4::Udp { .. } => true,
         L4::Sctp { chunks, initiate_tag, .. } => sctp::opens(chunks, initiate_tag),
         L4::Icmp { .. } | L4::Other => false,
+    }
+}
+
+/// May this packet, which opens nothing, be in the midst of a connection that was begun elsewhere? TCP without SYN; SCTP with a
+/// verification tag that begins and ends nothing. It comes from the client: [`Conntrack::insert`] makes the entry that it asks for.
+#[must_use]
+pub fn picks_up(l4: &L4) -> bool {
+    match *l4 {
+        L4::Tcp { flags, .. } => tcp::picks_up(flags),
+        L4::Sctp { tag, chunks, reflected, .. } => !reflected && sctp::picks_up(chunks, tag),
+        L4::Udp { .. } | L4::Icmp { .. } | L4::Other => false,
     }
 }
 

@@ -39,6 +39,11 @@ pub(super) const fn opens(chunks: u16, initiate_tag: u32) -> bool {
     chunks & INIT != 0 && initiate_tag != 0
 }
 
+/// Whether a packet of the client with these chunks and this tag, not reflected, may be of an association that was begun elsewhere.
+pub(super) const fn picks_up(chunks: u16, tag: u32) -> bool {
+    tag != 0 && chunks & (INIT | INIT_ACK | ABORT | SHUTDOWN_COMPLETE) == 0
+}
+
 /// What the machine looks at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packet {
@@ -56,6 +61,8 @@ impl Packet {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Phase {
+    /// Begun elsewhere, and the server has not been heard yet.
+    PickedUp,
     CookieWait,
     InitAcked,
     CookieEchoed,
@@ -90,9 +97,31 @@ impl State {
         }
     }
 
+    /// After a packet of the client that [`picks_up`].
+    pub(super) const fn pick_up(tag: u32) -> Self {
+        Self {
+            tags: [Packed::new(tag), UNKNOWN],
+            pending: [UNKNOWN; 2],
+            phase: Phase::PickedUp,
+            furthest: Phase::PickedUp,
+            fault: Fault::NONE,
+        }
+    }
+
+    pub(super) const fn is_picked_up(&self) -> bool {
+        matches!(self.phase, Phase::PickedUp)
+    }
+
+    /// Closed, or nobody but the client has said that there is an association: its INIT begins a new one.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closed | Phase::PickedUp)
+    }
+
     pub(super) const fn flow_state(&self) -> FlowState {
         match self.phase {
-            Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed => FlowState::HalfOpen,
+            Phase::PickedUp | Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed => {
+                FlowState::HalfOpen
+            }
             Phase::Established => FlowState::Established,
             Phase::Closing => FlowState::Closing,
             Phase::Closed => FlowState::Closed,
@@ -100,6 +129,9 @@ impl State {
     }
 
     pub(super) fn step(&mut self, direction: Direction, packet: &Packet) -> Reaction {
+        if self.phase == Phase::PickedUp {
+            return self.acknowledge(direction, packet);
+        }
         if packet.has(INIT) {
             if packet.initiate_tag != 0 {
                 self.init(direction, packet.initiate_tag);
@@ -118,6 +150,32 @@ impl State {
             return reaction.with(self.fault.note(FlowError::Abort));
         }
         reaction
+    }
+
+    /// In an association that was picked up. Which tags are right is for the server to say: until then the client's latest is believed.
+    fn acknowledge(&mut self, direction: Direction, packet: &Packet) -> Reaction {
+        match direction {
+            Original => {
+                if picks_up(packet.chunks, packet.tag) && !packet.reflected {
+                    self.tags[Original as usize] = Packed::new(packet.tag);
+                }
+                Reaction::REFRESH
+            }
+            Reply if packet.has(INIT | INIT_ACK) => Reaction::PASS,
+            // Reflected: of an association that it does not know (§8.4).
+            Reply if packet.has(ABORT) => {
+                self.phase = Phase::Closed;
+                Reaction::REFRESH.with(self.fault.note(FlowError::Refused))
+            }
+            Reply if packet.reflected => Reaction::PASS,
+            Reply => {
+                self.tags[Reply as usize] = Packed::new(packet.tag);
+                self.phase = Phase::Established;
+                self.furthest = Phase::Established;
+                let reaction = self.proceed(direction, packet);
+                Reaction { refresh: true, ..reaction }
+            }
+        }
     }
 
     /// A packet with the right tag that neither begins nor aborts anything.
@@ -152,7 +210,7 @@ impl State {
                 }
             }
             (Phase::Established | Phase::Closing, _) => self.talk(direction, packet),
-            (Phase::Closed, _) => Reaction::PASS,
+            (Phase::Closed | Phase::PickedUp, _) => Reaction::PASS,
         }
     }
 

@@ -8,15 +8,40 @@ use std::fmt;
 
 use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
-use super::index::{Index, Key};
+use super::index::{Index, Key, Probe};
 use super::wheel::{Links, NIL, Wheel, tick};
 use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Step, Tuple, opens};
 use crate::counters::FlowState;
-use crate::parse::L4;
+use crate::dpdk::memory::{huge_vec, prefetch};
+use crate::parse::{L4, Whole};
 use crate::time::Instant;
 
 /// Entry numbers leave room for a direction and the wheel's marks in 32 bits.
 const MAX_CAPACITY: usize = 1 << 30;
+
+/// Where a lookup by steps has got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lead(Key);
+
+impl Default for Lead {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Lead {
+    /// Nowhere: it is not in the table, or must be looked for by [`Conntrack::find`].
+    pub const NONE: Self = Self(Key::NEVER);
+    /// To the second bucket.
+    const FURTHER: Self = Self(Key::FURTHER);
+
+    /// Whether [`Conntrack::probe_further`] is to be asked.
+    #[inline]
+    #[must_use]
+    pub fn is_further(self) -> bool {
+        self == Self::FURTHER
+    }
+}
 
 /// The table of one worker.
 ///
@@ -59,7 +84,7 @@ impl Conntrack {
         Self {
             hash: TupleHash::new(hash_key),
             index: Index::new(2 * capacity),
-            entries: Vec::with_capacity(capacity),
+            entries: huge_vec(capacity),
             wheel: Wheel::new(),
             vacant: NIL,
             len: 0,
@@ -91,6 +116,48 @@ impl Conntrack {
         Some((key.id(), key.direction()))
     }
 
+    /// First of three steps of a lookup, each for a whole burst, so that the cache misses of its packets overlap: fetches
+    /// what [`probe`](Self::probe) reads.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Second step: where the connection may be; fetches what [`confirm`](Self::confirm) reads.
+    #[inline]
+    #[must_use]
+    pub fn probe(&self, hash: u64) -> Lead {
+        match self.index.probe(hash) {
+            Probe::Candidate(key) => self.lead(key),
+            Probe::Absent => Lead::NONE,
+            Probe::Second => Lead::FURTHER,
+        }
+    }
+
+    /// The second step again, for the few that [are to go further](Lead::is_further).
+    #[must_use]
+    pub fn probe_further(&self, hash: u64) -> Lead {
+        self.index.probe_second(hash).map_or(Lead::NONE, |key| self.lead(key))
+    }
+
+    #[inline]
+    fn lead(&self, key: Key) -> Lead {
+        if let Some(entry) = self.entries.get(key.id().0 as usize) {
+            prefetch(entry);
+        }
+        Lead(key)
+    }
+
+    /// Third step: the connection that a lead is to, if it is this tuple's. `None` where [`find`](Self::find) has to tell. To be called
+    /// before anything is removed from the table.
+    #[inline]
+    #[must_use]
+    pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
+        let Lead(key) = lead;
+        let entry = self.entries.get(key.id().0 as usize)?;
+        entry.flow.has_tuple(key.direction(), tuple).then_some((key.id(), key.direction()))
+    }
+
     /// An entry.
     #[inline]
     #[must_use]
@@ -111,7 +178,7 @@ impl Conntrack {
         self.entries[id.0 as usize].machine.flow_state()
     }
 
-    /// Enters a connection by its first packet, in state half-open.
+    /// Enters a connection by the first packet seen of it, in state half-open; picked up by a RST, closed.
     ///
     /// # Errors
     /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.
@@ -157,6 +224,33 @@ impl Conntrack {
         Ok(id)
     }
 
+    /// Begins a burst of [`follow`](Self::follow)s.
+    #[inline]
+    pub fn begin(&mut self, now: Instant) {
+        self.clock(now);
+    }
+
+    /// [`step`](Self::step) for a packet that changes no state, as most do: `false`, and no change, for any other. Its time is
+    /// that of [`begin`](Self::begin).
+    #[inline]
+    pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
+        let now_ms = self.now_ms as u32;
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return false };
+        let follows = entry.machine.follow(direction, packet);
+        if follows {
+            entry.touched_ms = now_ms;
+        }
+        follows
+    }
+
+    /// Fetches the entry that the `n`-th connection from now on will have, if that is a fresh one.
+    #[inline]
+    pub fn prefetch_fresh(&mut self, n: usize) {
+        if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
+            prefetch(entry);
+        }
+    }
+
     /// Advances the state machine by a packet of the connection, and its timer.
     #[inline]
     pub fn step(&mut self, id: FlowId, direction: Direction, l4: &L4, now: Instant) -> Step {
@@ -199,6 +293,10 @@ impl Conntrack {
         let now_ms = self.clock(now);
         for _ in 0..budget {
             let Some(id) = self.wheel.due(tick(now_ms)) else { return false };
+            // The one behind it in the list is looked at next.
+            if let Some(next) = self.entries.get(self.entries[id as usize].links.next as usize) {
+                prefetch(next);
+            }
             let entry = &mut self.entries[id as usize];
             match entry.left_ms(now_ms) {
                 0 => {

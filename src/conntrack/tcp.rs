@@ -6,6 +6,8 @@
 //!      └──────────────────────┴──────────────┴─── RST ───────┴──────────────────────▲
 //! ```
 //!
+//! A connection that was begun elsewhere is `PickedUp` by a segment of the client, and `Established` by the server's answer.
+//!
 //! Each direction is followed by two numbers: `sent`, the end of what was seen of it, and `acked`, the highest acknowledgement
 //! in it. They advance by at most [`MAX_ADVANCE`] at a time, so that no single packet with an arbitrary number puts them off.
 //! A RST ends the connection only where its sender can plausibly have sent it (after RFC 5961 §3.2), else it passes and changes
@@ -20,6 +22,7 @@ use super::Direction::{Original, Reply};
 use super::entry::{Fault, Packed, Reaction};
 use super::{Direction, FlowError};
 use crate::counters::FlowState;
+use crate::parse::Whole;
 use crate::pipeline::DropReason;
 
 const FIN: u8 = 0x01;
@@ -36,6 +39,11 @@ const MAX_ADVANCE: u32 = 1 << 26;
 /// Whether a segment with these flags opens a connection.
 pub(super) const fn opens(flags: u8) -> bool {
     flags & (SYN | ACK | RST | FIN) == SYN
+}
+
+/// Whether a segment of the client with these flags may be of a connection that was begun elsewhere.
+pub(super) const fn picks_up(flags: u8) -> bool {
+    flags & SYN == 0 && flags & (ACK | RST) != 0
 }
 
 /// What the machine looks at.
@@ -63,6 +71,8 @@ impl Segment {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
+    /// Begun elsewhere, and the server has not been heard yet.
+    PickedUp,
     SynSent,
     SynReceived,
     Established,
@@ -100,6 +110,7 @@ const fn near(n: u32, low: u32, high: u32) -> bool {
     n.wrapping_sub(low).wrapping_add(SLACK) <= span.saturating_add(2 * SLACK)
 }
 
+#[inline]
 fn advance(number: &mut Packed, to: u32) {
     if to.wrapping_sub(number.get()) <= MAX_ADVANCE {
         *number = Packed::new(to);
@@ -120,18 +131,35 @@ impl State {
         state
     }
 
+    /// After a segment of the client that [`picks_up`].
+    pub(super) fn pick_up(segment: &Segment) -> Self {
+        let (end, ack) = (Packed::new(segment.end()), Packed::new(segment.ack));
+        Self {
+            sent: [end, ack],
+            acked: [ack, Packed::new(segment.seq)],
+            phase: if segment.has(RST) { Phase::Closed } else { Phase::PickedUp },
+            fins: if segment.has(FIN) { 1 << Original as u8 } else { 0 },
+            fault: Fault::NONE,
+        }
+    }
+
+    pub(super) const fn is_picked_up(&self) -> bool {
+        matches!(self.phase, Phase::PickedUp)
+    }
+
     pub(super) const fn flow_state(&self) -> FlowState {
         match self.phase {
-            Phase::SynSent | Phase::SynReceived => FlowState::HalfOpen,
+            Phase::PickedUp | Phase::SynSent | Phase::SynReceived => FlowState::HalfOpen,
             Phase::Established => FlowState::Established,
             Phase::Closing => FlowState::Closing,
             Phase::Closed => FlowState::Closed,
         }
     }
 
-    /// Closed, or as good as: a SYN of the client is a new connection (RFC 9293 §3.6.1).
+    /// Closed, or as good as: a SYN of the client is a new connection (RFC 9293 §3.6.1). So it is where nobody but the client has
+    /// said that there is one.
     pub(super) const fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Closed) || self.fins == BOTH
+        matches!(self.phase, Phase::Closed | Phase::PickedUp) || self.fins == BOTH
     }
 
     pub(super) fn step(&mut self, direction: Direction, segment: &Segment) -> Reaction {
@@ -139,6 +167,11 @@ impl State {
             return self.reset(direction, segment);
         }
         match (self.phase, direction) {
+            (Phase::PickedUp, Original) => {
+                self.follow(direction, segment);
+                Reaction::REFRESH
+            }
+            (Phase::PickedUp, Reply) => self.acknowledge(segment),
             (Phase::SynSent, Original) => {
                 // A retransmission does not prolong the handshake.
                 if opens(segment.flags) {
@@ -170,6 +203,18 @@ impl State {
             }
             (Phase::Closed, _) => Reaction::PASS,
         }
+    }
+
+    /// [`step`](Self::step) for a segment in the midst of an established connection; `false`, and no change, for any other.
+    #[inline(always)]
+    pub(super) fn follow_plain(&mut self, direction: Direction, packet: &Whole) -> bool {
+        if self.phase != Phase::Established || packet.flags & (SYN | FIN | RST | ACK) != ACK {
+            return false;
+        }
+        let d = direction as usize;
+        advance(&mut self.sent[d], packet.seq.wrapping_add(packet.payload));
+        advance(&mut self.acked[d], packet.ack);
+        true
     }
 
     fn client_syn(&mut self, segment: &Segment) {
@@ -204,6 +249,21 @@ impl State {
         }
         // A plain ACK: half-open recovery (RFC 9293 §3.5.1), the client answers with RST.
         Reaction::PASS
+    }
+
+    /// The server's first words in a connection that was picked up: of its own numbers it knows more than the client's segment.
+    fn acknowledge(&mut self, segment: &Segment) -> Reaction {
+        if segment.has(SYN) || !segment.has(ACK) {
+            return Reaction::PASS;
+        }
+        self.sent[Reply as usize] = Packed::new(segment.end());
+        self.acked[Reply as usize] = Packed::new(segment.ack);
+        if segment.has(FIN) {
+            self.fins |= 1 << Reply as u8;
+        }
+        self.phase = Phase::Established;
+        self.settle();
+        Reaction::REFRESH
     }
 
     /// The client's answer to the SYN-ACK.
@@ -257,7 +317,9 @@ impl State {
         let d = direction as usize;
         let plausible = near(segment.seq, self.acked[other(direction) as usize].get(), self.sent[d].get());
         let (ends, error) = match (self.phase, direction) {
-            (Phase::SynSent, Original) => (plausible, None),
+            (Phase::PickedUp | Phase::SynSent, Original) => (plausible, None),
+            // Of a connection that it does not know (RFC 9293 §3.10.7.1).
+            (Phase::PickedUp, Reply) => (plausible || self.answers_syn(segment), Some(FlowError::Refused)),
             (Phase::SynSent, Reply) => (self.answers_syn(segment), Some(FlowError::Refused)),
             (Phase::SynReceived, Original) => (plausible, None),
             (Phase::SynReceived, Reply) => (plausible || self.answers_syn(segment), Some(FlowError::Refused)),

@@ -20,6 +20,12 @@ impl State {
         Reaction::REFRESH
     }
 
+    /// Whether a packet that goes this way changes nothing.
+    #[inline]
+    pub(super) fn is_settled(self, direction: Direction) -> bool {
+        self.answered || direction == Direction::Original
+    }
+
     #[inline]
     pub(super) const fn flow_state(self) -> FlowState {
         if self.answered { FlowState::Established } else { FlowState::HalfOpen }

@@ -2,6 +2,7 @@
 
 use super::sync::{AtomicU64, Ordering};
 use crate::config::Protocol;
+use crate::dpdk::memory::huge_vec;
 use crate::ids::{EndpointId, PairSlot, PortId, RuleId, ServiceId};
 use crate::pipeline::DropReason;
 
@@ -225,7 +226,9 @@ pub struct Bank {
 impl Bank {
     pub(super) fn new(sizes: Sizes) -> Self {
         fn slots<T: Default>(n: usize) -> Box<[T]> {
-            (0..n).map(|_| T::default()).collect()
+            let mut slots = huge_vec(n);
+            slots.resize_with(n, T::default);
+            slots.into_boxed_slice()
         }
         Self {
             terms: Default::default(),

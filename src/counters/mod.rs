@@ -23,7 +23,8 @@ pub use pairs::{PairKey, Pairs};
 
 use self::pairs::Directory;
 use self::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::ids::PortId;
+use crate::config::Protocol;
+use crate::ids::{EndpointId, PortId};
 use crate::pipeline::Account;
 use crate::time::Instant;
 
@@ -38,6 +39,8 @@ pub struct WorkerCounters {
     heartbeat: CachePadded<AtomicU64>,
     banks: [CachePadded<Bank>; 2],
     directory: Directory,
+    /// By endpoint: its active connections with this worker, now.
+    active: Box<[AtomicU32]>,
     sizes: Sizes,
 }
 
@@ -51,6 +54,7 @@ impl WorkerCounters {
             heartbeat: CachePadded::new(AtomicU64::new(0)),
             banks: [CachePadded::new(Bank::new(sizes)), CachePadded::new(Bank::new(sizes))],
             directory: Directory::new(sizes),
+            active: (0..sizes.endpoints).map(|_| AtomicU32::new(0)).collect(),
             sizes,
         });
         let writer = Writer { shared: Arc::clone(&shared), tick: 0 };
@@ -88,6 +92,14 @@ impl WorkerCounters {
     #[must_use]
     pub fn pair_slots_used(&self) -> usize {
         self.directory.used()
+    }
+
+    /// Active connections (half-open and established) that this worker has with an endpoint. For the other workers: relaxed, so
+    /// a moment late.
+    #[inline]
+    #[must_use]
+    pub fn active(&self, endpoint: EndpointId) -> u32 {
+        self.active.get(endpoint.index()).map_or(0, |active| active.load(Ordering::Relaxed))
     }
 
     /// When the worker last went round its loop.
@@ -130,23 +142,70 @@ impl Writer {
         }
     }
 
+    /// A connection of `protocol` with `endpoint` has gone from a state to another; none: begins, or is forgotten. Whether it is
+    /// no longer active, and was.
+    pub fn flow_state(
+        &self,
+        protocol: Protocol,
+        endpoint: EndpointId,
+        before: Option<FlowState>,
+        after: Option<FlowState>,
+    ) -> bool {
+        let bank = self.bank();
+        if let Some(before) = before {
+            bank.flows(protocol, before).sub(1);
+        }
+        if let Some(after) = after {
+            bank.flows(protocol, after).add(1);
+        }
+        let is_active = |state| matches!(state, Some(FlowState::HalfOpen | FlowState::Established));
+        let (was, is) = (is_active(before), is_active(after));
+        if was != is
+            && let Some(active) = self.shared.active.get(endpoint.index())
+        {
+            let now = active.load(Ordering::Relaxed);
+            let now = if is { now.wrapping_add(1) } else { now.wrapping_sub(1) };
+            active.store(now, Ordering::Relaxed);
+        }
+        was && !is
+    }
+
+    /// What all may read of these counters.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<WorkerCounters> {
+        &self.shared
+    }
+
     /// A device has taken a frame of `len` bytes; a forwarded one counts as processed now.
     #[inline]
     pub fn transmitted(&self, port: PortId, len: usize, account: Option<&Account>) {
-        let bank = self.bank();
-        bank.term(Term::Tx).add(1);
-        let counters = bank.port(port);
-        counters.tx_packets.add(1);
-        counters.tx_bytes.add(len as u64);
+        self.sent(port, 1, len as u64);
         if let Some(account) = account {
-            let pair = bank.pair(account.pair);
-            pair.packets.add(1);
-            pair.bytes.add(u64::from(account.bytes));
-            if account.icmp_error {
-                let service = bank.service(account.service);
-                service.icmp_error_packets.add(1);
-                service.icmp_error_bytes.add(u64::from(account.bytes));
-            }
+            self.processed(account);
+        }
+    }
+
+    /// A device has taken so many frames, so many bytes long together; [`processed`](Self::processed) is said of each of them.
+    #[inline]
+    pub fn sent(&self, port: PortId, frames: u64, bytes: u64) {
+        let bank = self.bank();
+        bank.term(Term::Tx).add(frames);
+        let counters = bank.port(port);
+        counters.tx_packets.add(frames);
+        counters.tx_bytes.add(bytes);
+    }
+
+    /// A forwarded packet is among what a device has taken.
+    #[inline]
+    pub fn processed(&self, account: &Account) {
+        let bank = self.bank();
+        let pair = bank.pair(account.pair);
+        pair.packets.add(1);
+        pair.bytes.add(u64::from(account.bytes));
+        if account.icmp_error {
+            let service = bank.service(account.service);
+            service.icmp_error_packets.add(1);
+            service.icmp_error_bytes.add(u64::from(account.bytes));
         }
     }
 

@@ -5,13 +5,13 @@
 //! another pair only when the bank of the last tick in which it counted has been folded.
 
 use std::collections::VecDeque;
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
 
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 use super::{Bank, Sizes, Writer};
 use crate::addr::Addr;
+use crate::config::Protocol;
+use crate::conntrack::{Tuple, TupleHash};
+use crate::dpdk::memory;
 use crate::ids::{EndpointId, PairSlot, ServiceId};
 
 /// A client and the endpoint that it was balanced to.
@@ -104,7 +104,7 @@ pub struct Pairs {
     idle: VecDeque<(u32, u32)>,
     reserved: u32,
     used: u32,
-    hash_key: (u64, u64),
+    hash: TupleHash,
 }
 
 impl Pairs {
@@ -113,13 +113,26 @@ impl Pairs {
     pub fn new(sizes: Sizes, hash_key: (u64, u64)) -> Self {
         let n = sizes.pairs;
         Self {
-            index: vec![EMPTY; (2 * n).next_power_of_two().max(2)].into(),
-            holds: vec![Hold::default(); n].into(),
+            index: filled((2 * n).next_power_of_two().max(2), EMPTY),
+            holds: filled(n, Hold::default()),
             idle: VecDeque::with_capacity(n),
             reserved: sizes.endpoints as u32,
             used: 0,
-            hash_key,
+            hash: TupleHash::new(hash_key),
         }
+    }
+
+    /// Bytes that an index for `pairs` slots comes to take, and the directory of their keys.
+    #[must_use]
+    pub fn bytes(pairs: usize) -> usize {
+        (2 * pairs).next_power_of_two() * size_of::<Place>()
+            + pairs * (size_of::<Hold>() + size_of::<(u32, u32)>() + size_of::<[AtomicU64; 3]>())
+    }
+
+    /// Fetches where the slot of `key` is looked for.
+    #[inline]
+    pub fn prefetch(&self, key: &PairKey) {
+        memory::prefetch(&self.index[self.home(self.tag(key))]);
     }
 
     /// The slot of `key`, one holder more. Where no slot is free: the endpoint's slot for all its other clients.
@@ -218,10 +231,17 @@ impl Pairs {
     }
 
     fn tag(&self, key: &PairKey) -> u32 {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
-        hasher.write_u128(key.client.0);
-        hasher.write_u64(u64::from(key.service.0) << 32 | u64::from(key.endpoint.0));
-        hasher.finish() as u32
+        // A pair as a tuple: different pairs are different ones.
+        let ids = u128::from(key.service.0) << 32 | u128::from(key.endpoint.0);
+        let tuple = Tuple {
+            src: key.client,
+            // Of no family, so that no bit of it is left out.
+            dst: Addr(1 << 127 | ids),
+            sport: 0,
+            dport: 0,
+            protocol: Protocol::Tcp,
+        };
+        self.hash.of(&tuple) as u32
     }
 
     fn home(&self, tag: u32) -> usize {
@@ -231,6 +251,12 @@ impl Pairs {
     fn slot(&self, n: u32) -> PairSlot {
         PairSlot(self.reserved + n)
     }
+}
+
+fn filled<T: Clone>(n: usize, with: T) -> Box<[T]> {
+    let mut places = memory::huge_vec(n);
+    places.resize(n, with);
+    places.into()
 }
 
 #[cfg(all(test, not(pollux_loom)))]

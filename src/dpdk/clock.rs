@@ -38,6 +38,15 @@ impl Clock {
         Self(Source::Monotonic(time::Instant::now()))
     }
 
+    /// Cycles of the time stamp counter in a nanosecond; none where it is not used.
+    #[must_use]
+    pub fn cycles_per_nano(&self) -> Option<f64> {
+        match self.0 {
+            Source::Tsc { scale, .. } if scale != 0 => Some((1_u64 << 32) as f64 / scale as f64),
+            _ => None,
+        }
+    }
+
     /// Now.
     #[inline]
     #[must_use]

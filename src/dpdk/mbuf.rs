@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrayvec::ArrayVec;
 use dpdk_sys::rte_mbuf;
 
+use super::memory::line;
 use crate::pipeline::{Frame, RxChecksum};
 
 /// One frame in a DPDK buffer. Dropping it gives the buffer back to its pool; sending it takes it.
@@ -122,22 +123,29 @@ impl Mbuf {
         true
     }
 
+    /// Makes it a frame with these contents, as fresh from a device; `false` where they do not fit.
+    #[must_use]
+    pub fn renew(&mut self, bytes: &[u8]) -> bool {
+        let raw = self.raw_mut();
+        // The pool's buffers have as much in front, whatever became of it since.
+        raw.data_off = (dpdk_sys::RTE_PKTMBUF_HEADROOM as u16).min(raw.buf_len);
+        raw.ol_flags = 0;
+        self.fill(bytes)
+    }
+
     /// Forgets what devices noted about the frame: it starts anew, as if it came from the wire.
     pub(super) fn forget_offloads(&mut self) {
         self.raw_mut().ol_flags = 0;
     }
 
-    /// Fetches the frame's first cache line.
+    /// Fetches the buffer's first line and the frame's, where that is in a fresh buffer: reading where it is would wait for the
+    /// first one.
     #[inline]
     pub(super) fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let raw = self.raw();
-            let data = raw.buf_addr.cast::<i8>().wrapping_add(usize::from(raw.data_off));
-            // SAFETY: a prefetch is a hint: it faults at no address. SSE is part of x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(data) };
-        }
+        const USUAL: usize = size_of::<rte_mbuf>() + dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
+        let start = self.0.as_ptr().cast::<u8>();
+        line(start);
+        line(start.wrapping_add(USUAL));
     }
 }
 

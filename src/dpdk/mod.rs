@@ -18,6 +18,7 @@ mod eal;
 mod error;
 mod log;
 mod mbuf;
+pub mod memory;
 mod mempool;
 mod port;
 mod queue;

@@ -60,6 +60,9 @@ impl RxQueue {
             let received = dpdk_sys::px_rx_burst(self.id, self.queue, at, n);
             frames.set_len(first + usize::from(received.min(n)));
         }
+        for frame in &frames[first..] {
+            frame.prefetch();
+        }
         let mut at = first;
         while let Some(frame) = frames.get_mut(at) {
             if frame.is_segmented() && !frame.linearize() {
@@ -68,7 +71,6 @@ impl RxQueue {
                 let _ = refused.try_push(frame.len());
                 continue;
             }
-            frame.prefetch();
             at += 1;
         }
     }

@@ -129,6 +129,12 @@ impl RingProducer {
         for frame in frames.iter_mut() {
             frame.forget_offloads();
         }
+        self.put(frames)
+    }
+
+    /// [`send`](Self::send) without a look at the frames: they must be as from the wire, and what of them is not in the cache
+    /// stays out of it.
+    pub fn put<const N: usize>(&mut self, frames: &mut ArrayVec<Mbuf, N>) -> usize {
         let n = frames.len() as u32;
         // SAFETY: the ring is alive, and this is its only producer; the first `n` elements are valid mbufs of ours, and an
         // `Mbuf` is a pointer to one (transparent).

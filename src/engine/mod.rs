@@ -14,6 +14,7 @@ mod kernel;
 mod mirror;
 mod queues;
 mod run;
+pub(crate) mod stand;
 mod telemetry;
 mod transmit;
 mod worker;
@@ -357,6 +358,7 @@ impl Engine {
             let mut updates_from = ends.updates_from;
             updates_from.extend(neighbors);
             let (eal, tables, stop) = (eal.clone(), Arc::clone(&self.tables), Arc::clone(&self.stop));
+            let peers = self.counters.clone().into();
             let (cpu, clock, told) = (self.cpus[index], self.clock, told.clone());
             let (burst, idle) = (usize::from(config.engine.burst).clamp(1, MAX_BURST), config.engine.idle);
             let body = move || {
@@ -373,7 +375,7 @@ impl Engine {
                     }
                 };
                 // Here, so that the tables' memory is this CPU's.
-                let shard = Shard::new(&shard, &tables, writer);
+                let shard = Shard::new(&shard, &tables, writer).beside(peers);
                 io.tap.touch();
                 let _ = told.send(Ok((index, shard.connections().1)));
                 drop(told);

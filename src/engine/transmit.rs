@@ -97,6 +97,7 @@ impl TxPort {
     }
 
     /// Puts a frame into the buffer; it comes back where that is full.
+    #[inline]
     fn push(&mut self, frame: Mbuf, account: Option<Account>) -> Option<Mbuf> {
         let len = frame.data().len();
         match self.frames.try_push(frame) {
@@ -138,13 +139,18 @@ impl TxPort {
                 taken
             };
             tap.not_sent(*id, frames);
-            for (at, note) in notes.drain(..).enumerate() {
-                if at < taken {
-                    writer.transmitted(*id, note.len, note.account.as_ref());
-                } else {
-                    writer.tx_dropped(*id);
+            let mut bytes = 0;
+            for note in &notes[..taken] {
+                bytes += note.len as u64;
+                if let Some(account) = &note.account {
+                    writer.processed(account);
                 }
             }
+            writer.sent(*id, taken as u64, bytes);
+            for _ in taken..notes.len() {
+                writer.tx_dropped(*id);
+            }
+            notes.clear();
             free_all(frames);
         }
         for _ in 0..std::mem::take(overflow) {
@@ -248,6 +254,14 @@ impl Io {
         }
     }
 
+    /// The queue of the first port, where this worker owns it.
+    pub fn first_queue(&mut self) -> Option<&mut TxQueue> {
+        match &mut self.ports.first_mut()?.way {
+            Way::Own(queue, _) => Some(queue),
+            Way::Other(_) => None,
+        }
+    }
+
     /// At the worker's end: lets go of the rings to others, and sends what others had put into those to it. Whether all
     /// is sent.
     pub fn finish(&mut self) -> bool {
@@ -285,6 +299,7 @@ impl Io {
         self.freed.push(frame);
     }
 
+    #[inline]
     fn send(&mut self, port: PortId, frame: Mbuf, account: Option<Account>) {
         let Some(tx) = self.ports.get_mut(port.index()) else { return self.free(frame) };
         let refused = tx.push(frame, account);

@@ -68,11 +68,7 @@ impl Worker {
         let mut last = self.clock.now();
         let mut worked = false;
         while !stop.load(Ordering::Relaxed) {
-            let now = self.clock.now().max(last);
-            // The turn before, in the bank in which it counted its packets.
-            self.record(now.since(last), worked);
-            last = now;
-            worked = self.turn(now);
+            (last, worked) = self.step(last, worked, |now| now);
             if worked {
                 self.rest.worked();
             } else {
@@ -83,6 +79,21 @@ impl Worker {
         while !self.io.finish() && std::time::Instant::now() < deadline {
             std::thread::yield_now();
         }
+    }
+
+    /// One turn after that of `last`, which had `worked`: when it began, and whether it did. The pipeline's time is made of
+    /// the clock's by `time`.
+    #[inline]
+    pub fn step(
+        &mut self,
+        last: Instant,
+        worked: bool,
+        time: impl Fn(Instant) -> Instant,
+    ) -> (Instant, bool) {
+        let now = self.clock.now().max(last);
+        // The turn before, in the bank in which it counted its packets.
+        self.record(now.since(last), worked);
+        (now, self.turn(time(now)))
     }
 
     fn record(&self, took: Duration, worked: bool) {

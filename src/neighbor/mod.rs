@@ -200,6 +200,24 @@ impl Neighbors {
         }
     }
 
+    /// Where `hop` is, if nothing has to be asked: [`lookup`](Self::lookup) would say `Resolved`, and change nothing.
+    #[inline]
+    pub fn ready(&mut self, hop: NextHop, now: Instant) -> Option<(PortId, &Mac)> {
+        let entry = self.entries.get_mut(hop.slot as usize)?;
+        let fresh = match entry.state {
+            State::Static | State::Probe | State::Search => true,
+            State::Reachable => {
+                self.assume || now.0.saturating_sub(entry.since.0) < REACHABLE.as_nanos() as u64
+            }
+            State::Incomplete | State::Unreachable => false,
+        };
+        if entry.generation != hop.generation || !fresh {
+            return None;
+        }
+        entry.used = true;
+        Some((entry.hop.port, &entry.mac))
+    }
+
     /// Takes in a MAC. Says whose packets may go now, if the neighbour is one of ours.
     pub fn learn(&mut self, update: &NeighborUpdate, now: Instant) -> Option<NextHop> {
         if self.assume {

@@ -101,7 +101,7 @@ fn tcp(bytes: &[u8]) -> Result<L4, DropReason> {
 
 /// Combinations that no stack sends: probes of port scanners and flood tools. The ECN flags only go along with others.
 #[inline]
-const fn impossible(flags: u8) -> bool {
+pub(super) const fn impossible(flags: u8) -> bool {
     use flag::{ACK, CWR, ECE, FIN, RST, SYN};
     flags & !(CWR | ECE) == 0
         || flags & (SYN | FIN) == SYN | FIN

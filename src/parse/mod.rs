@@ -6,8 +6,10 @@ mod l4;
 mod quoted;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 pub use quoted::{Quoted, quoted};
+pub use whole::{Whole, whole};
 
 use crate::addr::{Addr, Mac};
 use crate::pipeline::{DropReason, RxChecksum};

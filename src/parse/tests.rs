@@ -16,7 +16,17 @@ const B6: &str = "2001:db8::2";
 const LINK: Link = Link { mac: Some(DST_MAC), vlan: 0 };
 
 fn parsed(frame: &[u8]) -> Result<Parsed, DropReason> {
-    parse(&LINK, frame, RxChecksum::Unknown)
+    agreed(&LINK, frame, RxChecksum::Unknown)
+}
+
+/// The full parser's answer, which the short cut must not contradict.
+fn agreed(link: &Link, frame: &[u8], checksum: RxChecksum) -> Result<Parsed, DropReason> {
+    let full = parse(link, frame, checksum);
+    let mut short = Whole::default();
+    if whole(link, frame, checksum, &mut short) {
+        assert_eq!(full, Ok(Parsed::Ip(short.packet())), "{frame:02x?}");
+    }
+    full
 }
 
 #[track_caller]
@@ -496,6 +506,41 @@ proptest! {
     fn what_is_built_parses_back(s in sample()) {
         let link = Link { mac: Some(DST_MAC), vlan: s.vlan };
         prop_assert_eq!(parse(&link, &s.frame, RxChecksum::Unknown), Ok(Parsed::Ip(s.packet)));
+    }
+
+    #[test]
+    fn the_short_cut_never_contradicts(
+        s in sample(),
+        at in 0..80_usize,
+        to in any::<u8>(),
+        cut in 0..80_usize,
+        checksum in 0..3_usize,
+    ) {
+        let checksum = [RxChecksum::Good, RxChecksum::Bad, RxChecksum::Unknown][checksum];
+        let mut frame = s.frame;
+        if let Some(byte) = frame.get_mut(at) {
+            *byte = to;
+        }
+        for frame in [&frame[..], &frame[..cut.min(frame.len())]] {
+            for mac in [Some(DST_MAC), None] {
+                for vlan in [0, s.vlan] {
+                    let _ = agreed(&Link { mac, vlan }, frame, checksum);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_cut_is_taken(s in sample()) {
+        let Packet { l4_info, fragment, l3, l4, .. } = s.packet;
+        let transport = matches!(l4_info, L4::Tcp { .. } | L4::Udp { .. });
+        let plain = usize::from(l4 - l3) == if s.packet.src.is_v4() { 20 } else { 40 };
+        if transport && plain && fragment.is_none() && !s.packet.to_group && usize::from(l3) == if s.vlan == 0 { 14 } else { 18 } {
+            let link = Link { mac: Some(DST_MAC), vlan: s.vlan };
+            let mut short = Whole::default();
+            prop_assert!(whole(&link, &s.frame, RxChecksum::Unknown, &mut short));
+            prop_assert_eq!(short.packet(), s.packet);
+        }
     }
 
     #[test]

@@ -1,78 +1,149 @@
 //! A burst's way: each stage over all of its packets before the next begins, so that their cache misses overlap.
+//!
+//! parse and hash, fetch buckets → probe buckets, fetch entries → in the packets' order, each to its verdict. What is known to be an
+//! ordinary packet of a connection takes [the short way](super::established); the rest is dispatched here.
 
 use arrayvec::ArrayVec;
 
 use super::shard::{Arrival, Shard, Turn, Via};
-use super::{DropReason, Frame, Handed, MAX_BURST, Output};
+use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
 use crate::config::Protocol;
-use crate::conntrack::{Direction, FlowId, Tuple};
+use crate::conntrack::{Conntrack, Lead, Tuple};
+use crate::counters::Term;
 use crate::ids::PortId;
-use crate::parse::{self, L4, Link, Packet, Parsed};
+use crate::parse::{self, L4, Link, Packet, Parsed, Whole};
 use crate::responder::{icmp, nd};
-use crate::tables::Tables;
+use crate::tables::{Port, Tables};
+use crate::wire::tcp::flag;
 
-/// One packet on its way.
-pub(super) struct Slot<F> {
-    pub port: PortId,
-    pub frame: F,
-    parsed: Result<Parsed, DropReason>,
-    via: Via,
-    flow: Option<Candidate>,
-}
-
-/// The connection that a packet may be of.
-struct Candidate {
-    tuple: Tuple,
+/// What the first stages find out about a packet. It stays where it is until the burst is done.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    packet: Whole,
     hash: u64,
-    found: Option<(FlowId, Direction)>,
+    lead: Lead,
+    /// `packet` is valid; else the full parser is asked when it is the frame's turn.
+    whole: bool,
 }
 
-impl<F: Frame> Slot<F> {
-    pub fn parse(tables: &Tables, port: PortId, frame: F, via: Via) -> Self {
-        let config = &tables.ports[port.index()];
-        let link = Link { mac: (!config.promiscuous).then_some(config.mac), vlan: config.vlan };
-        let parsed = parse::parse(&link, frame.data(), frame.rx_checksum());
-        Self { port, frame, parsed, via, flow: None }
+/// One for each packet of a burst. A shard keeps them, so that they stay in the cache and need not be cleared.
+#[derive(Debug)]
+pub(super) struct Slots([Slot; MAX_BURST]);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self([Slot::default(); MAX_BURST])
     }
+}
+
+impl Slot {
+    /// Parses, hashes, and fetches the bucket.
+    #[inline(always)]
+    fn begin<F: Frame>(&mut self, link: &Link, frame: &F, conntrack: &Conntrack) {
+        self.whole = parse::whole(link, frame.data(), frame.rx_checksum(), &mut self.packet);
+        self.lead = Lead::NONE;
+        if self.whole {
+            self.hash = conntrack.hash(&self.packet.tuple());
+            conntrack.prefetch(self.hash);
+        }
+    }
+}
+
+fn link(config: &Port) -> Link {
+    Link { mac: (!config.promiscuous).then_some(config.mac), vlan: config.vlan }
 }
 
 impl<F: Frame> Shard<F> {
-    pub(super) fn process<O: Output<F>>(
+    /// Takes all of `frames`, each of them to its verdict. `look` says where a frame came in, `take` takes it apart.
+    #[inline]
+    pub(super) fn process<T, O: Output<F>>(
         &mut self,
-        mut slots: ArrayVec<Slot<F>, MAX_BURST>,
         turn: &mut Turn<'_, O>,
+        frames: &mut ArrayVec<T, MAX_BURST>,
+        look: impl Fn(&T) -> (PortId, &F),
+        take: impl Fn(T) -> (PortId, F, Via),
     ) {
-        for slot in &mut slots {
-            if let Ok(Parsed::Ip(packet)) = &slot.parsed
-                && let Some(tuple) = tuple(packet)
-            {
-                let hash = self.conntrack.hash(&tuple);
-                slot.flow = Some(Candidate { tuple, hash, found: None });
+        let mut kept = self.slots.take().unwrap_or_default();
+        let slots = &mut kept.0;
+        let mut at: Option<(PortId, Link)> = None;
+        for (slot, frame) in slots.iter_mut().zip(&*frames) {
+            let (port, frame) = look(frame);
+            let link = match &at {
+                Some((same, link)) if *same == port => link,
+                _ => &at.insert((port, link(&turn.tables.ports[port.index()]))).1,
+            };
+            slot.begin(link, frame, &self.conntrack);
+        }
+        let burst = frames.len();
+        let mut further = false;
+        for slot in slots.iter_mut().take(burst).filter(|slot| slot.whole) {
+            slot.lead = self.conntrack.probe(slot.hash);
+            further |= slot.lead.is_further();
+        }
+        if further {
+            for slot in slots.iter_mut().take(burst).filter(|slot| slot.lead.is_further()) {
+                slot.lead = self.conntrack.probe_further(slot.hash);
             }
         }
-        for candidate in slots.iter_mut().filter_map(|slot| slot.flow.as_mut()) {
-            candidate.found = self.conntrack.find(&candidate.tuple, candidate.hash);
+        let mut fresh = 0;
+        for slot in slots.iter().take(burst).filter(|slot| slot.whole && slot.lead == Lead::NONE) {
+            if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
+                self.foresee(turn.tables, &slot.packet);
+                self.conntrack.prefetch_fresh(fresh);
+                fresh += 1;
+            }
         }
+        self.conntrack.begin(turn.now);
         let removals = self.removals;
-        for mut slot in slots {
-            if let Some(candidate) = &mut slot.flow
-                // An earlier packet of the burst may have opened this one's connection, or made room for another.
-                && (candidate.found.is_none() || self.removals != removals)
-            {
-                candidate.found = self.conntrack.find(&candidate.tuple, candidate.hash);
-            }
-            self.dispatch(slot, turn);
+        let mut forwarded = 0;
+        for (slot, frame) in slots.iter().zip(frames.drain(..)) {
+            let (port, frame, via) = take(frame);
+            // What was looked up before a removal is looked up again.
+            let frame = if slot.whole && self.removals == removals {
+                match self.short_way(turn, port, frame, &slot.packet, slot.lead, &mut forwarded) {
+                    Ok(()) => continue,
+                    Err(frame) => frame,
+                }
+            } else {
+                frame
+            };
+            let parsed = if slot.whole {
+                Ok(Parsed::Ip(slot.packet.packet()))
+            } else {
+                parse_fully(turn.tables, port, &frame)
+            };
+            self.dispatch(turn, port, frame, via, &parsed);
         }
+        if forwarded > 0 {
+            self.writer.bank().term(Term::Forwarded).add(forwarded);
+        }
+        self.slots = Some(kept);
     }
 
-    fn dispatch<O: Output<F>>(&mut self, slot: Slot<F>, turn: &mut Turn<'_, O>) {
-        let Slot { port, frame, parsed, via, flow } = slot;
+    /// A packet that needs a decision.
+    #[inline(never)]
+    fn dispatch<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        port: PortId,
+        frame: F,
+        via: Via,
+        parsed: &Result<Parsed, DropReason>,
+    ) {
         let packet = match parsed {
-            Err(reason) => return self.unparsed(turn, port, frame, reason),
-            Ok(Parsed::Arp { offset }) => return self.arp(turn, port, frame, offset),
-            Ok(Parsed::Ip(packet)) => packet,
+            Err(reason) => return self.unparsed(turn, port, frame, *reason),
+            Ok(Parsed::Arp { offset }) => return self.arp(turn, port, frame, *offset),
+            Ok(Parsed::Ip(packet)) => *packet,
         };
         let arrival = Arrival { port, frame, packet };
+        self.errand = Errand::Own;
+        if let Via::Ring(ports, errand) = via {
+            self.errand = errand;
+            if let Errand::Choose(owner) = errand {
+                self.errand = Errand::Own;
+                return self.answer(turn, arrival, ports, owner);
+            }
+        }
         // Its owner gave it to us: not to be handed on.
         let handed = via != Via::Device;
         if let Some(fragment) = &packet.fragment
@@ -81,17 +152,21 @@ impl<F: Frame> Shard<F> {
         {
             return self.fragment(turn, arrival, fragment, via);
         }
-        match (packet.l4_info, flow) {
+        match (packet.l4_info, tuple(&packet)) {
             (L4::Icmp { kind, .. }, _) if packet.protocol == 58 && nd::TYPES.contains(&kind) => {
                 self.neighbor_discovery(turn, arrival, kind);
             }
             // A unicast packet in a multicast or broadcast frame (RFC 1122 §3.3.6).
             _ if packet.to_group => self.drop(turn, port, arrival.frame, DropReason::Multicast),
-            (_, Some(Candidate { tuple, found, .. })) => {
-                let owner = self.owner.of(&tuple, &turn.tables.services);
-                if owner != self.worker && !handed {
-                    return self.hand_off(turn, owner, Handed { port, frame: arrival.frame, ports: None });
+            (_, Some(tuple)) => {
+                if self.owner.is_shared() && !handed {
+                    let owner = self.owner.of(&tuple, &turn.tables.services);
+                    if owner != self.worker {
+                        return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
+                    }
                 }
+                // Anew: an earlier packet of the burst may have opened or removed it.
+                let found = self.conntrack.find(&tuple, self.conntrack.hash(&tuple));
                 self.transport(turn, arrival, found);
             }
             (L4::Icmp { kind, .. }, None) if icmp::is_for_ends(packet.protocol, kind) => {
@@ -99,11 +174,7 @@ impl<F: Frame> Shard<F> {
                 if let Some(quoted) = &quoted {
                     let owner = self.owner.of_quoted(&quoted.tuple, &turn.tables.services);
                     if owner != self.worker && !handed {
-                        return self.hand_off(
-                            turn,
-                            owner,
-                            Handed { port, frame: arrival.frame, ports: None },
-                        );
+                        return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
                     }
                 }
                 self.icmp_error(turn, arrival, quoted.as_ref());
@@ -113,7 +184,13 @@ impl<F: Frame> Shard<F> {
     }
 }
 
+#[cold]
+fn parse_fully<F: Frame>(tables: &Tables, port: PortId, frame: &F) -> Result<Parsed, DropReason> {
+    parse::parse(&link(&tables.ports[port.index()]), frame.data(), frame.rx_checksum())
+}
+
 /// The 5-tuple of a packet of a protocol that has connections. Fragments are looked up when their datagram is known.
+#[inline]
 fn tuple(packet: &Packet) -> Option<Tuple> {
     if packet.fragment.is_some() {
         return None;

@@ -1,18 +1,20 @@
 //! Packets of connections: found, or begun, or refused.
 
 use super::egress::Exit;
+use super::quic::named;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
-use crate::conntrack::{self, Direction, Flow, FlowId, InsertError};
-use crate::counters::{FlowState, PairKey};
+use crate::conntrack::{self, Direction, Flow, FlowId, InsertError, Tuple};
+use crate::counters::PairKey;
 use crate::firewall::Subject;
 use crate::ids::PairSlot;
 use crate::neighbor::NextHop;
-use crate::parse::{L4, Packet, Quoted};
+use crate::parse::{L4, Packet, Quoted, Whole};
 use crate::responder::{Reply, icmp, reset};
 use crate::rewrite;
 use crate::service::Service;
+use crate::tables::Tables;
 
 /// Not yet looked up: a handle that is always out of date.
 const NO_HOP: u32 = u32::MAX;
@@ -28,10 +30,10 @@ impl<F: Frame> Shard<F> {
         match found {
             Some((id, direction))
                 if self.conntrack.reopens(id, direction, &arrival.packet.l4_info)
-                    || self.is_misdirected(turn, &arrival, id, direction) =>
+                    || self.is_misdirected(turn, &arrival.frame, &arrival.packet, id, direction) =>
             {
                 let old = self.conntrack.remove(id);
-                self.forget(&old);
+                self.forget(turn, &old);
                 self.first(turn, arrival);
             }
             Some((id, direction)) => self.established(turn, arrival, id, direction),
@@ -61,19 +63,41 @@ impl<F: Frame> Shard<F> {
         if !rewrite::is_intact(arrival.frame.data(), &arrival.packet, &flow) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::SctpChecksum);
         }
-        let step = self.conntrack.step(id, direction, &arrival.packet.l4_info, turn.now);
+        if let Err(reason) = self.advance(turn, id, direction, &arrival.packet.l4_info) {
+            return self.drop(turn, arrival.port, arrival.frame, reason);
+        }
+        self.forward(turn, arrival, &flow, direction, exit);
+    }
+
+    /// Lets a packet act on its connection's state, and counts what that does. Whether it may pass.
+    pub(super) fn advance<O>(
+        &mut self,
+        turn: &Turn<'_, O>,
+        id: FlowId,
+        direction: Direction,
+        l4: &L4,
+    ) -> Result<(), DropReason> {
+        let step = self.conntrack.step(id, direction, l4, turn.now);
+        let flow = self.conntrack.flow(id);
         if step.before != step.after {
-            let bank = self.writer.bank();
-            bank.flows(flow.protocol, step.before).sub(1);
-            bank.flows(flow.protocol, step.after).add(1);
+            self.count_state(turn, &flow, Some(step.before), Some(step.after));
         }
         if let Some(error) = step.error {
             self.count_error(flow.service, error);
         }
-        if let Err(reason) = step.pass {
-            return self.drop(turn, arrival.port, arrival.frame, reason);
-        }
-        self.forward(turn, arrival, &flow, direction, exit);
+        step.pass
+    }
+
+    /// What [`first`](Self::first) will read for a packet that may open a connection.
+    pub(super) fn foresee(&self, tables: &Tables, packet: &Whole) {
+        let tuple = packet.tuple();
+        let Some(service) = tables.services.lookup(tuple.dst, tuple.dport, tuple.protocol) else { return };
+        let Some(endpoint) = service.foresee(tuple.src, tuple.sport) else { return };
+        let sport = if endpoint.port == 0 { tuple.dport } else { endpoint.port };
+        let reply = Tuple { src: endpoint.addr, dst: tuple.src, sport, dport: tuple.sport, ..tuple };
+        self.conntrack.prefetch(self.conntrack.hash(&reply));
+        let key = PairKey { service: service.id, endpoint: endpoint.id, client: tuple.src };
+        self.pairs.prefetch(&key);
     }
 
     /// A packet of no known connection: firewall, service, endpoint, insert.
@@ -87,7 +111,13 @@ impl<F: Frame> Shard<F> {
         if turn.tables.is_martian(arrival.packet.src) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
         }
-        if !conntrack::opens(&arrival.packet.l4_info) {
+        let opens = conntrack::opens(&arrival.packet.l4_info);
+        let picks_up = || {
+            turn.tables.on_unknown == OnUnknown::Pickup
+                && service.is_stateless()
+                && conntrack::picks_up(&arrival.packet.l4_info)
+        };
+        if !opens && !picks_up() {
             if turn.tables.on_unknown == OnUnknown::Reset {
                 self.reset(turn, &arrival);
             }
@@ -97,6 +127,13 @@ impl<F: Frame> Shard<F> {
             self.report(turn, &arrival, icmp::Error::TimeExceeded);
             return self.drop(turn, arrival.port, arrival.frame, DropReason::TtlExpired);
         }
+        let arrival = if opens && named(&arrival.frame, &arrival.packet, service).is_none() {
+            let ports = arrival.packet.ports();
+            let Some(arrival) = self.detour(turn, arrival, service, ports) else { return };
+            arrival
+        } else {
+            arrival
+        };
         match self.open(turn, &arrival, service) {
             Ok(id) => {
                 let flow = *self.conntrack.flow(id);
@@ -122,11 +159,11 @@ impl<F: Frame> Shard<F> {
         service: &Service,
     ) -> Result<FlowId, DropReason> {
         let packet = &arrival.packet;
-        let bank = self.writer.bank();
-        let counters = bank.service(service.id);
         let (client_port, vip_port) = packet.ports();
-        let named = arrival.named(service);
-        let Some(endpoint) = named.or_else(|| service.pick(packet.src, client_port)) else {
+        let named = named(&arrival.frame, packet, service).map(|endpoint| endpoint.id);
+        let chosen = named.or_else(|| self.choose(turn, packet, service, conntrack::opens(&packet.l4_info)));
+        let counters = self.writer.bank().service(service.id);
+        let Some(endpoint) = chosen.and_then(|id| service.endpoint(id)) else {
             counters.refused_no_endpoint.add(1);
             return Err(DropReason::NoEndpoint);
         };
@@ -169,7 +206,7 @@ impl<F: Frame> Shard<F> {
         match self.conntrack.insert(flow, &packet.l4_info, turn.now) {
             Ok(id) => {
                 counters.created.add(1);
-                bank.flows(service.protocol, FlowState::HalfOpen).add(1);
+                self.count_new(turn, id);
                 Ok(id)
             }
             Err(error) => {
@@ -329,7 +366,7 @@ impl<F: Frame> Shard<F> {
     }
 }
 
-fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service> {
+pub(super) fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&'t Service> {
     let protocol = match packet.l4_info {
         L4::Tcp { .. } => Protocol::Tcp,
         L4::Udp { .. } => Protocol::Udp,

@@ -26,14 +26,14 @@ impl<F: Frame> Shard<F> {
         fragment: &Fragment,
         via: Via,
     ) {
-        if let Via::Ring(Some(ports)) = via {
+        if let Via::Ring(Some(ports), _) = via {
             return self.piece(turn, arrival, ports);
         }
         let Arrival { port, packet, .. } = arrival;
         let key = Key::of(&packet, fragment);
         if via == Via::Device && self.owner.of_datagram(&key) != self.worker {
             let to = self.owner.of_datagram(&key);
-            return self.hand_off(turn, to, Handed { port, frame: arrival.frame, ports: None });
+            return self.hand_off(turn, to, Handed::to_owner(port, arrival.frame));
         }
         let ports = fragment.is_first().then(|| packet.ports());
         // No more than the 65 535 bytes that the parser lets a datagram have.
@@ -96,7 +96,11 @@ impl<F: Frame> Shard<F> {
             let owner = self.owner.of(&tuple, &turn.tables.services);
             if owner != self.worker {
                 let Arrival { port, frame, .. } = arrival;
-                return self.hand_off(turn, owner, Handed { port, frame, ports: Some(ports) });
+                return self.hand_off(
+                    turn,
+                    owner,
+                    Handed { ports: Some(ports), ..Handed::to_owner(port, frame) },
+                );
             }
         }
         self.piece(turn, arrival, ports);
@@ -105,11 +109,20 @@ impl<F: Frame> Shard<F> {
     /// A fragment of a datagram with these ports, whose connection is ours.
     fn piece<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>, ports: (u16, u16)) {
         let Arrival { port, packet, .. } = arrival;
-        let found = tuple(&arrival, ports).and_then(|t| self.conntrack.find(&t, self.conntrack.hash(&t)));
+        let tuple = tuple(&arrival, ports);
+        let found = tuple.and_then(|t| self.conntrack.find(&t, self.conntrack.hash(&t)));
         if packet.fragment.is_none_or(|fragment| fragment.is_first()) {
             return self.transport(turn, arrival, found);
         }
         let Some((id, direction)) = found else {
+            // Its first piece may be on a detour: it goes after that.
+            let arrival = match Self::sticky_service(turn, tuple) {
+                Some(service) => match self.detour(turn, arrival, service, ports) {
+                    Some(arrival) => arrival,
+                    None => return,
+                },
+                None => arrival,
+            };
             return self.drop(turn, port, arrival.frame, DropReason::FragmentOrphan);
         };
         let mut arrival = arrival;

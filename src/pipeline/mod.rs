@@ -1,14 +1,17 @@
 //! A packet's way through the core.
 //!
-//! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `connection` (found: judge, step, translate;
+//! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `established` (the short way of ordinary packets of
+//! known connections), or `connection` (found: judge, step, translate;
 //! new: firewall, service, endpoint, insert; fragments by way of `fragment`), `local` (ARP, neighbour discovery, echo) or
 //! `kernel` (what a port's TAP gets) → `egress` (next hop, L2 header) →
 //! [`Output`]. Everything in here is a function of bytes, tables and time.
 
 mod burst;
+mod choose;
 mod connection;
 mod drop_reason;
 mod egress;
+mod established;
 mod fragment;
 mod frame;
 mod kernel;
@@ -19,6 +22,7 @@ mod owner;
 mod quic;
 mod shard;
 
+pub use choose::Errand;
 pub use drop_reason::DropReason;
 pub use frame::{Frame, RxChecksum, VecFrame};
 pub use output::{Account, Handed, NeighborUpdate, Output};

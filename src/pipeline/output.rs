@@ -2,7 +2,7 @@
 
 use crate::addr::{Addr, Mac};
 use crate::ids::{PairSlot, PortId, ServiceId, WorkerId};
-use crate::pipeline::DropReason;
+use crate::pipeline::{DropReason, Errand};
 
 /// What is credited once the TX burst has taken a forwarded packet (a packet counts as processed only then).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +59,15 @@ pub struct Handed<F> {
     /// Of a fragment: the source and destination port of its datagram, for the connection's owner. A fragment without goes to
     /// the worker that learns them.
     pub ports: Option<(u16, u16)>,
+    /// What for.
+    pub errand: Errand,
+}
+
+impl<F> Handed<F> {
+    /// A whole packet, to the owner of its connection; a fragment, to the worker that learns its ports.
+    pub const fn to_owner(port: PortId, frame: F) -> Self {
+        Self { port, frame, ports: None, errand: Errand::Own }
+    }
 }
 
 /// A neighbour's MAC, learnt by one worker and told to the others.

@@ -58,6 +58,17 @@ impl Owner {
         }
     }
 
+    /// The worker that keeps what is known of a client's address.
+    #[must_use]
+    pub fn of_address(&self, client: Addr) -> WorkerId {
+        if self.workers <= 1 {
+            return WorkerId(0);
+        }
+        let mut hasher = SipHasher13::new_with_keys(self.key, 0x6164_6472_6573_7300);
+        hasher.write_u128(client.0);
+        WorkerId((hasher.finish() % u64::from(self.workers)) as u8)
+    }
+
     /// The worker that learns the ports of a datagram that comes in fragments.
     #[must_use]
     pub fn of_datagram(&self, key: &fragment::Key) -> WorkerId {

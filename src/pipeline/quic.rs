@@ -4,22 +4,20 @@
 //! Only short headers are read: the connection id in a long one is the client's own choice until the handshake is done.
 
 use super::Frame;
-use super::shard::{Arrival, Shard, Turn};
+use super::shard::{Shard, Turn};
 use crate::conntrack::{Direction, FlowId};
-use crate::parse::L4;
+use crate::parse::{L4, Packet};
 use crate::service::{Endpoint, Service};
 use crate::wire::udp::Udp;
 
-impl<F: Frame> Arrival<F> {
-    /// The endpoint that the connection id of a QUIC packet for this service names.
-    pub(super) fn named<'s>(&self, service: &'s Service) -> Option<&'s Endpoint> {
-        if !service.has_server_ids() || !matches!(self.packet.l4_info, L4::Udp { .. }) {
-            return None;
-        }
-        let (l3, l4) = (usize::from(self.packet.l3), usize::from(self.packet.l4));
-        let datagram = self.frame.data().get(l4..l3 + self.packet.l3_len as usize)?;
-        service.named(Udp::new_checked(datagram).ok()?.payload())
+/// The endpoint that the connection id of a QUIC packet for this service names.
+pub(super) fn named<'s, F: Frame>(frame: &F, packet: &Packet, service: &'s Service) -> Option<&'s Endpoint> {
+    if !service.has_server_ids() || !matches!(packet.l4_info, L4::Udp { .. }) {
+        return None;
     }
+    let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
+    let datagram = frame.data().get(l4..l3 + packet.l3_len as usize)?;
+    service.named(Udp::new_checked(datagram).ok()?.payload())
 }
 
 impl<F: Frame> Shard<F> {
@@ -29,7 +27,8 @@ impl<F: Frame> Shard<F> {
     pub(super) fn is_misdirected<O>(
         &self,
         turn: &Turn<'_, O>,
-        arrival: &Arrival<F>,
+        frame: &F,
+        packet: &Packet,
         id: FlowId,
         direction: Direction,
     ) -> bool {
@@ -37,9 +36,9 @@ impl<F: Frame> Shard<F> {
             return false;
         }
         let flow = self.conntrack.flow(id);
-        let service = turn.tables.services.lookup(flow.vip, flow.vip_port, flow.protocol);
-        let named = service.filter(|s| s.id == flow.service).and_then(|s| arrival.named(s));
+        let service = turn.tables.services.by_id(flow.service);
+        let named = service.and_then(|service| named(frame, packet, service));
         // What dies here moves nothing.
-        arrival.packet.ttl > 1 && named.is_some_and(|endpoint| endpoint.id != flow.endpoint_id)
+        packet.ttl > 1 && named.is_some_and(|endpoint| endpoint.id != flow.endpoint_id)
     }
 }

@@ -1,18 +1,22 @@
 //! One worker's share of the engine: its connections, neighbours and counters, and the door by which packets enter.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 
-use super::burst::Slot;
+use super::burst::Slots;
+use super::choose::count_state;
 use super::kernel::Policers;
 use super::limiter::Limiter;
 use super::owner::Owner;
-use super::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
-use crate::conntrack::{Conntrack, Expired, FlowError};
-use crate::counters::{Pairs, Term, Writer};
+use super::{DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
+use crate::conntrack::{Conntrack, Expired, FlowError, Tuple};
+use crate::counters::{Pairs, Term, WorkerCounters, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
 use crate::neighbor::{Hold, Neighbors};
 use crate::parse::Packet;
+use crate::service::Sticky;
 use crate::tables::Tables;
 use crate::time::Instant;
 
@@ -52,8 +56,8 @@ pub(super) struct Turn<'a, O> {
 pub(super) enum Via {
     /// Out of a device's queue.
     Device,
-    /// From another worker, which has computed that it is ours; with the ports, where it is a fragment and they are known.
-    Ring(Option<(u16, u16)>),
+    /// From another worker, which has computed that it is ours, or wants something; with the ports, where it is a fragment and they are known.
+    Ring(Option<(u16, u16)>, Errand),
 }
 
 /// A sane IP packet, where it came in, and what the parser found.
@@ -76,8 +80,16 @@ pub struct Shard<F> {
     pub(super) limiter: Limiter,
     pub(super) policers: Policers,
     pub(super) writer: Writer,
+    /// What all workers count, this one among them.
+    pub(super) peers: Arc<[Arc<WorkerCounters>]>,
+    /// Which endpoints clients keep.
+    pub(super) sticky: Sticky,
+    /// What the packet in hand came from another worker for.
+    pub(super) errand: Errand,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
+    /// Of no burst while none is worked on.
+    pub(super) slots: Option<Box<Slots>>,
     /// Entries removed so far: what was looked up before a removal is looked up again.
     pub(super) removals: u64,
 }
@@ -100,10 +112,21 @@ impl<F: Frame> Shard<F> {
             waiting: fragment::Hold::new(),
             limiter: Limiter::ICMP,
             policers: Policers::new(),
+            peers: Arc::new([Arc::clone(writer.shared())]),
             writer,
+            sticky: Sticky::new(config.max_flows, (config.seed, 4 << 8)),
+            errand: Errand::Own,
             scratch: Vec::with_capacity(1 << 16),
+            slots: Some(Box::default()),
             removals: 0,
         }
+    }
+
+    /// Tells what all workers count, by worker: [`crate::config::Algorithm::LeastConnections`] goes by the connections of all.
+    #[must_use]
+    pub fn beside(mut self, peers: Arc<[Arc<WorkerCounters>]>) -> Self {
+        self.peers = peers;
+        self
     }
 
     /// A burst from a device: counted as received, drained, every frame given to `out` with its verdict (or kept, on hold).
@@ -117,8 +140,8 @@ impl<F: Frame> Shard<F> {
     ) {
         let bytes: usize = frames.iter().map(|f| f.data().len()).sum();
         self.count_rx(port, frames.len(), bytes);
-        let slots = frames.drain(..).map(|frame| Slot::parse(tables, port, frame, Via::Device)).collect();
-        self.process(slots, &mut Turn { tables, now, out });
+        let turn = &mut Turn { tables, now, out };
+        self.process(turn, frames, |frame| (port, frame), |frame| (port, frame, Via::Device));
     }
 
     /// A burst from another worker's ring.
@@ -130,11 +153,9 @@ impl<F: Frame> Shard<F> {
         out: &mut impl Output<F>,
     ) {
         self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
-        let slots = frames
-            .drain(..)
-            .map(|Handed { port, frame, ports }| Slot::parse(tables, port, frame, Via::Ring(ports)))
-            .collect();
-        self.process(slots, &mut Turn { tables, now, out });
+        let turn = &mut Turn { tables, now, out };
+        let take = |Handed { port, frame, ports, errand }| (port, frame, Via::Ring(ports, errand));
+        self.process(turn, frames, |handed| (handed.port, &handed.frame), take);
     }
 
     /// Counts a received packet that the I/O layer itself had to drop (a segmented mbuf).
@@ -168,10 +189,10 @@ impl<F: Frame> Shard<F> {
             self.neighbor_timers(&mut Turn { tables, now, out });
         }
         let more = self.give_up_fragments(&mut Turn { tables, now, out });
-        let Self { conntrack, pairs, writer, removals, .. } = self;
+        let Self { worker, conntrack, pairs, writer, removals, .. } = self;
         conntrack.expire(now, budget, |expired| {
             *removals += 1;
-            count_gone(writer, pairs, &expired);
+            count_gone(writer, *worker, tables, pairs, &expired);
         }) || more
     }
 
@@ -190,6 +211,12 @@ impl<F: Frame> Shard<F> {
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.conntrack.len(), self.conntrack.capacity())
+    }
+
+    /// The worker that owns the connection of a packet with this tuple.
+    #[must_use]
+    pub fn owner_of(&self, tables: &Tables, tuple: &Tuple) -> WorkerId {
+        self.owner.of(tuple, &tables.services)
     }
 
     // --- verdicts
@@ -229,15 +256,15 @@ impl<F: Frame> Shard<F> {
         count_error(&self.writer, service, error);
     }
 
-    pub(super) fn forget(&mut self, expired: &Expired) {
+    pub(super) fn forget<O>(&mut self, turn: &Turn<'_, O>, expired: &Expired) {
         self.removals += 1;
-        count_gone(&self.writer, &mut self.pairs, expired);
+        count_gone(&self.writer, self.worker, turn.tables, &mut self.pairs, expired);
     }
 }
 
-fn count_gone(writer: &Writer, pairs: &mut Pairs, expired: &Expired) {
+fn count_gone(writer: &Writer, worker: WorkerId, tables: &Tables, pairs: &mut Pairs, expired: &Expired) {
     let Expired { flow, state, error } = expired;
-    writer.bank().flows(flow.protocol, *state).sub(1);
+    count_state(writer, worker, tables, flow, Some(*state), None);
     pairs.release(writer, flow.pair);
     if let Some(error) = error {
         count_error(writer, flow.service, *error);

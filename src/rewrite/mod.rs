@@ -2,9 +2,11 @@
 
 mod fragment;
 mod icmp_error;
+mod whole;
 
 pub use fragment::{Rest, fragment};
 pub use icmp_error::translate_icmp_error;
+pub use whole::translate_whole;
 
 use crate::addr::Addr;
 use crate::config::Protocol;
@@ -30,6 +32,9 @@ mod at {
     pub const SCTP_CHECKSUM: usize = 8;
 }
 
+/// What one less in the TTL, the high byte of a 16-bit word, adds to the header checksum.
+const TTL_DELTA: u16 = !0x0100;
+
 /// Which address of a packet is translated, and to what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Translation {
@@ -40,6 +45,7 @@ struct Translation {
 
 impl Translation {
     /// DNAT: towards the endpoint the destination becomes the endpoint, back the source becomes the VIP.
+    #[inline]
     const fn of(flow: &Flow, direction: Direction) -> Self {
         let vip = (flow.vip, flow.vip_port);
         let endpoint = (flow.endpoint, flow.endpoint_port);
@@ -141,8 +147,6 @@ fn rewrite_ip(bytes: &mut [u8], l3: usize, source: bool, to: Addr, l3_delta: u16
         put(bytes, l3 + if source { at::V4_SRC } else { at::V4_DST }, to.v4_octets())?;
         let ttl = bytes.get_mut(l3 + at::V4_TTL)?;
         *ttl = ttl.wrapping_sub(1);
-        // One less in the high byte of a 16-bit word.
-        const TTL_DELTA: u16 = !0x0100;
         update(bytes, l3 + at::V4_CHECKSUM, |sum| apply(apply(sum, l3_delta), TTL_DELTA))
     } else {
         put(bytes, l3 + if source { at::V6_SRC } else { at::V6_DST }, to.v6_octets())?;

@@ -84,7 +84,7 @@ mod tests {
             on(VIP, (6000, 65_535), Protocol::Udp),
             on(VIP, (1, 79), Protocol::Udp),
         ];
-        let services = Services::compile(&services, &mut Slots::default());
+        let services = Services::compile(&services, 1, &mut Slots::default());
         let at = |port, protocol| services.lookup(VIP, port, protocol).map(|s| s.ports.0);
         for (port, first) in [
             (1, Some(1)),
@@ -104,11 +104,11 @@ mod tests {
 
     #[test]
     fn a_vip_is_one_whatever_its_protocol() {
-        let services = Services::compile(&[on(VIP, (80, 80), Protocol::Sctp)], &mut Slots::default());
+        let services = Services::compile(&[on(VIP, (80, 80), Protocol::Sctp)], 1, &mut Slots::default());
         assert!(services.is_vip(VIP));
         assert!(!services.is_vip(Addr::v4([203, 0, 113, 101])));
         assert!(!services.is_vip(Addr::default()));
-        assert!(!Services::compile(&[], &mut Slots::default()).is_vip(VIP));
+        assert!(!Services::compile(&[], 1, &mut Slots::default()).is_vip(VIP));
     }
 
     fn vip(n: u8) -> Addr {
@@ -133,7 +133,7 @@ mod tests {
                     services.push(new);
                 }
             }
-            let compiled = Services::compile(&services, &mut Slots::default());
+            let compiled = Services::compile(&services, 1, &mut Slots::default());
             prop_assert!(compiled.iter().map(|s| s.ports.0).eq(services.iter().map(|s| s.first_port)));
             for (n, port, protocol) in asked {
                 let (vip, protocol) = (vip(n), Protocol::ALL[protocol]);

@@ -1,33 +1,55 @@
 //! Services: which one a packet is for, and which endpoint takes a new connection.
 
+mod least;
 mod lookup;
 mod maglev;
 mod round_robin;
 mod server_ids;
+mod sticky;
 
 pub(crate) use round_robin::Cursor;
+pub(crate) use sticky::Sticky;
+
+use std::sync::Arc;
 
 use self::lookup::Index;
 use self::server_ids::ServerIds;
 use crate::addr::Addr;
 use crate::config::{self, Algorithm, EndpointState, Protocol, Refusal};
-use crate::ids::{EndpointId, ServiceId};
+use crate::counters::WorkerCounters;
+use crate::ids::{EndpointId, ServiceId, WorkerId};
 use crate::tables::Slots;
+use crate::time::Instant;
 
 /// All services, by VIP, port and protocol.
 #[derive(Debug)]
 pub struct Services {
     index: Index,
     services: Box<[Service]>,
+    /// By slot: which of `services` that is.
+    by_id: Box<[u32]>,
     /// Whether any service routes by QUIC server ids.
     server_ids: bool,
 }
 
 impl Services {
-    pub(crate) fn compile(services: &[config::Service], slots: &mut Slots) -> Self {
-        let services: Box<[_]> = services.iter().map(|service| Service::compile(service, slots)).collect();
+    /// For this many workers.
+    pub(crate) fn compile(services: &[config::Service], workers: usize, slots: &mut Slots) -> Self {
+        let services: Box<[_]> =
+            services.iter().map(|service| Service::compile(service, workers, slots)).collect();
+        let mut by_id = vec![u32::MAX; services.iter().map(|s| s.id.index() + 1).max().unwrap_or(0)];
+        for (n, service) in (0..).zip(&services) {
+            by_id[service.id.index()] = n;
+        }
         let server_ids = services.iter().any(Service::has_server_ids);
-        Self { index: Index::new(&services), services, server_ids }
+        Self { index: Index::new(&services), services, by_id: by_id.into(), server_ids }
+    }
+
+    /// The service with this slot, while it is configured.
+    #[inline]
+    #[must_use]
+    pub fn by_id(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(*self.by_id.get(id.index())? as usize)
     }
 
     /// The service that a packet to this address, port and protocol is for.
@@ -79,10 +101,14 @@ pub struct Service {
     pub protocol: Protocol,
     /// Idle timeout of established connections.
     pub idle_timeout_ms: u32,
+    /// A client keeps its endpoint for this long after its last new connection; 0: not at all.
+    pub persistence_ms: u32,
     /// What a refused client is told.
     pub on_no_endpoint: Refusal,
     /// Its endpoints, in file order.
     pub endpoints: Box<[Endpoint]>,
+    /// Indices of `endpoints`, by id.
+    by_id: Box<[u16]>,
     choice: Choice,
     server_ids: Option<ServerIds>,
 }
@@ -113,12 +139,28 @@ impl Endpoint {
 /// How an endpoint is chosen: gives an index into the service's endpoints.
 #[derive(Debug)]
 enum Choice {
-    Maglev(maglev::Table),
+    Table(maglev::Table),
     RoundRobin(round_robin::Sequence),
+    LeastConnections(least::Views),
+}
+
+/// Who asks for an endpoint, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The client's address.
+    pub client: Addr,
+    /// The client's port.
+    pub client_port: u16,
+    /// The worker that is to have the connection.
+    pub worker: WorkerId,
+    /// What all workers count, it among them.
+    pub peers: &'a [Arc<WorkerCounters>],
+    /// The time.
+    pub now: Instant,
 }
 
 impl Service {
-    fn compile(service: &config::Service, slots: &mut Slots) -> Self {
+    fn compile(service: &config::Service, workers: usize, slots: &mut Slots) -> Self {
         let id = slots.service(service);
         let endpoints: Box<[_]> = service
             .endpoints
@@ -132,35 +174,82 @@ impl Service {
             })
             .collect();
         let choice = match service.algorithm {
-            Algorithm::Maglev { size } => {
-                Choice::Maglev(maglev::Table::new(size, service.vip, service.protocol, &endpoints))
-            }
+            Algorithm::Maglev { size } => Choice::Table(maglev::Table::new(
+                size,
+                maglev::By::Connection,
+                service.vip,
+                service.protocol,
+                &endpoints,
+            )),
+            Algorithm::SourceHash { size } => Choice::Table(maglev::Table::new(
+                size,
+                maglev::By::Address,
+                service.vip,
+                service.protocol,
+                &endpoints,
+            )),
+            Algorithm::LeastConnections => Choice::LeastConnections(least::Views::new(&endpoints, workers)),
             Algorithm::RoundRobin => {
                 Choice::RoundRobin(round_robin::Sequence::new(&endpoints, slots.cursor(id)))
             }
         };
+        let mut by_id: Box<[u16]> = (0..=u16::MAX).zip(&endpoints).map(|(n, _)| n).collect();
+        by_id.sort_unstable_by_key(|n| endpoints[usize::from(*n)].id);
         Self {
             id,
             vip: service.vip,
             ports: (service.first_port, service.last_port),
             protocol: service.protocol,
             idle_timeout_ms: u32::try_from(service.idle_timeout.as_millis()).unwrap_or(u32::MAX),
+            persistence_ms: u32::try_from(service.persistence.as_millis()).unwrap_or(u32::MAX),
             on_no_endpoint: service.on_no_endpoint,
             endpoints,
+            by_id,
             choice,
             server_ids: ServerIds::compile(service),
+        }
+    }
+
+    /// What [`pick`](Self::pick) will say, where asking has no effect; else nothing.
+    #[inline]
+    #[must_use]
+    pub fn foresee(&self, client: Addr, client_port: u16) -> Option<&Endpoint> {
+        match &self.choice {
+            Choice::Table(table) => self.endpoints.get(table.pick(client, client_port)?),
+            Choice::RoundRobin(_) | Choice::LeastConnections(_) => None,
         }
     }
 
     /// The endpoint for a new connection of this client; none where none takes new connections.
     #[inline]
     #[must_use]
-    pub fn pick(&self, client: Addr, client_port: u16) -> Option<&Endpoint> {
+    pub fn pick(&self, asker: &Asker<'_>) -> Option<&Endpoint> {
         let index = match &self.choice {
-            Choice::Maglev(table) => table.pick(client, client_port),
+            Choice::Table(table) => table.pick(asker.client, asker.client_port),
             Choice::RoundRobin(sequence) => sequence.next(),
+            Choice::LeastConnections(views) => views.pick(asker),
         };
         self.endpoints.get(index?)
+    }
+
+    /// Whether the endpoint follows from the client alone, on any box and at any time.
+    #[must_use]
+    pub fn is_stateless(&self) -> bool {
+        matches!(self.choice, Choice::Table(_))
+    }
+
+    /// The endpoint with this slot, while it is configured.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {
+        let at = |n: &u16| &self.endpoints[usize::from(*n)];
+        self.by_id.binary_search_by_key(&id, |n| at(n).id).ok().map(|n| at(&self.by_id[n]))
+    }
+
+    /// A connection of this worker's is no longer active.
+    pub fn released(&self, worker: WorkerId, endpoint: EndpointId) {
+        if let Choice::LeastConnections(views) = &self.choice {
+            views.released(worker, endpoint);
+        }
     }
 
     /// Whether QUIC connection ids name endpoints.
@@ -212,6 +301,7 @@ pub(crate) mod tests {
             last_port: 80,
             protocol: Protocol::Tcp,
             algorithm,
+            persistence: Duration::ZERO,
             idle_timeout: Duration::from_secs(240),
             on_no_endpoint: Refusal::Drop,
             quic_server_id_bytes: 0,
@@ -219,12 +309,23 @@ pub(crate) mod tests {
         }
     }
 
-    const BOTH: [Algorithm; 2] = [Algorithm::Maglev { size: 251 }, Algorithm::RoundRobin];
+    const ALL: [Algorithm; 4] = [
+        Algorithm::Maglev { size: 251 },
+        Algorithm::RoundRobin,
+        Algorithm::LeastConnections,
+        Algorithm::SourceHash { size: 251 },
+    ];
+
+    /// A client's connection, at a worker that is alone.
+    pub(crate) fn asker(client: Addr, client_port: u16) -> Asker<'static> {
+        Asker { client, client_port, worker: WorkerId(0), peers: &[], now: Instant(0) }
+    }
 
     fn picked(service: &Service) -> Vec<usize> {
         let mut counts = vec![0; service.endpoints.len()];
-        for port in 1..=1_000 {
-            if let Some(e) = service.pick(Addr::v4([198, 51, 100, 7]), port) {
+        for n in 1..=1_000u16 {
+            let [a, b] = n.to_be_bytes();
+            if let Some(e) = service.pick(&asker(Addr::v4([198, 51, a, b]), n)) {
                 counts[service.endpoints.iter().position(|x| x == e).unwrap()] += 1;
             }
         }
@@ -234,9 +335,9 @@ pub(crate) mod tests {
     #[test]
     fn only_endpoints_that_are_up_and_have_weight_take_connections() {
         use EndpointState::{Down, Drain, Up};
-        for algorithm in BOTH {
+        for algorithm in ALL {
             let config = service(algorithm, &[(1, Down), (2, Up), (1, Drain), (0, Up), (1, Up)]);
-            let counts = picked(&Service::compile(&config, &mut Slots::default()));
+            let counts = picked(&Service::compile(&config, 1, &mut Slots::default()));
             assert_eq!([counts[0], counts[2], counts[3]], [0; 3], "{algorithm:?}");
             assert!(counts[1] > counts[4] && counts[4] > 0, "{algorithm:?}");
             assert_eq!(counts.iter().sum::<usize>(), 1_000);
@@ -244,11 +345,50 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn ten_thousand_services_and_a_thousand_endpoints_have_their_place() {
+        let mut slots = Slots::default();
+        let services: Vec<_> = (0..10_000u32)
+            .map(|n| config::Service {
+                name: n.to_string(),
+                vip: Addr::v4((0xcb00_7100 + n / 60_000).to_be_bytes()),
+                first_port: (n % 60_000 + 1) as u16,
+                last_port: (n % 60_000 + 1) as u16,
+                ..service(ALL[n as usize % 4], &[(1, EndpointState::Up); 10])
+            })
+            .collect();
+        let compiled = Services::compile(&services, 4, &mut slots);
+        for (n, service) in compiled.iter().enumerate() {
+            assert_eq!(compiled.by_id(service.id).map(|s| s.ports), Some((n as u16 + 1, n as u16 + 1)));
+            assert!(service.pick(&asker(Addr::v4([198, 51, 100, 7]), 1)).is_some());
+        }
+        assert!(compiled.by_id(ServiceId(10_000)).is_none());
+        for algorithm in ALL {
+            let large = match algorithm {
+                Algorithm::Maglev { .. } => Algorithm::Maglev { size: 65_537 },
+                Algorithm::SourceHash { .. } => Algorithm::SourceHash { size: 65_537 },
+                other => other,
+            };
+            let mut config = service(large, &[(3, EndpointState::Up); 1000]);
+            config.endpoints[0].weight = 5;
+            config.endpoints.reverse();
+            let service = Service::compile(&config, 4, &mut slots);
+            let mut seen = std::collections::HashSet::new();
+            for n in 0..20_000u32 {
+                let client = Addr::v4((0xc633_6400 + n).to_be_bytes());
+                let endpoint = service.pick(&asker(client, n as u16)).unwrap();
+                assert_eq!(service.endpoint(endpoint.id), Some(endpoint));
+                seen.insert(endpoint.id);
+            }
+            assert_eq!(seen.len(), 1000, "{algorithm:?}");
+        }
+    }
+
+    #[test]
     fn none_is_picked_where_none_takes_connections() {
-        for algorithm in BOTH {
+        for algorithm in ALL {
             for endpoints in [&[][..], &[(1, EndpointState::Down), (0, EndpointState::Up)]] {
-                let service = Service::compile(&service(algorithm, endpoints), &mut Slots::default());
-                assert_eq!(service.pick(Addr::v4([198, 51, 100, 7]), 1), None);
+                let service = Service::compile(&service(algorithm, endpoints), 1, &mut Slots::default());
+                assert_eq!(service.pick(&asker(Addr::v4([198, 51, 100, 7]), 1)), None);
             }
         }
     }
@@ -257,12 +397,12 @@ pub(crate) mod tests {
     fn maglev_depends_on_the_client_alone() {
         let up = [(1, EndpointState::Up); 5];
         let config = service(Algorithm::Maglev { size: 65_537 }, &up);
-        let here = Service::compile(&config, &mut Slots::default());
-        let there = Service::compile(&config, &mut Slots::default());
+        let here = Service::compile(&config, 1, &mut Slots::default());
+        let there = Service::compile(&config, 1, &mut Slots::default());
         for port in 1..200 {
             let client = Addr::v4([198, 51, 100, port as u8]);
-            assert_eq!(here.pick(client, port), there.pick(client, port));
-            assert_eq!(here.pick(client, port), here.pick(client, port));
+            assert_eq!(here.pick(&asker(client, port)), there.pick(&asker(client, port)));
+            assert_eq!(here.pick(&asker(client, port)), here.pick(&asker(client, port)));
         }
     }
 
@@ -272,8 +412,8 @@ pub(crate) mod tests {
         let mut slots = Slots::default();
         let mut order = Vec::new();
         for _ in 0..3 {
-            let service = Service::compile(&config, &mut slots);
-            order.push(service.pick(Addr::default(), 1).unwrap().id);
+            let service = Service::compile(&config, 1, &mut slots);
+            order.push(service.pick(&asker(Addr::default(), 1)).unwrap().id);
         }
         assert_eq!(order, [EndpointId(0), EndpointId(1), EndpointId(2)]);
     }

@@ -21,7 +21,7 @@ const MAX_TURNS: u64 = 65_536;
 
 /// The order of turns, as indices of endpoints.
 pub(super) struct Sequence {
-    turns: Box<[u32]>,
+    turns: Box<[u16]>,
     cursor: Arc<Cursor>,
 }
 
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Sequence {
 
 impl Sequence {
     pub fn new(endpoints: &[Endpoint], cursor: Arc<Cursor>) -> Self {
-        let (indices, weights): (Vec<u32>, Vec<u64>) = (0..)
+        let (indices, weights): (Vec<u16>, Vec<u64>) = (0..=u16::MAX)
             .zip(endpoints)
             .filter(|(_, endpoint)| endpoint.takes_new())
             .map(|(index, endpoint)| (index, u64::from(endpoint.weight)))
@@ -49,7 +49,7 @@ impl Sequence {
         let len = self.turns.len() as u64;
         // Relaxed: only that no turn is taken twice matters. Not counted where nobody can be chosen.
         let turn = (len > 0).then(|| self.cursor.0.fetch_add(1, Ordering::Relaxed) % len)?;
-        self.turns.get(turn as usize).map(|index| *index as usize)
+        self.turns.get(turn as usize).map(|index| usize::from(*index))
     }
 }
 
@@ -71,6 +71,10 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// One cycle. nginx `ngx_http_upstream_get_peer`: everybody gains their weight, the richest takes the turn and pays the sum.
 fn interleave(weights: &[u64]) -> Vec<usize> {
+    // What comes of it where all have the same weight, without the quadratic way there.
+    if weights.iter().all(|weight| *weight == 1) {
+        return (0..weights.len()).collect();
+    }
     let sum: u64 = weights.iter().sum();
     let mut current = vec![0i64; weights.len()];
     (0..sum)

@@ -115,7 +115,7 @@ impl Tables {
                 kernel: port.kernel.is_some(),
             })
             .collect();
-        let services = Services::compile(&config.services, slots);
+        let services = Services::compile(&config.services, config.engine.workers.len(), slots);
         let firewall = Firewall::compile(&config.firewall, slots);
         let names = Names::of(config, slots);
         let (generation, firewall_epoch) = slots.next_generation(&config.firewall);

@@ -37,19 +37,21 @@ pub enum Error {
 
 /// The 16-bit field at `AT` of a fixed header.
 #[inline]
-const fn u16_at<const AT: usize, const N: usize>(header: &[u8; N]) -> u16 {
+pub(crate) const fn u16_at<const AT: usize, const N: usize>(header: &[u8; N]) -> u16 {
     u16::from_be_bytes(array_at::<AT, 2, N>(header))
 }
 
 /// The 32-bit field at `AT` of a fixed header.
 #[inline]
-const fn u32_at<const AT: usize, const N: usize>(header: &[u8; N]) -> u32 {
+pub(crate) const fn u32_at<const AT: usize, const N: usize>(header: &[u8; N]) -> u32 {
     u32::from_be_bytes(array_at::<AT, 4, N>(header))
 }
 
 /// `LEN` bytes at `AT` of a fixed header; the bounds are checked when this is compiled.
 #[inline]
-const fn array_at<const AT: usize, const LEN: usize, const N: usize>(header: &[u8; N]) -> [u8; LEN] {
+pub(crate) const fn array_at<const AT: usize, const LEN: usize, const N: usize>(
+    header: &[u8; N],
+) -> [u8; LEN] {
     const { assert!(AT + LEN <= N) };
     let mut out = [0; LEN];
     let mut i = 0;

@@ -2,6 +2,7 @@
 //! the same. One test: DPDK is initialised once in a process; the engine on it can be started again and again.
 #![allow(clippy::unwrap_used)]
 
+mod balancing;
 mod fragments;
 mod ledger;
 mod network;
@@ -41,6 +42,8 @@ fn workers() {
     for workers in [1, 2, 4] {
         broken_frames_are_counted(&eal, &pool, workers);
     }
+    balancing::clients_keep_their_endpoint(&eal, &pool, 4);
+    balancing::connections_are_counted_over_all_workers(&eal, &pool, 4);
     for workers in [1, 2, 4] {
         fragments::come_out_whole(&eal, &pool, workers);
     }

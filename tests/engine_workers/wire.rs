@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
+use pollux::config::Config;
 use pollux::dpdk::{Eal, Mbuf, Mempool, RingConsumer, RingPort, RingProducer, ring_port};
 use pollux::engine::{Engine, EnginePort};
 use pollux::pipeline::Frame;
@@ -102,12 +103,17 @@ impl Wire {
 }
 
 pub fn start(eal: &Eal, pool: &Mempool, workers: usize, ring: u32) -> (Engine, Wire) {
+    start_as(eal, pool, &config(workers), ring)
+}
+
+pub fn start_as(eal: &Eal, pool: &Mempool, config: &Config, ring: u32) -> (Engine, Wire) {
+    let workers = config.engine.workers.len();
     let [wan, lan] = ports(eal, &format!("w{workers}x{ring}"), ring);
     let ports = vec![
         EnginePort { device: wan.device, mac: Some(WAN_MAC) },
         EnginePort { device: lan.device, mac: Some(LAN_MAC) },
     ];
-    let engine = Engine::start_on(eal, &config(workers), ports).unwrap();
+    let engine = Engine::start_on(eal, config, ports).unwrap();
     let only = |mut ends: Vec<_>| ends.pop().unwrap();
     let wire = Wire {
         pool: pool.clone(),

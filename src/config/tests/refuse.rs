@@ -42,13 +42,9 @@ fn unknown_keys_name_the_nearest_in_every_table() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let refusals = [
-        ("on_unknown     = \"drop\"", "on_unknown = \"pickup\""),
         ("secondary_vips = []", "secondary_vips = [\"10.0.0.1\"]"),
         ("mode        = \"dnat\"", "mode = \"full-nat\""),
         ("mode        = \"dnat\"", "mode = \"dsr-l2\""),
-        ("algorithm   = \"maglev\"", "algorithm = \"least-connections\""),
-        ("algorithm   = \"maglev\"", "algorithm = \"source-hash\""),
-        ("persistence = \"0s\"", "persistence = \"5m\""),
         ("on_endpoint_down    = \"keep\"", "on_endpoint_down = \"reset\""),
         ("on_endpoint_removed = \"drain\"", "on_endpoint_removed = \"reset\""),
         ("slow_start  = \"0s\"", "slow_start = \"1ms\""),
@@ -275,6 +271,7 @@ fn services_are_checked() {
     );
     refused_line("algorithm   = \"maglev\"", "algorithm = \"maglef\"", &["did you mean \"maglev\"?"]);
     refused_line("algorithm   = \"maglev\"", "algorithm = \"random\"", &["is \"random\", which is unknown"]);
+    refused_line("persistence = \"0s\"", "persistence = \"31d\"", &["is 31d, not 0s to 30d"]);
     refused_line(
         "maglev_size = 65_537",
         "maglev_size = 65_536",
