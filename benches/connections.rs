@@ -168,13 +168,9 @@ fn choice(c: &mut Criterion) {
     group.bench_function("maglev", |b| {
         b.iter(|| {
             n = n.wrapping_add(1);
-            let asker = Asker {
-                client: Addr(0xffff_6440_0000 | u128::from(n >> 8)),
-                client_port: n as u16,
-                worker: WorkerId(0),
-                peers: &[],
-                now: Instant(0),
-            };
+            let client = Addr(0xffff_6440_0000 | u128::from(n >> 8));
+            let (worker, now) = (WorkerId(0), Instant(0));
+            let asker = Asker { client, client_port: n as u16, worker, peers: &[], now };
             maglev.pick(&asker).map(|endpoint| endpoint.addr)
         });
     });

@@ -8,7 +8,7 @@ export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 build_packages=(gcc libc6-dev pkg-config libdpdk-dev libpcap-dev libclang-dev)
 # For the labs and the checks of ./ci/test.
 test_packages=(iproute2 nftables ethtool tcpdump iputils-ping util-linux procps curl python3 nginx-light prometheus
-  libusrsctp-dev)
+  libusrsctp-dev bird2)
 # For ./ci/fuzz: libFuzzer is C++.
 fuzz_packages=(g++)
 
@@ -59,6 +59,7 @@ need_packages() {
       case "$package" in
         nginx-light) systemctl disable --quiet nginx || true ;;
         prometheus) systemctl disable --quiet prometheus || true ;;
+        bird2) systemctl disable --quiet bird || true ;;
       esac
     done
   fi

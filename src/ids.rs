@@ -41,9 +41,27 @@ id!(
     RuleId(u32)
 );
 id!(
-    /// The slot of a client–endpoint pair in one worker's counters.
+    /// The slot of a client–endpoint pair in one worker's counters; or of all clients of an endpoint that have none.
     PairSlot(u32)
 );
+
+impl PairSlot {
+    /// Set in the slots of endpoints.
+    const OTHER: u32 = 1 << 31;
+
+    /// The slot of an endpoint's clients that have none of their own.
+    #[must_use]
+    pub const fn other(endpoint: EndpointId) -> Self {
+        Self(Self::OTHER | endpoint.0)
+    }
+
+    /// Whose slot it is, where it is an endpoint's.
+    #[inline]
+    #[must_use]
+    pub const fn endpoint(self) -> Option<EndpointId> {
+        if self.0 & Self::OTHER == 0 { None } else { Some(EndpointId(self.0 & !Self::OTHER)) }
+    }
+}
 
 impl PortId {
     /// The id of the port at this position of the file. Configurations have at most 256 ports; the last id stands for all

@@ -32,6 +32,7 @@ pub mod engine;
 
 pub mod capture;
 pub mod control;
+pub mod reload;
 
 pub mod pcap;
 pub mod replay;

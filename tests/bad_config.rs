@@ -309,9 +309,7 @@ fn wrong_usage_is_status_two_and_what_is_not_there_yet_one() {
         assert_eq!(pollux(args).status.code(), Some(2), "{args:?}");
     }
     for args in [
-        &["reload"][..],
-        &["diff"],
-        &["status"],
+        &["status"][..],
         &["services", "--json"],
         &["endpoints"],
         &["firewall"],
@@ -319,8 +317,6 @@ fn wrong_usage_is_status_two_and_what_is_not_there_yet_one() {
         &["workers", "--socket", "/x"],
         &["flows", "--service", "web", "--client", "10.0.0.1", "--endpoint", "10.0.0.2", "--limit", "3"],
         &["top"],
-        &["drain", "web", "10.0.0.1:80"],
-        &["undrain", "web", "10.0.0.1:80"],
         &["trace", "tcp", "198.51.100.7:4000", ">", "203.0.113.100:80", "syn"],
         &["import", "ipvsadm", "x"],
     ] {

@@ -108,7 +108,7 @@ fn config(devices: &[&str]) -> Config {
         neighbors: vec![],
         services: vec![],
         firewall: vec![],
-        control: Control { socket: AdminSocket::Off },
+        control: Control { socket: AdminSocket::Off, watch: false },
         metrics: Metrics {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tick: Duration::from_secs(1),

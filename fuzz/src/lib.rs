@@ -9,7 +9,7 @@ mod packet;
 mod parse;
 mod pcap;
 pub mod pipeline;
-mod repair;
+pub mod repair;
 mod rewrite;
 pub mod seeds;
 mod world;

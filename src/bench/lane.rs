@@ -52,11 +52,11 @@ impl Wire {
         let port = ring_port(eal, name, queues, queues, size)?;
         let setup = PortSetup {
             rx_queues: queues,
-            rss: None,
             tx_queues: queues,
             rx_descriptors: 512,
             tx_descriptors: 512,
             mtu: 1500,
+            rss: None,
         };
         let (_, rx, tx) = port.device.start(&setup, pool)?;
         Ok(Self { rx, tx, inject: port.inject, collect: port.collect })

@@ -11,21 +11,6 @@ use super::{ConfigFile, Failure};
 
 #[derive(Debug, Subcommand)]
 pub enum Later {
-    /// Ask the running engine to read its configuration again (not supported yet)
-    Reload {
-        /// Configuration file, if another than the engine's own
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        #[command(flatten)]
-        engine: Engine,
-    },
-    /// What a reload would change (not supported yet)
-    Diff {
-        #[command(flatten)]
-        file: ConfigFile,
-        #[command(flatten)]
-        engine: Engine,
-    },
     /// State of the running engine (not supported yet)
     Status(Engine),
     /// Services of the running engine (not supported yet)
@@ -57,20 +42,6 @@ pub enum Later {
     },
     /// Live view: rates, services, endpoints, top clients (not supported yet)
     Top(Engine),
-    /// Take an endpoint out gracefully (not supported yet)
-    Drain {
-        service: String,
-        endpoint: String,
-        #[command(flatten)]
-        engine: Engine,
-    },
-    /// Put a drained endpoint back (not supported yet)
-    Undrain {
-        service: String,
-        endpoint: String,
-        #[command(flatten)]
-        engine: Engine,
-    },
     /// What the pipeline does to one described packet, stage by stage (not supported yet)
     Trace {
         #[command(flatten)]
@@ -107,8 +78,6 @@ pub enum ImportFormat {
 /// Refuses.
 pub fn run(command: &Later) -> Result<ExitCode, Failure> {
     let name = match command {
-        Later::Reload { .. } => "reload",
-        Later::Diff { .. } => "diff",
         Later::Status(_) => "status",
         Later::Services(_) => "services",
         Later::Endpoints(_) => "endpoints",
@@ -117,8 +86,6 @@ pub fn run(command: &Later) -> Result<ExitCode, Failure> {
         Later::Workers(_) => "workers",
         Later::Flows { .. } => "flows",
         Later::Top(_) => "top",
-        Later::Drain { .. } => "drain",
-        Later::Undrain { .. } => "undrain",
         Later::Trace { .. } => "trace",
         Later::Import { .. } => "import",
     };

@@ -5,6 +5,7 @@ mod capture;
 mod check;
 mod demo;
 mod later;
+mod reload;
 mod replay;
 mod run;
 
@@ -57,6 +58,14 @@ enum Command {
     Bench(bench::BenchArgs),
     /// A running engine's packets, also dropped ones with their reason, as pcapng
     Capture(capture::CaptureArgs),
+    /// Ask the running engine to read its configuration again
+    Reload(reload::ReloadArgs),
+    /// What a reload would change
+    Diff(reload::DiffArgs),
+    /// Take an endpoint out gracefully
+    Drain(reload::DrainArgs),
+    /// Put a drained endpoint back
+    Undrain(reload::DrainArgs),
     #[command(flatten)]
     Later(later::Later),
 }
@@ -114,6 +123,10 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Capture(args) => capture::run(args),
+        Command::Reload(args) => reload::reload(args),
+        Command::Diff(args) => reload::diff(args),
+        Command::Drain(args) => reload::drain(args),
+        Command::Undrain(args) => reload::undrain(args),
         Command::Later(command) => later::run(command),
     };
     match done {

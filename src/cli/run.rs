@@ -16,6 +16,6 @@ pub struct RunArgs {
 /// Runs the engine until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let (config, warnings) = args.file.load()?;
-    pollux::engine::run(&config, || warn(&warnings)).map_err(Failure::refused)?;
+    pollux::engine::run(&config, &args.file.config, || warn(&warnings)).map_err(Failure::refused)?;
     Ok(ExitCode::SUCCESS)
 }

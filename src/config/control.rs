@@ -9,8 +9,9 @@ use crate::control::MAX_SOCKET_PATH;
 
 pub(super) fn read(mut s: Section<'_>) -> Control {
     let socket = s.parsed("socket", admin_socket).map_or(AdminSocket::Default, |l| l.value);
+    let watch = s.flag("watch", false);
     s.finish();
-    Control { socket }
+    Control { socket, watch }
 }
 
 fn admin_socket(text: &str) -> Result<AdminSocket, Fault> {

@@ -53,9 +53,6 @@ const fn choice(
 static LATER: &[Later] = &[
     later("service", "secondary_vips", Kind::List(address), "[]"),
     choice("service", "mode", &["dnat"], &["full-nat", "dsr-l2", "dsr-ipip", "dsr-gue"]),
-    choice("service", "on_endpoint_down", &["keep"], &["reset"]),
-    choice("service", "on_endpoint_removed", &["drain"], &["reset"]),
-    later("service", "slow_start", Kind::Value(some_duration), "\"0s\""),
     choice("service", "client_address", &["none"], &["toa", "proxy-v2"]),
     later("service", "tunnel_source", Kind::Value(some_address), "\"\""),
     passive("service", "gue_port", Kind::Value(port)),
@@ -100,7 +97,6 @@ static LATER: &[Later] = &[
     passive("history.remote_write", "ca_file", Kind::Value(some_text)),
     passive("history.remote_write", "headers", Kind::Value(text_map)),
     passive("history.remote_write", "queue_bytes", Kind::Value(some_count)),
-    later("control", "watch", Kind::Value(boolean), "false"),
 ];
 
 /// The entries of a table.

@@ -207,6 +207,12 @@ pub struct Service {
     pub on_no_endpoint: Refusal,
     /// Bytes of the server id in QUIC connection ids, 0: not looked at. Only with UDP.
     pub quic_server_id_bytes: u8,
+    /// What becomes of the connections of an endpoint that is down.
+    pub on_endpoint_down: Loss,
+    /// What becomes of the connections of an endpoint that is no longer configured.
+    pub on_endpoint_removed: Loss,
+    /// A new or recovered endpoint's share grows to its weight over this time; 0: at once.
+    pub slow_start: Duration,
     /// In file order; (address, port) unique within the service.
     pub endpoints: Vec<Endpoint>,
 }
@@ -237,6 +243,16 @@ pub enum Refusal {
     Drop,
     /// RST, ICMP port unreachable, SCTP ABORT.
     Reject,
+}
+
+/// `service.on_endpoint_down`, `service.on_endpoint_removed`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loss {
+    /// The connections go on: `keep`, `drain`.
+    #[default]
+    Keep,
+    /// TCP and SCTP connections are reset, UDP goes to another endpoint.
+    Reset,
 }
 
 /// `[[service.endpoint]]`
@@ -328,6 +344,8 @@ pub enum ServiceLabel {
 pub struct Control {
     /// Where the admin socket is.
     pub socket: AdminSocket,
+    /// Reload when the file changes.
+    pub watch: bool,
 }
 
 /// `control.socket`

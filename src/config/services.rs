@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::model::{Algorithm, Endpoint, EndpointState, Protocol, Refusal, Service};
+use super::model::{Algorithm, Endpoint, EndpointState, Loss, Protocol, Refusal, Service};
 use super::names;
 use super::network::{Network, special};
 use super::report::{Finding, Sink};
@@ -22,6 +22,8 @@ const MAGLEV_SLOTS_PER_ENDPOINT: usize = 100;
 const MAX_ENDPOINTS: usize = 65_535;
 /// Longer than this a client address is hardly the same client.
 const MAX_PERSISTENCE: Duration = Duration::from_secs(30 * 86_400);
+/// The longest slow start.
+const MAX_SLOW_START: Duration = Duration::from_secs(86_400);
 
 /// Virtual address and ports.
 type Vip = (Addr, (u16, u16));
@@ -84,6 +86,12 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
     let idle_timeout = s.duration("idle_timeout", idle_range).map_or(idle_default, |l| l.value);
     let on_no_endpoint =
         s.choice("on_no_endpoint", &[("drop", Refusal::Drop), ("reject", Refusal::Reject)], Refusal::Drop);
+    let on_endpoint_down =
+        s.choice("on_endpoint_down", &[("keep", Loss::Keep), ("reset", Loss::Reset)], Loss::Keep);
+    let on_endpoint_removed =
+        s.choice("on_endpoint_removed", &[("drain", Loss::Keep), ("reset", Loss::Reset)], Loss::Keep);
+    let slow_start =
+        s.duration("slow_start", Duration::ZERO..=MAX_SLOW_START).map_or(Duration::ZERO, |l| l.value);
     if let Some(health) =
         s.table("health_check", "service.health_check", format!("health_check of {}", s.title))
     {
@@ -107,6 +115,9 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
             idle_timeout,
             on_no_endpoint,
             quic_server_id_bytes: server_ids.bytes,
+            on_endpoint_down,
+            on_endpoint_removed,
+            slow_start,
             endpoints,
         },
         title: s.title.clone(),
@@ -262,7 +273,8 @@ fn check_endpoint(
         let message = format!("{} is an address of port {} itself", e.title, quote(port));
         let finding = Finding::cross(span.clone(), message).see(own, "the port's address");
         e.sink.push(finding.help("an endpoint is another host"));
-    } else if net.reaches(address) == Some(false) {
+    } else if net.reaches(address) == Some(false) && net.has_kernel() == Some(false) {
+        // The kernel may have a route, or learn one.
         let message = format!("{} is on no port's network and no route leads to it", e.title);
         e.sink.push(Finding::warning(span.clone(), message).help("add a [[route]], or correct the address"));
     }

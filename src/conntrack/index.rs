@@ -140,7 +140,7 @@ impl Index {
     /// 32 bits of a hash, their upper ones mostly, as a bucket: without a division, and for any number of buckets.
     #[inline]
     fn at(&self, bits: u32) -> usize {
-        (u64::from(bits) * self.buckets.len() as u64 >> 32) as usize
+        ((u64::from(bits) * self.buckets.len() as u64) >> 32) as usize
     }
 
     #[inline]

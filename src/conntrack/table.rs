@@ -312,6 +312,17 @@ impl Conntrack {
         self.wheel.due(tick(now_ms)).is_some()
     }
 
+    /// Shows up to `budget` entries from number `from` on to `see`, which may write the epoch. Where to go on; none at the end.
+    pub fn walk(&mut self, from: usize, budget: usize, mut see: impl FnMut(&mut Flow)) -> Option<usize> {
+        let end = from.saturating_add(budget).min(self.entries.len());
+        for entry in self.entries.get_mut(from..end).unwrap_or_default() {
+            if entry.machine != Machine::Vacant {
+                see(&mut entry.flow);
+            }
+        }
+        (end < self.entries.len()).then_some(end)
+    }
+
     /// Connections in the table.
     #[must_use]
     pub fn len(&self) -> usize {

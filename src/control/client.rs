@@ -8,8 +8,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
@@ -72,6 +73,37 @@ impl Client {
         target: &str,
         json: String,
     ) -> Result<Response<Incoming>, AskError> {
+        let response = self.send(method, target, json).await?;
+        if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
+    }
+
+    /// Sends a request with a JSON body; the status and the JSON of the answer, also of a refusal that is JSON. Must be called on
+    /// a runtime.
+    ///
+    /// # Errors
+    /// [`AskError`], in one line.
+    pub async fn ask_json(
+        &self,
+        method: Method,
+        target: &str,
+        json: String,
+    ) -> Result<(StatusCode, Value), AskError> {
+        let response = self.send(method, target, json).await?;
+        let status = response.status();
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind.is_none_or(|kind| !kind.starts_with("application/json")) {
+            return Err(refused(response).await);
+        }
+        let broken = |error| AskError::Http { path: self.path.clone(), error };
+        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        let value = serde_json::from_slice(&body).map_err(|error| AskError::System {
+            path: self.path.clone(),
+            error: io::Error::other(format!("{target}: {error}")),
+        })?;
+        Ok((status, value))
+    }
+
+    async fn send(&self, method: Method, target: &str, json: String) -> Result<Response<Incoming>, AskError> {
         let broken = |error| AskError::Http { path: self.path.clone(), error };
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -86,21 +118,7 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(HOST, hyper::header::HeaderValue::from_static("pollux"));
         headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-        let response = sender.send_request(request).await.map_err(broken)?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let status = response.status();
-        let mut body = response.into_body();
-        let mut said = Vec::new();
-        while said.len() < MAX_REFUSAL
-            && let Some(Ok(frame)) = body.frame().await
-        {
-            said.extend_from_slice(&frame.into_data().unwrap_or_default());
-        }
-        let said = String::from_utf8_lossy(&said);
-        let line = said.lines().next().map_or_else(|| status.to_string(), str::to_owned);
-        Err(AskError::Refused(line))
+        sender.send_request(request).await.map_err(broken)
     }
 
     fn unreachable(&self, error: io::Error) -> AskError {
@@ -113,4 +131,19 @@ impl Client {
             _ => AskError::System { path, error },
         }
     }
+}
+
+/// The first line of a refusal.
+async fn refused(response: Response<Incoming>) -> AskError {
+    let status = response.status();
+    let mut body = response.into_body();
+    let mut said = Vec::new();
+    while said.len() < MAX_REFUSAL
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        said.extend_from_slice(&frame.into_data().unwrap_or_default());
+    }
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().next().map_or_else(|| status.to_string(), str::to_owned);
+    AskError::Refused(line)
 }

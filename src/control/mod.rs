@@ -2,6 +2,7 @@
 
 mod capture;
 mod client;
+mod reload;
 mod server;
 mod socket;
 
@@ -11,7 +12,9 @@ use crate::config::AdminSocket;
 
 pub use self::capture::CAPTURE_ID;
 pub use self::client::{AskError, Client};
+pub use self::reload::{EndpointRequest, FileRequest};
 pub use self::server::{Admin, serve};
+pub(crate) use self::socket::is_abandoned;
 pub use self::socket::{BindError, Listener, bind};
 
 /// Where the admin socket is if nobody says otherwise.
@@ -19,6 +22,15 @@ pub const DEFAULT_SOCKET: &str = "/run/pollux/pollux.sock";
 
 /// The path of the API's capture.
 pub const CAPTURE_PATH: &str = "/api/v1/pollux/capture";
+
+/// The path of the API's reload.
+pub const RELOAD_PATH: &str = "/api/v1/pollux/reload";
+/// What a reload would change.
+pub const DIFF_PATH: &str = "/api/v1/pollux/diff";
+/// Takes an endpoint out gracefully.
+pub const DRAIN_PATH: &str = "/api/v1/pollux/drain";
+/// Puts a drained endpoint back.
+pub const UNDRAIN_PATH: &str = "/api/v1/pollux/undrain";
 
 /// Longest path of a unix socket, in bytes: `sun_path` without its NUL.
 pub const MAX_SOCKET_PATH: usize = 107;

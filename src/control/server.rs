@@ -20,9 +20,10 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::capture::{self, Captures};
-use super::{CAPTURE_PATH, Listener};
+use super::{CAPTURE_PATH, DIFF_PATH, DRAIN_PATH, Listener, RELOAD_PATH, UNDRAIN_PATH, reload};
 use crate::capture::Tap;
 use crate::dpdk::Clock;
+use crate::reload::Reloader;
 
 /// Connections served at once; others wait to be accepted.
 const CONNECTIONS: u32 = 16;
@@ -39,15 +40,21 @@ pub struct Admin {
     end: watch::Sender<bool>,
 }
 
-/// Serves what is asked on the socket, until [`Admin::finish`].
+/// Serves what is asked on the socket, until [`Admin::finish`]. Without a `reloader` the configuration stays as it is.
 ///
 /// # Errors
 /// Where the socket cannot be registered with the runtime.
-pub fn serve(listener: Listener, tap: Arc<Tap>, clock: Clock, runtime: &Handle) -> io::Result<Admin> {
+pub fn serve(
+    listener: Listener,
+    tap: Arc<Tap>,
+    clock: Clock,
+    reloader: Option<Arc<Reloader>>,
+    runtime: &Handle,
+) -> io::Result<Admin> {
     let _context = runtime.enter();
     let socket = tokio::net::UnixListener::from_std(listener.socket.try_clone()?)?;
     let captures = Captures::new(tap, clock);
-    let app = router(captures.clone());
+    let app = router(captures.clone(), reloader);
     let free = Arc::new(Semaphore::new(CONNECTIONS as usize));
     let (end, ended) = watch::channel(false);
     let places = Arc::clone(&free);
@@ -129,12 +136,20 @@ fn is_permitted(stream: &UnixStream) -> bool {
     }
 }
 
-fn router(captures: Captures) -> Router {
-    Router::new()
+fn router(captures: Captures, reloader: Option<Arc<Reloader>>) -> Router {
+    let mut app = Router::new()
         .route(CAPTURE_PATH, post(capture::begin))
         .route(&format!("{CAPTURE_PATH}/{{id}}"), delete(capture::end))
-        .fallback(not_found)
-        .with_state(captures)
+        .with_state(captures);
+    if let Some(reloader) = reloader {
+        let changes = Router::new()
+            .route(RELOAD_PATH, post(reload::reload))
+            .route(DIFF_PATH, post(reload::diff))
+            .route(DRAIN_PATH, post(reload::drain))
+            .route(UNDRAIN_PATH, post(reload::undrain));
+        app = app.merge(changes.with_state(reloader));
+    }
+    app.fallback(not_found)
 }
 
 /// For those who may not ask.

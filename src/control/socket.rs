@@ -81,6 +81,13 @@ impl Drop for Listener {
     }
 }
 
+/// Whether there is a socket's file and nobody behind it: what a process leaves that was killed. One of another type than
+/// a stream's refuses the question, and is not disturbed by it.
+pub(crate) fn is_abandoned(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
 /// Binds a socket of mode 0600 at `path`. One that nobody answers on is replaced.
 ///
 /// # Errors
@@ -98,13 +105,9 @@ pub fn bind(path: &Path) -> Result<Listener, BindError> {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(BindError::NoSocket { path: path.to_owned() });
         }
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(refused)?;
-            }
-            // Also one that may not be asked, or is too busy to answer.
-            _ => return Err(BindError::Live { path: path.to_owned() }),
-        },
+        Ok(_) if is_abandoned(path) => fs::remove_file(path).map_err(refused)?,
+        // Also one that may not be asked, or is too busy to answer.
+        Ok(_) => return Err(BindError::Live { path: path.to_owned() }),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(refused(error)),
     }
@@ -143,6 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.sock");
         fs::write(&path, "precious").unwrap();
+        assert!(!is_abandoned(&path));
         assert!(matches!(bind(&path).unwrap_err(), BindError::NoSocket { .. }));
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         fs::remove_file(&path).unwrap();

@@ -1,5 +1,6 @@
 //! One bank of deltas, and what is counted in it.
 
+use super::segments::Segments;
 use super::sync::{AtomicU64, Ordering};
 use crate::config::Protocol;
 use crate::dpdk::memory::huge_vec;
@@ -181,6 +182,15 @@ pub struct PairCounters {
     pub bytes: Counter,
 }
 
+/// What is counted for each endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointCounters {
+    /// Traffic of clients that have no pair slot.
+    pub other: PairCounters,
+    /// Change of the number of its connections in the table.
+    pub connections: Counter,
+}
+
 /// How a worker spent its time.
 #[derive(Debug, Default)]
 pub struct LoadCounters {
@@ -199,13 +209,13 @@ pub struct LoadCounters {
 pub struct Sizes {
     /// Ports.
     pub ports: usize,
-    /// Services.
+    /// Services; may grow.
     pub services: usize,
-    /// Endpoints; the first so many pair slots are theirs, for clients without a slot.
+    /// Endpoints; may grow.
     pub endpoints: usize,
-    /// Firewall rules.
+    /// Firewall rules; may grow.
     pub rules: usize,
-    /// Client–endpoint pairs of their own, over and above the endpoints' slots.
+    /// Client–endpoint pairs with a slot of their own.
     pub pairs: usize,
 }
 
@@ -216,8 +226,9 @@ pub struct Bank {
     dropped: [Counter; DropReason::COUNT],
     flows: [[Counter; FlowState::ALL.len()]; Protocol::ALL.len()],
     ports: Box<[PortCounters]>,
-    services: Box<[ServiceCounters]>,
-    rules: Box<[Counter]>,
+    services: Segments<ServiceCounters>,
+    endpoints: Segments<EndpointCounters>,
+    rules: Segments<Counter>,
     pairs: Box<[PairCounters]>,
     /// How the worker spent its time.
     pub load: LoadCounters,
@@ -235,11 +246,19 @@ impl Bank {
             dropped: std::array::from_fn(|_| Counter::default()),
             flows: Default::default(),
             ports: slots(sizes.ports),
-            services: slots(sizes.services),
-            rules: slots(sizes.rules),
-            pairs: slots(sizes.endpoints + sizes.pairs),
+            services: Segments::new(sizes.services),
+            endpoints: Segments::new(sizes.endpoints),
+            rules: Segments::new(sizes.rules),
+            pairs: slots(sizes.pairs),
             load: LoadCounters::default(),
         }
+    }
+
+    /// Room for more services, endpoints and rules.
+    pub(super) fn grow(&self, sizes: Sizes) {
+        self.services.grow(sizes.services);
+        self.endpoints.grow(sizes.endpoints);
+        self.rules.grow(sizes.rules);
     }
 
     /// A term of the packet ledger.
@@ -277,6 +296,13 @@ impl Bank {
         &self.services[service.index()]
     }
 
+    /// An endpoint's counters.
+    #[inline]
+    #[must_use]
+    pub fn endpoint(&self, endpoint: EndpointId) -> &EndpointCounters {
+        &self.endpoints[endpoint.index()]
+    }
+
     /// Packets dropped by a rule.
     #[inline]
     #[must_use]
@@ -288,13 +314,16 @@ impl Bank {
     #[inline]
     #[must_use]
     pub fn pair(&self, pair: PairSlot) -> &PairCounters {
-        &self.pairs[pair.index()]
+        match pair.endpoint() {
+            None => &self.pairs[pair.index()],
+            Some(endpoint) => &self.endpoint(endpoint).other,
+        }
     }
 
     /// The slot of an endpoint's clients that have none of their own.
     #[inline]
     #[must_use]
     pub const fn other(endpoint: EndpointId) -> PairSlot {
-        PairSlot(endpoint.0)
+        PairSlot::other(endpoint)
     }
 }

@@ -84,7 +84,7 @@ fn a_slot_changes_hands_between_folds_only() {
                 thread::yield_now();
             }
         });
-        let slot = PairSlot(1);
+        let slot = PairSlot(0);
         let mut by_client = [0, 0];
         for tick in 1..=5 {
             shared.ask(tick);

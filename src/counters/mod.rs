@@ -8,6 +8,7 @@ mod bank;
 #[cfg(all(test, pollux_loom))]
 mod loom;
 mod pairs;
+mod segments;
 mod sync;
 #[cfg(all(test, not(pollux_loom)))]
 mod tests;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 pub use bank::{
-    Bank, Counter, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters, Sizes, Term,
+    Bank, Counter, EndpointCounters, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters,
+    Sizes, Term,
 };
 pub use pairs::{PairKey, Pairs};
 
 use self::pairs::Directory;
+use self::segments::Segments;
 use self::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::config::Protocol;
 use crate::ids::{EndpointId, PortId};
@@ -40,7 +43,10 @@ pub struct WorkerCounters {
     banks: [CachePadded<Bank>; 2],
     directory: Directory,
     /// By endpoint: its active connections with this worker, now.
-    active: Box<[AtomicU32]>,
+    active: Segments<AtomicU32>,
+    /// Services, endpoints and rules that may be counted for: only ever more.
+    slots: [AtomicU32; 3],
+    /// As they were at the start.
     sizes: Sizes,
 }
 
@@ -54,7 +60,8 @@ impl WorkerCounters {
             heartbeat: CachePadded::new(AtomicU64::new(0)),
             banks: [CachePadded::new(Bank::new(sizes)), CachePadded::new(Bank::new(sizes))],
             directory: Directory::new(sizes),
-            active: (0..sizes.endpoints).map(|_| AtomicU32::new(0)).collect(),
+            active: Segments::new(sizes.endpoints),
+            slots: [sizes.services, sizes.endpoints, sizes.rules].map(|n| AtomicU32::new(n as u32)),
             sizes,
         });
         let writer = Writer { shared: Arc::clone(&shared), tick: 0 };
@@ -64,7 +71,20 @@ impl WorkerCounters {
     /// How many slots of each kind there are.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        self.sizes
+        let [services, endpoints, rules] = self.slots.each_ref().map(|n| n.load(Ordering::Relaxed) as usize);
+        Sizes { services, endpoints, rules, ..self.sizes }
+    }
+
+    /// Room for more services, endpoints and rules (`sizes` says how many, ports and pairs stay). To be called before the worker
+    /// hears of them; it goes on counting meanwhile.
+    pub fn grow(&self, sizes: Sizes) {
+        for bank in &self.banks {
+            bank.grow(sizes);
+        }
+        self.active.grow(sizes.endpoints);
+        for (slots, n) in self.slots.iter().zip([sizes.services, sizes.endpoints, sizes.rules]) {
+            slots.fetch_max(n as u32, Ordering::Relaxed);
+        }
     }
 
     /// Aggregator: asks the worker to count in the next tick. The bank at rest must have been folded and zeroed.
@@ -88,10 +108,11 @@ impl WorkerCounters {
         self.directory.key(slot)
     }
 
-    /// How many pair slots, from the first on, were ever used (the endpoints' own included).
-    #[must_use]
-    pub fn pair_slots_used(&self) -> usize {
-        self.directory.used()
+    /// All slots that may have counted for a pair: the endpoints' own, and those that were ever used.
+    pub fn pair_slots(&self) -> impl Iterator<Item = crate::ids::PairSlot> + use<> {
+        let endpoints = self.slots[1].load(Ordering::Relaxed);
+        let others = (0..endpoints).map(|n| Bank::other(crate::ids::EndpointId(n)));
+        others.chain((0..self.directory.used() as u32).map(crate::ids::PairSlot))
     }
 
     /// Active connections (half-open and established) that this worker has with an endpoint. For the other workers: relaxed, so
@@ -152,11 +173,13 @@ impl Writer {
         after: Option<FlowState>,
     ) -> bool {
         let bank = self.bank();
-        if let Some(before) = before {
-            bank.flows(protocol, before).sub(1);
+        match before {
+            Some(before) => bank.flows(protocol, before).sub(1),
+            None => bank.endpoint(endpoint).connections.add(1),
         }
-        if let Some(after) = after {
-            bank.flows(protocol, after).add(1);
+        match after {
+            Some(after) => bank.flows(protocol, after).add(1),
+            None => bank.endpoint(endpoint).connections.sub(1),
         }
         let is_active = |state| matches!(state, Some(FlowState::HalfOpen | FlowState::Established));
         let (was, is) = (is_active(before), is_active(after));

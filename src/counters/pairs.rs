@@ -36,8 +36,8 @@ pub(crate) struct Directory {
 impl Directory {
     pub(super) fn new(sizes: Sizes) -> Self {
         Self {
-            keys: (0..sizes.endpoints + sizes.pairs).map(|_| [0, 0, 0].map(AtomicU64::new)).collect(),
-            used: AtomicU32::new(u32::try_from(sizes.endpoints).unwrap_or(u32::MAX)),
+            keys: (0..sizes.pairs).map(|_| [0, 0, 0].map(AtomicU64::new)).collect(),
+            used: AtomicU32::new(0),
         }
     }
 
@@ -98,11 +98,10 @@ struct Hold {
 pub struct Pairs {
     /// At most half of the places in use.
     index: Box<[Place]>,
-    /// Per slot beyond the endpoints' own.
+    /// Per slot.
     holds: Box<[Hold]>,
     /// Slots that were let go, with the tick of that; of a slot that was held or let go again since, the line is old.
     idle: VecDeque<(u32, u32)>,
-    reserved: u32,
     used: u32,
     hash: TupleHash,
 }
@@ -116,7 +115,6 @@ impl Pairs {
             index: filled((2 * n).next_power_of_two().max(2), EMPTY),
             holds: filled(n, Hold::default()),
             idle: VecDeque::with_capacity(n),
-            reserved: sizes.endpoints as u32,
             used: 0,
             hash: TupleHash::new(hash_key),
         }
@@ -142,14 +140,14 @@ impl Pairs {
         let mut at = self.home(tag);
         while self.index[at].slot != EMPTY.slot {
             let Place { tag: theirs, slot: n } = self.index[at];
-            if theirs == tag && directory.key(self.slot(n)) == *key {
+            if theirs == tag && directory.key(PairSlot(n)) == *key {
                 self.holds[n as usize].holders += 1;
-                return self.slot(n);
+                return PairSlot(n);
             }
             at = (at + 1) & (self.index.len() - 1);
         }
         let Some(n) = self.fresh(writer) else { return Bank::other(key.endpoint) };
-        directory.set(self.slot(n), key);
+        directory.set(PairSlot(n), key);
         self.holds[n as usize].holders = 1;
         // `fresh` may have moved places: look for an empty one again.
         let mut at = self.home(tag);
@@ -157,19 +155,22 @@ impl Pairs {
             at = (at + 1) & (self.index.len() - 1);
         }
         self.index[at] = Place { tag, slot: n };
-        self.slot(n)
+        PairSlot(n)
     }
 
     /// One holder more of a slot that is held already (a packet of the connection that waits for a next hop, say).
     pub fn hold(&mut self, slot: PairSlot) {
-        if let Some(n) = slot.0.checked_sub(self.reserved) {
-            self.holds[n as usize].holders += 1;
+        if slot.endpoint().is_none() {
+            self.holds[slot.index()].holders += 1;
         }
     }
 
     /// One holder less.
     pub fn release(&mut self, writer: &Writer, slot: PairSlot) {
-        let Some(n) = slot.0.checked_sub(self.reserved) else { return };
+        if slot.endpoint().is_some() {
+            return;
+        }
+        let n = slot.0;
         let hold = &mut self.holds[n as usize];
         debug_assert!(hold.holders > 0, "a slot was let go more often than held");
         hold.holders = hold.holders.saturating_sub(1);
@@ -188,7 +189,7 @@ impl Pairs {
         if (self.used as usize) < self.holds.len() {
             let n = self.used;
             self.used += 1;
-            writer.directory().used.store(self.reserved + self.used, Ordering::Relaxed);
+            writer.directory().used.store(self.used, Ordering::Relaxed);
             return Some(n);
         }
         for _ in 0..ATTEMPTS {
@@ -214,7 +215,7 @@ impl Pairs {
     /// Takes `n` out of the index, closing the gap (backward shift).
     fn forget(&mut self, writer: &Writer, n: u32) {
         let mask = self.index.len() - 1;
-        let mut gap = self.home(self.tag(&writer.directory().key(self.slot(n))));
+        let mut gap = self.home(self.tag(&writer.directory().key(PairSlot(n))));
         while self.index[gap].slot != n {
             gap = (gap + 1) & mask;
         }
@@ -246,10 +247,6 @@ impl Pairs {
 
     fn home(&self, tag: u32) -> usize {
         tag as usize & (self.index.len() - 1)
-    }
-
-    fn slot(&self, n: u32) -> PairSlot {
-        PairSlot(self.reserved + n)
     }
 }
 

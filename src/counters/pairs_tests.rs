@@ -54,14 +54,10 @@ impl Bench {
         self.shared.ask(self.tick);
         self.writer.turn(Instant::ZERO);
         let bank = self.shared.at_rest(self.tick).expect("the worker has answered");
-        for slot in (0..self.shared.pair_slots_used() as u32).map(PairSlot) {
+        for slot in self.shared.pair_slots() {
             let n = bank.pair(slot).packets.take();
             if n != 0 {
-                let key = if slot.index() < ENDPOINTS {
-                    other(EndpointId(slot.0))
-                } else {
-                    self.shared.pair_key(slot)
-                };
+                let key = slot.endpoint().map_or_else(|| self.shared.pair_key(slot), other);
                 *self.folded.entry(key).or_default() += n;
             }
         }
@@ -181,7 +177,7 @@ proptest! {
         let mut held: Vec<(PairKey, PairSlot)> = Vec::new();
         let mut late: Vec<(PairKey, PairSlot)> = Vec::new();
         let mut ledger: HashMap<PairKey, u64> = HashMap::new();
-        let own = |slot: PairSlot| slot.index() >= ENDPOINTS;
+        let own = |slot: PairSlot| slot.endpoint().is_none();
         let name = |key: &PairKey, slot: PairSlot| if own(slot) { *key } else { other(key.endpoint) };
         for op in ops {
             match op {

@@ -31,7 +31,7 @@ fn counts_of_a_tick_rest_until_the_next_is_asked_for() {
 #[test]
 fn a_forwarded_frame_counts_as_processed_when_the_device_takes_it() {
     let (_, writer) = WorkerCounters::new(SIZES);
-    let account = Account { pair: PairSlot(4), service: ServiceId(1), bytes: 100, icmp_error: false };
+    let account = Account { pair: PairSlot(3), service: ServiceId(1), bytes: 100, icmp_error: false };
     writer.transmitted(PortId(1), 114, Some(&account));
     writer.transmitted(PortId(1), 114, Some(&Account { icmp_error: true, bytes: 56, ..account }));
     writer.transmitted(PortId(0), 60, None);
@@ -39,7 +39,7 @@ fn a_forwarded_frame_counts_as_processed_when_the_device_takes_it() {
 
     let bank = writer.bank();
     assert_eq!((bank.term(Term::Tx).get(), bank.term(Term::TxDropped).get()), (3, 1));
-    assert_eq!((bank.pair(PairSlot(4)).packets.get(), bank.pair(PairSlot(4)).bytes.get()), (2, 156));
+    assert_eq!((bank.pair(PairSlot(3)).packets.get(), bank.pair(PairSlot(3)).bytes.get()), (2, 156));
     let service = bank.service(ServiceId(1));
     assert_eq!((service.icmp_error_packets.get(), service.icmp_error_bytes.get()), (1, 56));
     let port = bank.port(PortId(1));
@@ -61,12 +61,15 @@ fn every_counter_of_a_bank_is_one_of_its_own() {
     }));
     all.extend((0..2).map(|s| &bank.service(ServiceId(s)).created));
     all.push(bank.rule(RuleId(0)));
-    all.extend((0..7).map(|p| &bank.pair(PairSlot(p)).packets));
+    all.extend((0..4).map(|p| &bank.pair(PairSlot(p)).packets));
+    all.extend((0..3).map(|e| &bank.pair(Bank::other(EndpointId(e))).packets));
+    all.extend((0..3).map(|e| &bank.endpoint(EndpointId(e)).connections));
     for counter in &all {
         counter.add(1);
     }
     assert!(all.iter().all(|c| c.get() == 1));
-    assert_eq!(Bank::other(EndpointId(2)), PairSlot(2));
+    assert_eq!(Bank::other(EndpointId(2)).endpoint(), Some(EndpointId(2)));
+    assert_eq!(PairSlot(2).endpoint(), None);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{CONFIG, End, Traffic, World};
 use crate::addr::{Addr, Mac};
 use crate::config::{self, Config, Protocol};
 use crate::counters::{Bank, FlowState, ServiceCounters, Term, WorkerCounters};
-use crate::ids::{PairSlot, PortId, WorkerId};
+use crate::ids::{PortId, WorkerId};
 use crate::pipeline::{
     Account, DropReason, Frame, Handed, NeighborUpdate, Output, Resolution, Shard, ShardConfig, VecFrame,
 };
@@ -165,9 +165,9 @@ impl Engine {
         let id = self.tables.services.iter().nth(service).unwrap().id;
         let mut sums: BTreeMap<Addr, Traffic> = BTreeMap::new();
         for (shard, counters) in &self.shards {
-            for slot in 0..counters.pair_slots_used() as u32 {
-                let pair = shard.writer().bank().pair(PairSlot(slot));
-                let key = counters.pair_key(PairSlot(slot));
+            for slot in counters.pair_slots().filter(|slot| slot.endpoint().is_none()) {
+                let pair = shard.writer().bank().pair(slot);
+                let key = counters.pair_key(slot);
                 if pair.packets.get() > 0 && key.service == id {
                     let sum = sums.entry(key.client).or_default();
                     sum.packets += pair.packets.get();

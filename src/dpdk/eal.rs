@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::check;
+use super::leftovers;
 use super::log::captured;
 use super::port::Device;
 use super::{DpdkError, allowed_cpus, restrict_to};
@@ -88,7 +89,7 @@ impl Eal {
         if INITIALISED.swap(true, Ordering::SeqCst) {
             return Err(DpdkError::new("rte_eal_init: only once in a process", ALREADY));
         }
-        let prefix = format!("pollux-{}", std::process::id());
+        let prefix = leftovers::file_prefix(std::process::id());
         let arguments = options.arguments(&prefix);
         let arguments = arguments
             .iter()
@@ -114,7 +115,11 @@ impl Eal {
         restrict_to(&options.cpus);
         result?;
         let (taken, no_cleanup) = (Mutex::new(Vec::new()), AtomicBool::new(false));
-        Ok(Self(Arc::new(Inner { taken, allowed, no_cleanup, runtime_dir: runtime_dir(&prefix) })))
+        let runtime_dir = runtime_dir(&prefix);
+        if let Some(parent) = runtime_dir.as_deref().and_then(Path::parent) {
+            leftovers::remove_stale(parent);
+        }
+        Ok(Self(Arc::new(Inner { taken, allowed, no_cleanup, runtime_dir })))
     }
 
     /// The CPUs that the calling thread of [`Eal::init`] had been allowed before.

@@ -16,6 +16,7 @@ mod affinity;
 mod clock;
 mod eal;
 mod error;
+mod leftovers;
 mod log;
 mod mbuf;
 pub mod memory;

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::EngineError;
 use crate::config::{Port, Role};
 use crate::conntrack::Conntrack;
+use crate::control::is_abandoned;
 use crate::dpdk::{Device, Eal};
 
 /// What `port.device` names.
@@ -129,6 +130,17 @@ fn open_vdev(eal: &Eal, port: &Port, name: &str, arguments: &str) -> Result<Devi
             });
         }
     }
+    if let Some(path) = listens_at(driver, arguments)
+        && is_abandoned(path)
+    {
+        // DPDK takes any file there for another's, and refuses the device.
+        tracing::info!("removing {}, left behind by a process that is gone", path.display());
+        fs::remove_file(path).map_err(|error| EngineError::StaleSocket {
+            port: port.name.clone(),
+            path: path.into(),
+            error,
+        })?;
+    }
     eal.attach(name, arguments).map_err(|error| {
         // What EAL says where no driver wants the name.
         if error.log().is_some_and(|log| log.contains("failed to parse device")) {
@@ -151,6 +163,21 @@ fn interface<'a>(driver: &str, arguments: &'a str) -> Option<&'a str> {
         return None;
     }
     arguments.split(',').find_map(|argument| argument.strip_prefix("iface="))
+}
+
+/// The socket that a vdev listens on, where that has a file.
+fn listens_at<'a>(driver: &str, arguments: &'a str) -> Option<&'a Path> {
+    let value =
+        |key: &str| arguments.split(',').find_map(|argument| argument.strip_prefix(key)?.strip_prefix('='));
+    let path = match driver {
+        "net_memif" if value("role") == Some("server") && value("socket-abstract") == Some("no") => {
+            value("socket")
+        }
+        "net_vhost" | "eth_vhost" if value("client").is_none_or(|client| client == "0") => value("iface"),
+        "net_virtio_user" if value("server") == Some("1") => value("path"),
+        _ => None,
+    };
+    path.map(Path::new)
 }
 
 /// The interface of the kernel's whose packets a device takes.
@@ -289,6 +316,25 @@ mod tests {
         assert_eq!(driver("net_af_packet12"), "net_af_packet");
         assert_eq!(interface("net_af_packet", "qpairs=1,iface=eth1"), Some("eth1"));
         assert_eq!(interface("net_tap", "iface=tap7"), None);
+    }
+
+    #[test]
+    fn sockets_that_a_device_listens_on() {
+        let path = |driver, arguments| listens_at(driver, arguments).and_then(Path::to_str);
+        assert_eq!(path("net_memif", "role=server,socket=/run/m,socket-abstract=no,id=7"), Some("/run/m"));
+        for elsewhere in [
+            "role=client,socket=/run/m,socket-abstract=no",
+            "role=server,socket=/run/m",
+            "role=server,socket=/run/m,socket-abstract=yes",
+            "role=server,socket-abstract=no",
+        ] {
+            assert_eq!(path("net_memif", elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(path("net_vhost", "iface=/run/v,queues=1"), Some("/run/v"));
+        assert_eq!(path("net_vhost", "iface=/run/v,client=1"), None);
+        assert_eq!(path("net_virtio_user", "path=/run/v,queues=1"), None);
+        assert_eq!(path("net_virtio_user", "path=/run/v,server=1"), Some("/run/v"));
+        assert_eq!(path("net_af_packet", "iface=eth0"), None);
     }
 
     #[test]

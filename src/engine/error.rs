@@ -92,6 +92,16 @@ pub enum EngineError {
         /// The kernel's name of the interface.
         interface: String,
     },
+    /// The socket that a killed process has left where a vdev is to listen.
+    #[error("port {port}: nobody listens on {}, and it cannot be removed: {error}", .path.display())]
+    StaleSocket {
+        /// The port's name.
+        port: String,
+        /// The socket's file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// A capability is missing.
     #[error(
         "port {port}: {driver} needs {capability}: run as root, or give the binary that capability (setcap, or \

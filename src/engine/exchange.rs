@@ -38,6 +38,8 @@ pub(super) struct KernelPort {
     /// The port's VLAN: the TAP's frames have no tag.
     pub vlan: u16,
     pub mtu: u16,
+    /// VIPs are on it.
+    pub has_vips: bool,
 }
 
 /// The control thread's ends.
@@ -49,7 +51,7 @@ pub(super) struct Exchange {
     /// For the next frame of the kernel's: one that has no buffer stays with it.
     pub spare: Option<Mbuf>,
     /// Frames that a TAP did not take.
-    pub lost: Arc<AtomicU64>,
+    pub refused: Arc<AtomicU64>,
 }
 
 impl Exchange {
@@ -72,7 +74,7 @@ impl Exchange {
 
     /// Workers to kernel; whether there was anything.
     fn punt(&mut self) -> bool {
-        let Self { ports, from, lost, .. } = self;
+        let Self { ports, from, refused, .. } = self;
         let mut busy = false;
         for ring in from {
             for _ in 0..TURN {
@@ -81,7 +83,7 @@ impl Exchange {
                 let Some(to) = ports.iter().find(|to| to.port == port) else { continue };
                 remove_tag(&mut frame);
                 if let Err(error) = to.tap.send(frame.data())
-                    && lost.fetch_add(1, Ordering::Relaxed) == 0
+                    && refused.fetch_add(1, Ordering::Relaxed) == 0
                 {
                     tracing::warn!("{}: the kernel does not take a frame: {error}", to.tap.name());
                 }

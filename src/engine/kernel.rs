@@ -1,14 +1,15 @@
 //! What the ports have of the kernel: guards on interfaces that it shares with us, TAPs, and the threads that serve them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::exchange::{self, AtPort, Exchange, KernelPort};
-use super::mirror::Mirror;
-use super::{EngineError, device, handoff};
+use super::learn::Learner;
+use super::mirror::{Mirror, Tell};
+use super::{Engine, EngineError, device, handoff};
 use crate::addr::Addr;
 use crate::config::{Config, Role};
 use crate::dpdk::Mempool;
@@ -60,25 +61,25 @@ pub(super) fn open(config: &Config, tables: &Tables) -> Result<Option<Arc<[Kerne
     let some_for_clients = wanted.iter().any(|(_, port, _)| port.role != Role::Server);
     let mut ports = Vec::new();
     for (id, port, name) in wanted {
-        let for_clients = port.role != Role::Server || !some_for_clients;
+        let has_vips = port.role != Role::Server || !some_for_clients;
         let settings = TapSettings {
             name,
             mac: tables.ports[id.index()].mac,
             mtu: port.mtu,
             addresses: &port.addresses,
-            vips: if for_clients { &vips } else { &[] },
+            vips: if has_vips { &vips } else { &[] },
         };
         let tap = Tap::create(&mut netlink, &settings)
             .map_err(|error| EngineError::Kernel { port: port.name.clone(), error })?;
-        ports.push(KernelPort { port: id, tap, vlan: port.vlan, mtu: port.mtu });
+        ports.push(KernelPort { port: id, tap, vlan: port.vlan, mtu: port.mtu, has_vips });
     }
     Ok(Some(ports.into()))
 }
 
-/// VIPs with a service that has an endpoint.
-fn vips(tables: &Tables) -> Vec<Addr> {
+/// VIPs with a service that has an endpoint for new connections.
+pub(super) fn vips(tables: &Tables) -> Vec<Addr> {
     let mut vips = Vec::new();
-    for service in &tables.services {
+    for service in tables.services.iter() {
         let serves = service.endpoints.iter().any(|endpoint| endpoint.takes_new());
         if serves && !vips.contains(&service.vip) {
             vips.push(service.vip);
@@ -101,15 +102,12 @@ pub(super) struct Service {
     mirror: Mirror,
 }
 
-/// The rings between so many workers and the kernel's interfaces, and what serves them. `resolved` is set once the
-/// kernel has found the next hops.
+/// The rings between so many workers of an engine and the kernel's interfaces, and what serves them.
 pub(super) fn connect(
+    engine: &Engine,
     ports: &Arc<[KernelPort]>,
-    config: &Config,
-    tables: &Arc<Tables>,
     workers: usize,
     pool: &Mempool,
-    resolved: &Arc<AtomicBool>,
 ) -> Result<(Vec<Ends>, Service), EngineError> {
     let mut ends: Vec<Ends> = (0..workers).map(|_| Ends::default()).collect();
     let (mut from, mut to_workers) = (Vec::new(), Vec::new());
@@ -125,12 +123,16 @@ pub(super) fn connect(
     if let Some(first) = ends.first_mut() {
         first.injected = Some(injected);
     }
-    let lost = Arc::new(AtomicU64::new(0));
-    let exchange = Exchange { ports: Arc::clone(ports), from, to, pool: pool.clone(), spare: None, lost };
-    let gateways: Vec<_> = config.routes.iter().map(|route| route.via).collect();
-    let mirror =
-        Mirror::new(Arc::clone(ports), Arc::clone(tables), &gateways, to_workers, Arc::clone(resolved))
-            .map_err(|error| EngineError::Kernels(error.to_string()))?;
+    let refused = Arc::clone(&engine.kernel_refused);
+    let exchange = Exchange { ports: Arc::clone(ports), from, to, pool: pool.clone(), spare: None, refused };
+    let tell = Tell { to: to_workers, lost: Arc::clone(&engine.lost_updates) };
+    let learner = Learner {
+        tables: engine.tables.clone(),
+        publisher: Arc::clone(&engine.publisher),
+        compiler: Arc::clone(&engine.compiler),
+    };
+    let mirror = Mirror::new(Arc::clone(ports), learner, tell, Arc::clone(&engine.resolved))
+        .map_err(|error| EngineError::Kernels(error.to_string()))?;
     Ok((ends, Service { exchange, mirror }))
 }
 

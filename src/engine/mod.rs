@@ -3,6 +3,8 @@
 //! Three kinds of thread: the workers here, one to a CPU; the aggregator and the control threads elsewhere, which reach the
 //! workers only through counters and rings.
 
+mod apply;
+mod buffers;
 mod cpus;
 mod device;
 mod error;
@@ -11,49 +13,49 @@ mod handoff;
 mod idle;
 mod inventory;
 mod kernel;
+mod learn;
 mod mirror;
+mod publish;
 mod queues;
 mod run;
 pub(crate) mod stand;
+mod start;
 mod telemetry;
 mod transmit;
 mod worker;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use rtrb::{Consumer, RingBuffer};
+use tokio::sync::watch;
 
+pub use self::apply::ApplyError;
 pub use self::error::EngineError;
+pub use self::publish::Stuck;
 pub use self::run::{RunError, run};
 pub use self::telemetry::{Telemetry, serve};
 
+use self::apply::Compiler;
+use self::buffers::pool;
 use self::device::Name;
-use self::idle::Rest;
-use self::queues::{Places, QueuePlan};
-use self::transmit::{Io, RELAY, Relay, TX_BUFFER, TxPort, Way};
-use self::worker::{Inlet, Worker};
+use self::publish::Publisher;
+use self::queues::QueuePlan;
+use self::start::{DeviceQueues, Seat};
 use crate::addr::Mac;
-use crate::capture::{Tap, TapWriter};
+use crate::capture::Tap;
 use crate::config::{self, Config};
-use crate::counters::{WorkerCounters, Writer};
+use crate::counters::WorkerCounters;
 use crate::dpdk::{
-    Clock, Device, DeviceInfo, Eal, EalOptions, Granted, Mbuf, Mempool, Port, PortSetup, PortStats,
-    Registration, RxQueue, TxQueue, allowed_cpus, pin_to, set_sctp_crc_offload,
+    Clock, Device, DeviceInfo, Eal, EalOptions, Granted, Mempool, Port, PortSetup, PortStats, allowed_cpus,
+    set_sctp_crc_offload,
 };
-use crate::fragment;
-use crate::ids::{PortId, WorkerId};
+use crate::ids::PortId;
 use crate::kernel::Guard;
-use crate::pipeline::{MAX_BURST, Resolution, Shard, ShardConfig};
 use crate::steering::Steering;
 use crate::tables::{LinkInfo, Slots, Tables};
-
-/// Packets that a shard lets wait for a next hop's MAC.
-const HELD: usize = 1024;
 
 /// A device for a configured port.
 #[derive(Debug)]
@@ -117,8 +119,13 @@ pub struct Engine {
     counters: Vec<Arc<WorkerCounters>>,
     cpus: Vec<usize>,
     flow_capacity: Vec<usize>,
-    tables: Arc<Tables>,
+    /// The tables in force; who subscribes hears of new ones.
+    tables: watch::Sender<Arc<Tables>>,
+    publisher: Arc<Mutex<Publisher>>,
+    /// Stable ids, and what the devices told: for the next configuration.
+    compiler: Arc<Mutex<Compiler>>,
     lost_updates: Arc<AtomicU64>,
+    kernel_refused: Arc<AtomicU64>,
     tap: Arc<Tap>,
     /// The next hops are found, where the kernel looks for them.
     resolved: Arc<AtomicBool>,
@@ -281,12 +288,21 @@ impl Engine {
         drop(started);
 
         let links: Vec<_> = ports.iter().map(|port| LinkInfo { mac: port.mac, promiscuous: false }).collect();
-        let tables = Arc::new(Tables::compile(config, &links, &mut Slots::default()));
+        let mut slots = Slots::default();
+        let tables = Arc::new(Tables::compile(config, &links, &mut slots));
         let kernel = kernel::open(config, &tables)?;
         let sizes = tables.sizes(pairs(config, workers));
-        let (counters, writers): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
+        let (counters, writers): (_, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
         let (tap, taps) = Tap::new(workers, config.ports.iter().map(|port| port.name.clone()).collect());
 
+        let compiler = Compiler {
+            config: Arc::new(config.clone()),
+            conditions: Arc::default(),
+            slots,
+            links,
+            learned: Vec::new(),
+        };
+        let (publisher, subscriptions) = Publisher::new(workers);
         let mut engine = Self {
             running: Mutex::new(None),
             stop: Arc::new(AtomicBool::new(false)),
@@ -294,8 +310,11 @@ impl Engine {
             counters,
             cpus,
             flow_capacity: Vec::new(),
-            tables,
-            lost_updates: Arc::new(AtomicU64::new(0)),
+            tables: watch::Sender::new(Arc::clone(&tables)),
+            publisher: Arc::new(Mutex::new(publisher)),
+            compiler: Arc::new(Mutex::new(compiler)),
+            lost_updates: Arc::default(),
+            kernel_refused: Arc::default(),
             tap,
             resolved: Arc::new(AtomicBool::new(kernel.is_none())),
             seed,
@@ -303,17 +322,20 @@ impl Engine {
             started_at: SystemTime::now(),
         };
         // On an error from here on, dropping the engine ends the threads that run already.
-        let (mut ends, service) = match &kernel {
+        let (ends, service): (Vec<_>, _) = match &kernel {
             Some(ports) => {
-                let (ends, service) =
-                    kernel::connect(ports, config, &engine.tables, workers, &pool, &engine.resolved)?;
+                let (ends, service) = kernel::connect(&engine, ports, workers, &pool)?;
                 (ends, Some(service))
             }
             None => ((0..workers).map(|_| kernel::Ends::default()).collect(), None),
         };
         let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone(), guards };
         *engine.running() = Some(running);
-        engine.flow_capacity = engine.spawn(eal, config, queues, writers, taps, &mut ends)?;
+        let seats = writers.into_iter().zip(taps).zip(subscriptions).zip(ends);
+        let seats = seats
+            .map(|(((writer, tap), subscription), kernel)| Seat { writer, tap, subscription, kernel })
+            .collect();
+        engine.flow_capacity = engine.spawn(eal, config, queues, seats)?;
         if let Some(service) = service {
             let threads = service.start(&engine.stop)?;
             if let Some(running) = &mut *engine.running() {
@@ -322,83 +344,6 @@ impl Engine {
         }
         engine.ready.store(true, Ordering::Release);
         Ok(engine)
-    }
-
-    /// Starts the workers and waits until each polls. The connections that each can hold.
-    fn spawn(
-        &self,
-        eal: &Eal,
-        config: &Config,
-        queues: Vec<DeviceQueues>,
-        writers: Vec<Writer>,
-        taps: Vec<TapWriter>,
-        kernel_ends: &mut Vec<kernel::Ends>,
-    ) -> Result<Vec<usize>, EngineError> {
-        let workers = writers.len();
-        let pool = match &*self.running() {
-            Some(running) => running.pool.clone(),
-            None => return Ok(Vec::new()),
-        };
-        let max_flows = (config.engine.max_flows as usize).div_ceil(workers);
-        let (told, tell) = mpsc::channel();
-        let sides = distribute(queues, workers);
-        let seats = writers.into_iter().zip(taps).zip(sides).zip(handoff::mesh(workers));
-        let seats = seats.zip(kernel_ends.drain(..)).enumerate();
-        for (index, ((((writer, tap), Side { rx, tx }), ends), kernel_ends)) in seats {
-            let kernel::Ends { punted, injected, neighbors } = kernel_ends;
-            let shard = ShardConfig {
-                worker: WorkerId(index as u8),
-                workers: workers as u8,
-                max_flows,
-                seed: self.seed,
-                resolution: Resolution::Discover,
-            };
-            let lost = Arc::clone(&self.lost_updates);
-            let mut io = Io::new(pool.clone(), tap, tx, ends.frames_to, ends.updates_to, lost, punted);
-            let mut updates_from = ends.updates_from;
-            updates_from.extend(neighbors);
-            let (eal, tables, stop) = (eal.clone(), Arc::clone(&self.tables), Arc::clone(&self.stop));
-            let peers = self.counters.clone().into();
-            let (cpu, clock, told) = (self.cpus[index], self.clock, told.clone());
-            let (burst, idle) = (usize::from(config.engine.burst).clamp(1, MAX_BURST), config.engine.idle);
-            let body = move || {
-                if !pin_to(cpu) {
-                    let allowed = cpus::ranges(&allowed_cpus());
-                    let _ = told.send(Err(EngineError::Cpu { cpu, allowed }));
-                    return;
-                }
-                let _registered = match Registration::new(&eal) {
-                    Ok(registered) => registered,
-                    Err(error) => {
-                        let _ = told.send(Err(failed(index, &error.to_string())));
-                        return;
-                    }
-                };
-                // Here, so that the tables' memory is this CPU's.
-                let shard = Shard::new(&shard, &tables, writer).beside(peers);
-                io.tap.touch();
-                let _ = told.send(Ok((index, shard.connections().1)));
-                drop(told);
-                let (frames_from, rest) = (ends.frames_from, Rest::new(idle));
-                Worker { shard, tables, rx, frames_from, updates_from, injected, io, burst, clock, rest }
-                    .run(&stop);
-            };
-            let thread = thread::Builder::new()
-                .name(format!("pollux-w{index}"))
-                .spawn(body)
-                .map_err(|error| failed(index, &error.to_string()))?;
-            if let Some(running) = &mut *self.running() {
-                running.threads.push(thread);
-            }
-        }
-        drop(told);
-        let mut capacity = vec![0; workers];
-        for _ in 0..workers {
-            let (index, flows) =
-                tell.recv().unwrap_or_else(|_| Err(failed(0, "a thread ended while it started")))?;
-            capacity[index] = flows;
-        }
-        Ok(capacity)
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
@@ -414,7 +359,14 @@ impl Engine {
     /// The tables in force.
     #[must_use]
     pub fn tables(&self) -> Arc<Tables> {
-        Arc::clone(&self.tables)
+        Arc::clone(&self.tables.borrow())
+    }
+
+    /// The tables in force, and those that come: for who must follow a change (VIPs on the kernel's interfaces, managed
+    /// neighbours). A change is seen here once every worker goes by it. Also without a runtime: `has_changed`.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Tables>> {
+        self.tables.subscribe()
     }
 
     /// The CPU of each worker.
@@ -439,6 +391,12 @@ impl Engine {
     #[must_use]
     pub fn lost_neighbor_updates(&self) -> u64 {
         self.lost_updates.load(Ordering::Relaxed)
+    }
+
+    /// Punted frames that the kernel's interface did not take.
+    #[must_use]
+    pub fn kernel_refused(&self) -> u64 {
+        self.kernel_refused.load(Ordering::Relaxed)
     }
 
     /// Where captures of its packets begin.
@@ -535,17 +493,6 @@ impl Drop for Engine {
     }
 }
 
-/// Pair slots of one worker: more than series, so that the aggregator can choose which pairs have one; never more than
-/// connections.
-fn pairs(config: &Config, workers: usize) -> usize {
-    let flows = (config.engine.max_flows as usize).div_ceil(workers);
-    flows.min(4 * config.metrics.flow_series_limit + 1024)
-}
-
-fn failed(worker: usize, reason: &str) -> EngineError {
-    EngineError::Worker { worker, reason: reason.into() }
-}
-
 fn infos(ports: &[config::Port], devices: &[EnginePort]) -> Result<Vec<DeviceInfo>, EngineError> {
     ports
         .iter()
@@ -556,113 +503,9 @@ fn infos(ports: &[config::Port], devices: &[EnginePort]) -> Result<Vec<DeviceInf
         .collect()
 }
 
-/// The pool of packet buffers for all ports and workers.
-fn pool(
-    eal: &Eal,
-    config: &Config,
-    on_devices: &[config::Port],
-    plans: &[QueuePlan],
-    workers: usize,
-) -> Result<Mempool, EngineError> {
-    let queues = |plan: &QueuePlan| usize::from(plan.rx) + usize::from(plan.tx);
-    let descriptors = on_devices.iter().zip(plans).map(|(port, plan)| {
-        usize::from(plan.rx) * usize::from(port.rx_descriptors)
-            + usize::from(plan.tx) * usize::from(port.tx_descriptors)
-    });
-    // A worker without a TX queue at a port has a ring to one, and its owner a backlog.
-    let relays: usize = plans.iter().map(|plan| workers.saturating_sub(usize::from(plan.tx))).sum();
-    // Of a shared device all ports but one have such rings only.
-    let relays = relays + config.ports.len().saturating_sub(on_devices.len()) * workers;
-    let places = Places {
-        // Some drivers keep a burst of their own in each queue.
-        descriptors: descriptors.sum::<usize>() + plans.iter().map(queues).sum::<usize>() * MAX_BURST,
-        workers,
-        per_worker: 3 * MAX_BURST + config.ports.len() * TX_BUFFER + HELD + fragment::WAITING,
-        rings: workers * workers.saturating_sub(1) * handoff::FRAMES
-            + relays * (RELAY + MAX_BURST)
-            + if config.ports.iter().any(|port| port.kernel.is_some()) { kernel::places(workers) } else { 0 },
-    };
-    let (buffers, room) = (places.buffers(), queues::data_room(&config.ports));
-    let buffer_bytes = queues::buffer_bytes(room, config.engine.hugepages);
-    let needed_mb = queues::memory_mb(buffers, buffer_bytes);
-    let memory_mb = config.engine.memory_mb;
-    let too_little = |needed_mb| EngineError::Memory {
-        memory_mb,
-        needed_mb,
-        buffers,
-        buffer_bytes,
-        workers,
-        ports: config.ports.len(),
-    };
-    if needed_mb > memory_mb {
-        return Err(too_little(needed_mb));
-    }
-    Mempool::new(eal, "pollux", buffers, room).map_err(|error| {
-        if error.errno() == OUT_OF_MEMORY {
-            // The estimate was too low for how the memory is cut up.
-            too_little(memory_mb.saturating_add(needed_mb / 2))
-        } else {
-            EngineError::Eal(error)
-        }
-    })
-}
-
-const OUT_OF_MEMORY: i32 = 12;
-
-/// One worker's queues and ways out.
-#[derive(Default)]
-struct Side {
-    rx: Vec<Inlet>,
-    tx: Vec<TxPort>,
-}
-
-/// The queues of a device, and the ports on it: VLAN and number, one at least.
-struct DeviceQueues {
-    ports: Vec<(u16, PortId)>,
-    rx: Vec<RxQueue>,
-    tx: Vec<TxQueue>,
-}
-
-/// Gives the queues of all devices to the workers, with a ring to a TX queue's owner for who has none, and for each further
-/// port on the device.
-fn distribute(devices: Vec<DeviceQueues>, workers: usize) -> Vec<Side> {
-    let mut sides: Vec<Side> = (0..workers).map(|_| Side::default()).collect();
-    for (index, DeviceQueues { ports, rx, tx }) in devices.into_iter().enumerate() {
-        let Some((&(_, id), others)) = ports.split_first() else { continue };
-        let (rx_queues, tx_queues) = (rx.len(), tx.len());
-        for (number, queue) in rx.into_iter().enumerate() {
-            sides[queues::worker_of(index, number, rx_queues, workers)].rx.push(Inlet {
-                queue,
-                port: id,
-                others: others.into(),
-            });
-        }
-        let mut relays: Vec<Vec<Relay>> = (0..tx_queues).map(|_| Vec::new()).collect();
-        // With more queues than workers the first that a worker owns is the one that it uses.
-        let mut own: HashMap<usize, (usize, TxQueue)> = HashMap::new();
-        for (number, queue) in tx.into_iter().enumerate() {
-            own.entry(queues::worker_of(index, number, tx_queues, workers)).or_insert((number, queue));
-        }
-        for (worker, side) in sides.iter_mut().enumerate() {
-            if !own.contains_key(&worker) {
-                let (producer, consumer): (_, Consumer<Mbuf>) = RingBuffer::new(RELAY);
-                relays[queues::tx_queue_for(index, worker, tx_queues, workers)].push(Relay::new(consumer));
-                side.tx.push(TxPort::new(id, Way::Other(producer)));
-            }
-            for &(_, other) in others {
-                let (producer, consumer): (_, Consumer<Mbuf>) = RingBuffer::new(RELAY);
-                relays[queues::tx_queue_for(index, worker, tx_queues, workers)].push(Relay::new(consumer));
-                side.tx.push(TxPort::new(other, Way::Other(producer)));
-            }
-        }
-        for (worker, (number, queue)) in own {
-            let relays = std::mem::take(&mut relays[number]);
-            sides[worker].tx.push(TxPort::new(id, Way::Own(queue, relays)));
-        }
-    }
-    for side in &mut sides {
-        // That is how they are found.
-        side.tx.sort_by_key(|port| port.id().index());
-    }
-    sides
+/// Pair slots of one worker: more than series, so that the aggregator can choose which pairs have one; never more than
+/// connections.
+fn pairs(config: &Config, workers: usize) -> usize {
+    let flows = (config.engine.max_flows as usize).div_ceil(workers);
+    flows.min(4 * config.metrics.flow_series_limit + 1024)
 }

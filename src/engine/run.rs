@@ -1,5 +1,6 @@
 //! `pollux run`: the engine in the foreground, until a signal ends it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Engine, EngineError, inventory, serve};
-use crate::config::Config;
+use crate::config::{Config, Style};
 use crate::control::{self, Bound};
 use crate::metrics::http::{self, BindError};
+use crate::reload::{self, Outcome, Refusal, Reloader};
 
 /// How long clients of the admin socket have to take the ends of their answers.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -33,12 +35,13 @@ pub enum RunError {
     Admin(#[from] control::BindError),
 }
 
-/// Runs the engine until SIGTERM or SIGINT, then stops it after `engine.shutdown_delay`. Once it is ready it calls `ready`:
+/// Runs the engine with the configuration of `file`, which SIGHUP reads again, until SIGTERM or SIGINT; then stops it after
+/// `engine.shutdown_delay`. Once it is ready it calls `ready`:
 /// what is said there comes after the reason of a failure to start.
 ///
 /// # Errors
 /// What kept it from starting; nothing runs then.
-pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
+pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), RunError> {
     // Before the engine, which takes a while: a busy address is found at once.
     let listener = http::bind(config.metrics.listen)?;
     let socket = control::bind_configured(&config.control.socket)?;
@@ -51,10 +54,18 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
         Signals::new()?
     };
     let telemetry = serve(listener, config, &engine, runtime.handle())?;
+    let reloader = Arc::new(Reloader::new(Arc::clone(&engine), telemetry.ticker(), file));
     let (admin, missing) = match socket {
-        Bound::At(socket) => {
-            (Some(control::serve(socket, engine.tap(), engine.clock(), runtime.handle())?), None)
-        }
+        Bound::At(socket) => (
+            Some(control::serve(
+                socket,
+                engine.tap(),
+                engine.clock(),
+                Some(Arc::clone(&reloader)),
+                runtime.handle(),
+            )?),
+            None,
+        ),
         Bound::Missing(error) => (None, Some(error)),
         Bound::Off => (None, None),
     };
@@ -67,16 +78,26 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
     }
     notify(NotifyState::Ready);
 
+    runtime.spawn(reload::keep(Arc::clone(&reloader)));
+    runtime.spawn({
+        let (engine, changed) = (Arc::clone(&engine), Arc::clone(&reloader));
+        let wanted = move || engine.config().control.watch;
+        reload::watch(Arc::clone(&reloader), wanted, move || {
+            let reloader = Arc::clone(&changed);
+            async move { reload_now(&reloader).await }
+        })
+    });
     runtime.block_on(async {
-        signals.until_end().await;
+        signals.until_end(&reloader).await;
         notify(NotifyState::Stopping);
         engine.retire();
-        let delay = config.engine.shutdown_delay;
+        telemetry.retire();
+        let delay = engine.config().engine.shutdown_delay;
         if delay > Duration::ZERO {
             eprintln!("pollux: stopping in {} s; a second signal stops at once", delay.as_secs_f32());
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = signals.until_end() => {}
+                () = signals.until_end(&reloader) => {}
             }
         }
     });
@@ -85,6 +106,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), RunError> {
     if let Some(admin) = admin {
         runtime.block_on(admin.finish(FAREWELL));
     }
+    drop(reloader);
     drop(telemetry);
     runtime.shutdown_timeout(Duration::from_secs(1));
     eprintln!("pollux: stopped");
@@ -106,17 +128,40 @@ impl Signals {
         })
     }
 
-    async fn until_end(&mut self) {
+    /// Reloads at each SIGHUP meanwhile.
+    async fn until_end(&mut self, reloader: &Arc<Reloader>) {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return,
                 _ = self.int.recv() => return,
-                _ = self.hup.recv() => {
-                    tracing::warn!("SIGHUP: reload is not supported yet; the running configuration stays");
-                }
+                _ = self.hup.recv() => reload_now(reloader).await,
             }
         }
     }
+}
+
+async fn reload_now(reloader: &Arc<Reloader>) {
+    notify_reloading();
+    let reloader = Arc::clone(reloader);
+    match tokio::task::spawn_blocking(move || reloader.reload(None)).await {
+        Ok(Ok(Outcome { generation, changes, warnings, .. })) => {
+            eprint!("{}", Style::for_stderr().render(&warnings));
+            for change in &changes {
+                tracing::info!("reload: {change}");
+            }
+            tracing::info!("reload: configuration {generation} is in force, {} change(s)", changes.len());
+        }
+        Ok(Err(refusal)) => {
+            tracing::error!("reload: {refusal}");
+            match refusal {
+                Refusal::Invalid(report) => eprint!("{}", report.render(&Style::for_stderr())),
+                Refusal::Restart(changes) => changes.iter().for_each(|change| eprintln!("  {change}")),
+                Refusal::Apply(_) => {}
+            }
+        }
+        Err(error) => tracing::error!("reload: {error}"),
+    }
+    notify(NotifyState::Ready);
 }
 
 fn ready_line(config: &Config, engine: &Engine) -> String {
@@ -135,6 +180,15 @@ fn ready_line(config: &Config, engine: &Engine) -> String {
         ports.join(", "),
         config.metrics.listen
     )
+}
+
+/// `Type=notify-reload` wants the time with it.
+fn notify_reloading() {
+    if let Ok(usec) = NotifyState::monotonic_usec_now()
+        && let Err(error) = sd_notify::notify(&[NotifyState::Reloading, usec])
+    {
+        tracing::warn!("sd_notify: {error}");
+    }
 }
 
 /// Tells systemd, where it listens.

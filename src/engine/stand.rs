@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::handoff;
 use super::idle::Rest;
+use super::publish::Publisher;
 use super::transmit::{Io, TxPort, Way};
 use super::worker::{Inlet, Worker};
 use crate::capture::Tap;
@@ -102,6 +103,7 @@ pub(crate) fn stands(config: &StandConfig<'_>, seats: Vec<Vec<Seat>>) -> Vec<(St
         let worker = Worker {
             shard: Shard::new(&shard, config.tables, writer),
             tables: Arc::clone(config.tables),
+            subscription: Publisher::new(1).1.remove(0),
             rx,
             frames_from: ends.frames_from,
             updates_from: ends.updates_from,

@@ -13,15 +13,31 @@ use crate::config::Config;
 use crate::dpdk;
 use crate::ids::PortId;
 use crate::metrics::http::{self, Context, Limits};
-use crate::metrics::{Aggregator, Clock, DeviceStats, PoolStats, PortStats, Publication, Settings, Ticker};
+use crate::metrics::{
+    Aggregator, Clock, DeviceStats, KernelStats, PoolStats, PortStats, Publication, Settings, Ticker,
+};
 
 /// How often readiness is looked at.
 const READINESS: Duration = Duration::from_millis(100);
 
 /// Serves an engine's metrics until it is dropped.
 pub struct Telemetry {
-    _ticker: Ticker,
+    ticker: Arc<Ticker>,
+    publication: Arc<Publication>,
     _stop: oneshot::Sender<()>,
+}
+
+impl Telemetry {
+    /// Drives the aggregator: a reload tells it first.
+    #[must_use]
+    pub fn ticker(&self) -> Arc<Ticker> {
+        Arc::clone(&self.ticker)
+    }
+
+    /// `/readyz` fails from now on; after [`Engine::retire`], or it comes back.
+    pub fn retire(&self) {
+        self.publication.set_ready(false);
+    }
 }
 
 /// Starts the aggregator's thread, and serves its snapshots on `listener`, which was bound before the engine started.
@@ -51,6 +67,7 @@ pub fn serve(
     let publication = aggregator.publication();
     let ticker = Ticker::start(aggregator, Arc::clone(&clock), || {})?;
 
+    let readiness_of = Arc::clone(&publication);
     runtime.spawn(readiness(Arc::clone(engine), Arc::clone(&publication)));
     let (stop, stopped) = oneshot::channel::<()>();
     let limits =
@@ -64,7 +81,7 @@ pub fn serve(
             tracing::error!("the HTTP listener: {error}");
         }
     });
-    Ok(Telemetry { _ticker: ticker, _stop: stop })
+    Ok(Telemetry { ticker: Arc::new(ticker), publication: readiness_of, _stop: stop })
 }
 
 /// Links go down and come up: `/readyz` follows.
@@ -99,5 +116,13 @@ impl DeviceStats for Devices {
             in_use: pool.in_use.into(),
         });
         stats.into_iter().collect()
+    }
+
+    fn kernel(&mut self) -> KernelStats {
+        KernelStats {
+            refused: self.0.kernel_refused(),
+            routes: self.0.tables().routes.learned() as u64,
+            lost_updates: self.0.lost_neighbor_updates(),
+        }
     }
 }

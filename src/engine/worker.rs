@@ -10,6 +10,7 @@ use rtrb::Consumer;
 use super::exchange::AtPort;
 use super::handoff::{self, Ticked};
 use super::idle::Rest;
+use super::publish::Subscription;
 use super::transmit::Io;
 use crate::dpdk::{Clock, Mbuf, RxQueue};
 use crate::ids::PortId;
@@ -51,6 +52,7 @@ impl Inlet {
 pub(super) struct Worker {
     pub shard: Shard<Mbuf>,
     pub tables: Arc<Tables>,
+    pub subscription: Subscription,
     pub rx: Vec<Inlet>,
     pub frames_from: Vec<Consumer<Ticked>>,
     pub updates_from: Vec<Consumer<NeighborUpdate>>,
@@ -109,11 +111,12 @@ impl Worker {
 
     /// Once round: rings, queues, timers, TX. Whether there was anything to do.
     fn turn(&mut self, now: Instant) -> bool {
-        let Self { shard, tables, rx, frames_from, updates_from, injected, io, burst, .. } = self;
+        let Self { shard, tables, subscription, rx, frames_from, updates_from, injected, io, burst, .. } =
+            self;
         shard.turn(now);
         io.tick = shard.writer().tick();
         io.tap.turn(now);
-        let mut worked = false;
+        let mut worked = subscription.turn(tables, |old, new| shard.go_over(old, new, now, io));
 
         for ring in updates_from {
             // As many as there are now: its producer must not keep us here.

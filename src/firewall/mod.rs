@@ -12,7 +12,7 @@ use crate::ids::{PortId, RuleId};
 use crate::tables::Slots;
 
 /// The rules, in file order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Firewall {
     rules: Box<[Rule]>,
 }
@@ -32,7 +32,7 @@ pub struct Subject {
     pub ports: Option<(u16, u16)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Rule {
     id: RuleId,
     drops: bool,
@@ -45,7 +45,7 @@ struct Rule {
 }
 
 /// A prefix with its mask worked out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Net {
     bits: u128,
     mask: u128,

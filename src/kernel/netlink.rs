@@ -4,8 +4,8 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
@@ -24,11 +24,15 @@ use crate::addr::{Addr, Mac, Prefix};
 const NEIGHBOR_GROUP: u32 = 3;
 /// An address that is never to be preferred as a source.
 const FOREVER: u32 = u32::MAX;
+/// Bytes of a message's header.
+const HEADER: usize = 16;
 
 /// A socket for requests, answered one at a time.
 pub struct Netlink {
     socket: Socket,
     sequence: u32,
+    /// What the last request listed has changed while it was read.
+    pub(super) inconsistent: bool,
 }
 
 /// What the kernel knows of a neighbour.
@@ -55,7 +59,7 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, sequence: 0, inconsistent: false })
     }
 
     /// The addresses of an interface.
@@ -124,6 +128,16 @@ impl Netlink {
         self.add_neighbor(index, addr, NeighbourState::None, managed)
     }
 
+    /// Lets the kernel forget a neighbour; what it needs for itself it finds again.
+    ///
+    /// # Errors
+    /// ENOENT where it does not know it.
+    pub fn delete_neighbor(&mut self, index: u32, addr: Addr) -> io::Result<()> {
+        let message = neighbor_message(index, addr, NeighbourState::None);
+        self.request(RouteNetlinkMessage::DelNeighbour(message), NLM_F_ACK)?;
+        Ok(())
+    }
+
     /// Tells the kernel a neighbour's MAC for good.
     ///
     /// # Errors
@@ -140,16 +154,8 @@ impl Netlink {
         state: NeighbourState,
         attribute: NeighbourAttribute,
     ) -> io::Result<()> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(addr);
-        message.header.ifindex = index;
-        message.header.state = state;
-        message.header.kind = RouteType::Unicast;
-        let destination = match IpAddr::from(addr) {
-            IpAddr::V4(addr) => NeighbourAddress::Inet(addr),
-            IpAddr::V6(addr) => NeighbourAddress::Inet6(addr),
-        };
-        message.attributes = vec![NeighbourAttribute::Destination(destination), attribute];
+        let mut message = neighbor_message(index, addr, state);
+        message.attributes.push(attribute);
         self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)?;
         Ok(())
     }
@@ -164,7 +170,12 @@ impl Netlink {
     }
 
     /// Sends a request; the answers up to the acknowledgement or the end of the dump.
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(super) fn request(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.inconsistent = false;
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -178,10 +189,11 @@ impl Netlink {
         loop {
             let (bytes, _) = self.socket.recv_from_full()?;
             for message in messages(&bytes) {
-                let message = message?;
+                let Some(message) = readable(message) else { continue };
                 if message.header.sequence_number != self.sequence {
                     continue;
                 }
+                self.inconsistent |= message.header.flags & NLM_F_DUMP_INTR != 0;
                 match message.payload {
                     NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
@@ -220,7 +232,9 @@ impl Watch {
             match self.0.recv_from_full() {
                 Ok((bytes, _)) => {
                     for message in messages(&bytes) {
-                        if let NetlinkPayload::InnerMessage(message) = message?.payload {
+                        if let Some(NetlinkPayload::InnerMessage(message)) =
+                            readable(message).map(|m| m.payload)
+                        {
                             events.extend(neighbor(&message));
                         }
                     }
@@ -243,7 +257,10 @@ fn messages(
         let message = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
             Ok(message) => message,
             Err(error) => {
-                bytes = &[];
+                // The next one begins where this one says that it ends.
+                let len = bytes.first_chunk().map_or(0, |len| u32::from_ne_bytes(*len) as usize);
+                let rest = bytes.get(len.next_multiple_of(4)..).filter(|_| len >= HEADER);
+                bytes = rest.unwrap_or_default();
                 return Some(Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())));
             }
         };
@@ -254,6 +271,13 @@ fn messages(
     })
 }
 
+/// A message, unless the library cannot read it: a route with an attribute of tomorrow. The others are as good as ever.
+fn readable(
+    message: io::Result<NetlinkMessage<RouteNetlinkMessage>>,
+) -> Option<NetlinkMessage<RouteNetlinkMessage>> {
+    message.inspect_err(|error| tracing::debug!("a netlink message was left out: {error}")).ok()
+}
+
 fn address(index: u32, prefix: Prefix) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = family(prefix.addr);
@@ -262,6 +286,20 @@ fn address(index: u32, prefix: Prefix) -> AddressMessage {
     message.header.index = index;
     let addr = IpAddr::from(prefix.addr);
     message.attributes = vec![AddressAttribute::Local(addr), AddressAttribute::Address(addr)];
+    message
+}
+
+fn neighbor_message(index: u32, addr: Addr, state: NeighbourState) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(addr);
+    message.header.ifindex = index;
+    message.header.state = state;
+    message.header.kind = RouteType::Unicast;
+    let destination = match IpAddr::from(addr) {
+        IpAddr::V4(addr) => NeighbourAddress::Inet(addr),
+        IpAddr::V6(addr) => NeighbourAddress::Inet6(addr),
+    };
+    message.attributes = vec![NeighbourAttribute::Destination(destination)];
     message
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::Catalog;
-use super::device::{DeviceStats, PoolStats, PortStats};
+use super::device::{DeviceStats, KernelStats, PoolStats, PortStats};
 use super::exposition::{Exposition, Publication};
 use super::flows::{Amount, Flows};
 use super::minute::TimeLine;
@@ -20,7 +20,7 @@ use super::system::{Machine, Reading};
 use super::totals::{Retired, Totals};
 use crate::config;
 use crate::counters::{Bank, Sizes, WorkerCounters};
-use crate::ids::{EndpointId, PairSlot, RuleId, ServiceId};
+use crate::ids::{EndpointId, RuleId, ServiceId};
 use crate::tables::Names;
 use crate::time::Instant;
 
@@ -67,6 +67,7 @@ pub(super) struct Applied {
 pub(super) struct Devices {
     pub ports: Vec<PortStats>,
     pub pools: Vec<PoolStats>,
+    pub kernel: KernelStats,
 }
 
 /// Totals of everything, and when they are due.
@@ -79,6 +80,8 @@ pub struct Aggregator {
     pub(super) catalog: Catalog,
     pub(super) flows: Flows,
     pub(super) line: TimeLine,
+    /// In all workers' tables, by endpoint.
+    connections: Vec<u64>,
     pub(super) applied: Applied,
     /// The counter tick asked for; not `metrics.tick`.
     asked: u32,
@@ -123,6 +126,7 @@ impl Aggregator {
             catalog,
             flows: Flows::default(),
             line: TimeLine::new(Instant::ZERO),
+            connections: Vec::new(),
             applied: Applied { generation, at: Instant::ZERO, last_reload_ok: true },
             asked: 0,
             outstanding: false,
@@ -217,6 +221,7 @@ impl Aggregator {
                 self.totals.fold(n, bank);
                 self.fold_services(worker.sizes(), bank);
                 self.fold_rules(worker.sizes(), bank);
+                self.fold_connections(worker.sizes(), bank);
                 self.fold_pairs(&worker, bank);
             }
         }
@@ -246,6 +251,19 @@ impl Aggregator {
         }
     }
 
+    fn fold_connections(&mut self, sizes: Sizes, bank: &Bank) {
+        self.connections.resize(sizes.endpoints.max(self.connections.len()), 0);
+        for (id, connections) in (0..).map(EndpointId).zip(&mut self.connections[..sizes.endpoints]) {
+            *connections = connections.wrapping_add(bank.endpoint(id).connections.take());
+        }
+    }
+
+    /// Connections in all workers' tables as of the last fold, by [`EndpointId`].
+    #[must_use]
+    pub fn endpoint_connections(&self) -> &[u64] {
+        &self.connections
+    }
+
     fn fold_rules(&mut self, sizes: Sizes, bank: &Bank) {
         for id in (0..sizes.rules as u32).map(RuleId) {
             let drops = bank.rule(id).take();
@@ -258,15 +276,13 @@ impl Aggregator {
     }
 
     fn fold_pairs(&mut self, worker: &WorkerCounters, bank: &Bank) {
-        let endpoints = worker.sizes().endpoints;
-        for slot in (0..worker.pair_slots_used() as u32).map(PairSlot) {
+        for slot in worker.pair_slots() {
             let counters = bank.pair(slot);
             let amount = Amount { packets: counters.packets.take(), bytes: counters.bytes.take() };
             if amount == Amount::default() {
                 continue;
             }
-            if slot.index() < endpoints {
-                let endpoint = EndpointId(slot.0);
+            if let Some(endpoint) = slot.endpoint() {
                 self.fold_pair(self.catalog.home(endpoint), endpoint, None, amount);
             } else {
                 let key = worker.pair_key(slot);
@@ -339,7 +355,8 @@ impl Aggregator {
     pub fn publish(&mut self) {
         let began = std::time::Instant::now();
         if let Some(devices) = &mut self.devices {
-            self.device_stats = Devices { ports: devices.ports(), pools: devices.pools() };
+            self.device_stats =
+                Devices { ports: devices.ports(), pools: devices.pools(), kernel: devices.kernel() };
         }
         if let Some(machine) = &mut self.machine {
             let busy = self.totals.load.iter().map(|load| load.busy_ratio);
@@ -353,9 +370,14 @@ impl Aggregator {
         }
     }
 
-    /// Goes over to another configuration and publishes its series at 0. To be called *before* any worker gets the new tables, so that a
-    /// series is there when its first count comes.
+    /// Goes over to another configuration and publishes its series at 0. No bank may be folded between the first worker's getting the new
+    /// tables and this, so that a series is there when its first count comes.
     pub fn reconfigure(&mut self, now: Instant, metrics: &config::Metrics, names: &Names, generation: u64) {
+        if generation == self.applied.generation {
+            // The run-time state alone is another.
+            self.catalog.recount(names);
+            return;
+        }
         let removed = self.catalog.reconfigure(names, metrics.service_label, &mut self.retired);
         self.flows.remove(&removed, &mut self.catalog, &mut self.retired);
         self.applied = Applied { generation, at: now, last_reload_ok: true };

@@ -114,13 +114,7 @@ impl Catalog {
         self.route_services(names, label);
         self.route_endpoints(names);
         self.route_rules(names);
-        let health = names.health();
-        self.configured = Configured {
-            services: names.services.len(),
-            rules: names.rules.len(),
-            healthy: health.healthy,
-            unhealthy: health.unhealthy,
-        };
+        self.recount(names);
 
         let live: HashSet<usize> = self.service_of.values().copied().collect();
         let live_endpoints: HashSet<usize> = self.endpoint_of.values().copied().collect();
@@ -147,6 +141,17 @@ impl Catalog {
             retired.fw_drops.absorb(self.rules.remove(key).drops);
         }
         removed
+    }
+
+    /// Counts what is configured.
+    pub fn recount(&mut self, names: &Names) {
+        let health = names.health();
+        self.configured = Configured {
+            services: names.services.len(),
+            rules: names.rules.len(),
+            healthy: health.healthy,
+            unhealthy: health.unhealthy,
+        };
     }
 
     fn route_services(&mut self, names: &Names, label: ServiceLabel) {

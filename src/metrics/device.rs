@@ -9,6 +9,9 @@ pub trait DeviceStats: Send {
 
     /// Every buffer pool.
     fn pools(&mut self) -> Vec<PoolStats>;
+
+    /// What goes between workers and the kernel.
+    fn kernel(&mut self) -> KernelStats;
 }
 
 /// Counters of a NIC or vdev.
@@ -37,4 +40,15 @@ pub struct PoolStats {
     pub size: u64,
     /// Buffers in use.
     pub in_use: u64,
+}
+
+/// Counts of what goes between workers and the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelStats {
+    /// Punted frames that the kernel's interface did not take.
+    pub refused: u64,
+    /// Routes of the kernel's in force.
+    pub routes: u64,
+    /// Neighbours that a worker was not told of.
+    pub lost_updates: u64,
 }

@@ -247,6 +247,14 @@ families! {
         /// Packet buffers in use.
         MEMPOOL_IN_USE = Gauge "pollux_mempool_buffers_in_use" ["pool"];
     }
+    "Kernel", Machine {
+        /// Punted frames that the kernel's interface did not take: it is down, or has no memory.
+        KERNEL_REFUSED = Counter "pollux_kernel_refused_packets_total" [];
+        /// Routes of the kernel's that balanced traffic can take.
+        KERNEL_ROUTES = Gauge "pollux_kernel_routes" [];
+        /// Neighbours that a worker was not told of, because it took nothing from its ring: it asks for itself.
+        NEIGHBOR_UPDATES_LOST = Counter "pollux_neighbor_updates_lost_total" [];
+    }
     "Workers", Machine {
         /// Share of the last tick that the worker spent on packets and other work, 0 to 1.
         WORKER_BUSY_RATIO = Gauge "pollux_worker_busy_ratio" ["worker"];

@@ -21,6 +21,6 @@ mod ticker;
 mod totals;
 
 pub use aggregator::{Aggregator, Settings, Step};
-pub use device::{DeviceStats, PoolStats, PortStats};
+pub use device::{DeviceStats, KernelStats, PoolStats, PortStats};
 pub use exposition::{Exposition, Publication, Stale};
 pub use ticker::{Clock, Ticker};

@@ -277,6 +277,10 @@ impl Aggregator {
             to.gauge(&families::MEMPOOL_BUFFERS, &[&pool.name], pool.size as f64);
             to.gauge(&families::MEMPOOL_IN_USE, &[&pool.name], pool.in_use as f64);
         }
+        let kernel = &self.device_stats.kernel;
+        to.counter(&families::KERNEL_REFUSED, &[], kernel.refused);
+        to.gauge(&families::KERNEL_ROUTES, &[], kernel.routes as f64);
+        to.counter(&families::NEIGHBOR_UPDATES_LOST, &[], kernel.lost_updates);
         let Some(reading) = &self.reading else { return };
         for (n, load) in self.totals.load.iter().enumerate() {
             let worker = n.to_string();

@@ -51,9 +51,24 @@ impl Ticker {
         Ok(Self { aggregator, clock, stop, thread: Some(thread) })
     }
 
-    /// Goes over to another configuration; see [`Aggregator::reconfigure`].
-    pub fn reconfigure(&self, metrics: &config::Metrics, names: &Names, generation: u64) {
-        lock(&self.aggregator).reconfigure((self.clock)(), metrics, names, generation);
+    /// Goes over to another configuration; see [`Aggregator::reconfigure`]. `publish` gives it to the workers: no bank is folded from
+    /// before that until the aggregator goes by it, too.
+    pub fn reconfigure(
+        &self,
+        metrics: &config::Metrics,
+        names: &Names,
+        generation: u64,
+        publish: impl FnOnce(),
+    ) {
+        let mut aggregator = lock(&self.aggregator);
+        publish();
+        aggregator.reconfigure((self.clock)(), metrics, names, generation);
+    }
+
+    /// Connections as of the last fold, by [`EndpointId`](crate::ids::EndpointId).
+    #[must_use]
+    pub fn connections(&self) -> Vec<u64> {
+        lock(&self.aggregator).endpoint_connections().to_vec()
     }
 
     /// A new configuration was refused; see [`Aggregator::reload_refused`].

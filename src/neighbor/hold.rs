@@ -42,7 +42,7 @@ impl<F> Hold<F> {
     /// # Errors
     /// The packet, where too many wait already.
     pub fn push(&mut self, held: Held<F>) -> Result<(), Held<F>> {
-        let same = self.waiting.iter().filter(|h| h.hop == held.hop).count();
+        let same = self.waiting.iter().filter(|h| h.hop.waits_with(held.hop)).count();
         if same >= PER_HOP || self.waiting.len() >= POOL {
             return Err(held);
         }
@@ -52,7 +52,7 @@ impl<F> Hold<F> {
 
     /// Takes the oldest packet that waits for `hop`.
     pub fn pop(&mut self, hop: NextHop) -> Option<Held<F>> {
-        let at = self.waiting.iter().position(|h| h.hop == hop)?;
+        let at = self.waiting.iter().position(|h| h.hop.waits_with(hop))?;
         Some(self.waiting.remove(at))
     }
 

@@ -48,6 +48,12 @@ impl NextHop {
         (self.generation as u32) << 16 | self.slot as u32
     }
 
+    /// Whether both are of one neighbour, of which a packet waits: its slot is given to no other meanwhile.
+    #[must_use]
+    const fn waits_with(self, other: Self) -> bool {
+        self.slot == other.slot
+    }
+
     /// From what a connection stores.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
@@ -160,6 +166,21 @@ impl Neighbors {
         let slot = self.add(hop, mac, state, Instant::ZERO)?;
         self.entries[slot as usize].pinned = pin;
         Some(self.handle(slot))
+    }
+
+    /// A neighbour that is known is configured from now on: always right.
+    pub fn fix(&mut self, port: PortId, addr: Addr) {
+        if let Some(&slot) = self.index.get(&(port, addr)) {
+            self.entries[slot as usize].state = State::Static;
+        }
+    }
+
+    /// A neighbour is no longer configured: it is in use as it is, and asked when it is next used.
+    pub fn release(&mut self, port: PortId, addr: Addr) {
+        if let Some(&slot) = self.index.get(&(port, addr)) {
+            let entry = &mut self.entries[slot as usize];
+            (entry.state, entry.since) = (State::Reachable, Instant::ZERO);
+        }
     }
 
     /// The MAC that a neighbour was last known by.
@@ -281,6 +302,15 @@ impl Neighbors {
             if taken {
                 *entry = next;
             }
+        }
+    }
+
+    /// Makes every handle out of date: routes have changed, and whoever holds one looks its next hop up again. What is known of
+    /// neighbours stays, and so does what waits for them. A handle that was not used for 65 536 such changes would be taken
+    /// for a good one, until the next.
+    pub fn reroute(&mut self) {
+        for entry in &mut self.entries {
+            entry.generation = entry.generation.wrapping_add(1);
         }
     }
 
@@ -504,6 +534,18 @@ mod tests {
             }
         }
         assert_eq!(asked(&mut n, endpoint, at(1)).0, Lookup::Resolved(HOP.port, MAC));
+    }
+
+    #[test]
+    fn other_routes_make_handles_out_of_date_and_keep_what_is_known() {
+        let mut n = Neighbors::new(&[], false);
+        let hop = n.intern(HOP, true).unwrap();
+        n.learn(&update(true), at(0));
+        n.reroute();
+        assert_eq!(asked(&mut n, hop, at(1)).0, Lookup::Gone);
+        let again = n.intern(HOP, false).unwrap();
+        assert_eq!(asked(&mut n, again, at(1)), (Lookup::Resolved(HOP.port, MAC), None));
+        assert!(again != hop && again.waits_with(hop));
     }
 
     #[test]

@@ -49,8 +49,10 @@ impl<F: Frame> Shard<F> {
         id: FlowId,
         direction: Direction,
     ) {
-        if let Err(reason) = self.still_allowed(turn, id) {
-            return self.drop(turn, arrival.port, arrival.frame, reason);
+        match self.still_allowed(turn, id) {
+            Ok(()) => {}
+            Err(DropReason::EndpointGone) => return self.lost(turn, arrival, id, direction),
+            Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         }
         if arrival.packet.fragment.is_some() && rewrite::changes_crc(self.conntrack.flow(id)) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::FragmentSctp);
@@ -80,7 +82,7 @@ impl<F: Frame> Shard<F> {
         let step = self.conntrack.step(id, direction, l4, turn.now);
         let flow = self.conntrack.flow(id);
         if step.before != step.after {
-            self.count_state(turn, &flow, Some(step.before), Some(step.after));
+            self.count_state(turn, flow, Some(step.before), Some(step.after));
         }
         if let Some(error) = step.error {
             self.count_error(flow.service, error);
@@ -101,7 +103,7 @@ impl<F: Frame> Shard<F> {
     }
 
     /// A packet of no known connection: firewall, service, endpoint, insert.
-    fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>) {
+    pub(super) fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>) {
         if self.firewalled(turn, &arrival) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
         }
@@ -127,7 +129,7 @@ impl<F: Frame> Shard<F> {
             self.report(turn, &arrival, icmp::Error::TimeExceeded);
             return self.drop(turn, arrival.port, arrival.frame, DropReason::TtlExpired);
         }
-        let arrival = if opens && named(&arrival.frame, &arrival.packet, service).is_none() {
+        let arrival = if opens && named(turn.tables, &arrival.frame, &arrival.packet, service).is_none() {
             let ports = arrival.packet.ports();
             let Some(arrival) = self.detour(turn, arrival, service, ports) else { return };
             arrival
@@ -160,7 +162,7 @@ impl<F: Frame> Shard<F> {
     ) -> Result<FlowId, DropReason> {
         let packet = &arrival.packet;
         let (client_port, vip_port) = packet.ports();
-        let named = named(&arrival.frame, packet, service).map(|endpoint| endpoint.id);
+        let named = named(turn.tables, &arrival.frame, packet, service).map(|endpoint| endpoint.id);
         let chosen = named.or_else(|| self.choose(turn, packet, service, conntrack::opens(&packet.l4_info)));
         let counters = self.writer.bank().service(service.id);
         let Some(endpoint) = chosen.and_then(|id| service.endpoint(id)) else {
@@ -302,7 +304,7 @@ impl<F: Frame> Shard<F> {
             Direction::Original => flow.endpoint,
             Direction::Reply => flow.client,
         };
-        let (hop, exit) = self.exit(turn, hop, to)?;
+        let (hop, exit) = self.exit(turn, hop, to, direction)?;
         self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
         let mtu = turn.tables.ports[exit.port().index()].mtu;
         if arrival.packet.l3_len > u32::from(mtu) && arrival.packet.dont_fragment {
@@ -312,9 +314,16 @@ impl<F: Frame> Shard<F> {
         Ok(exit)
     }
 
-    /// Judges a connection anew where the firewall has changed since, by the packet that created it.
+    /// Judges a connection anew where the firewall has changed since, by the packet that created it, or where its endpoint may be
+    /// lost.
     pub(super) fn still_allowed<O>(&mut self, turn: &Turn<'_, O>, id: FlowId) -> Result<(), DropReason> {
         let flow = self.conntrack.flow(id);
+        if flow.epoch == turn.tables.firewall_epoch && self.sweep.is_none() {
+            return Ok(());
+        }
+        if turn.tables.resets.contains(&flow.endpoint_id) {
+            return Err(DropReason::EndpointGone);
+        }
         if flow.epoch == turn.tables.firewall_epoch {
             return Ok(());
         }
@@ -356,7 +365,7 @@ impl<F: Frame> Shard<F> {
         }
     }
 
-    fn reset<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: &Arrival<F>) {
+    pub(super) fn reset<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: &Arrival<F>) {
         let config = &turn.tables.ports[arrival.port.index()];
         let written = Reply::to(arrival.frame.data(), config.mac, config.vlan)
             .and_then(|reply| reset::write(&mut self.scratch, &arrival.packet, &reply));

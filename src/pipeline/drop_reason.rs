@@ -128,6 +128,9 @@ drop_reasons! {
     UnknownConnection = "unknown_connection",
     /// The service has no endpoint that takes new connections.
     NoEndpoint = "no_endpoint",
+    /// The connection's endpoint is down or no longer configured, and its connections are reset (`on_endpoint_down`,
+    /// `on_endpoint_removed`).
+    EndpointGone = "endpoint_gone",
     /// The connection table is full.
     ConntrackFull = "conntrack_full",
     /// The chosen endpoint already has a connection with this client's address and port through another service.

@@ -3,6 +3,7 @@
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, NeighborUpdate, Output};
 use crate::addr::{Addr, Mac};
+use crate::conntrack::Direction;
 use crate::counters::Term;
 use crate::ids::PortId;
 use crate::neighbor::{Held, Lookup, NextHop, Solicit};
@@ -34,13 +35,15 @@ impl<F: Frame> Shard<F> {
         turn: &mut Turn<'_, O>,
         hop: NextHop,
         to: Addr,
+        direction: Direction,
     ) -> Result<(NextHop, Exit), DropReason> {
         match self.ask(turn, hop) {
             Lookup::Gone => {}
             known => return Ok((hop, exit_of(hop, known)?)),
         }
         let route = turn.tables.routes.lookup(to).ok_or(DropReason::NoRoute)?;
-        let hop = self.neighbors.intern(route, route.addr != to).ok_or(DropReason::NeighborUnresolved)?;
+        let pin = direction == Direction::Original || route.addr != to;
+        let hop = self.neighbors.intern(route, pin).ok_or(DropReason::NeighborUnresolved)?;
         let known = self.ask(turn, hop);
         Ok((hop, exit_of(hop, known)?))
     }

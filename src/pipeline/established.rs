@@ -33,7 +33,7 @@ impl<F: Frame> Shard<F> {
         prefetch(self.writer.bank().pair(flow.pair));
         // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
         let peculiar = packet.is_tcp && packet.flags & flag::SYN != 0 || packet.ttl <= 1;
-        if peculiar || flow.epoch != turn.tables.firewall_epoch {
+        if peculiar || flow.epoch != turn.tables.firewall_epoch || self.sweep.is_some() {
             return Err(frame);
         }
         if turn.tables.services.have_server_ids()

@@ -4,12 +4,15 @@
 //! translated, as its connection says. Each is a packet of its own in all counts.
 
 use super::connection::account;
+use super::kernel::{Class, is_through};
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Frame, Handed, Output};
 use crate::config::Protocol;
 use crate::conntrack::Tuple;
 use crate::counters::Term;
+use crate::firewall::Subject;
 use crate::fragment::{Admission, Held, Key, Serial, TIMEOUT};
+use crate::parse::Packet;
 use crate::rewrite;
 use crate::wire::fragment::Fragment;
 
@@ -123,7 +126,7 @@ impl<F: Frame> Shard<F> {
                 },
                 None => arrival,
             };
-            return self.drop(turn, port, arrival.frame, DropReason::FragmentOrphan);
+            return self.stray(turn, arrival, ports);
         };
         let mut arrival = arrival;
         let translated = self
@@ -138,6 +141,21 @@ impl<F: Frame> Shard<F> {
             Ok((exit, account)) => self.send(turn, arrival, exit, account),
             Err(reason) => self.drop(turn, port, arrival.frame, reason),
         }
+    }
+
+    /// A later fragment of no connection: in transit, as its datagram's first one was, or nobody's.
+    fn stray<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>, ports: (u16, u16)) {
+        let Arrival { port, frame, packet } = arrival;
+        if !is_through(turn, port, packet.dst) {
+            return self.drop(turn, port, frame, DropReason::FragmentOrphan);
+        }
+        let Packet { src, dst, protocol, .. } = packet;
+        let subject = Subject { port, src, dst, protocol, ports: Some(ports) };
+        if let Some(rule) = turn.tables.firewall.dropped_by(&subject) {
+            self.writer.bank().rule(rule).add(1);
+            return self.drop(turn, port, frame, DropReason::Firewall);
+        }
+        self.punt(turn, port, frame, Class::Other);
     }
 }
 

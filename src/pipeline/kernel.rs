@@ -150,6 +150,12 @@ fn verdict<O>(turn: &Turn<'_, O>, port: PortId, dst: Addr) -> Verdict {
     }
 }
 
+/// Whether what came in by `port` for `dst`, and is of no connection, is for others to whom the kernel may forward it.
+pub(super) fn is_through<O>(turn: &Turn<'_, O>, port: PortId, dst: Addr) -> bool {
+    let for_us = turn.tables.is_local(dst) || is_ours(turn.tables, &turn.tables.ports[port.index()], dst);
+    !for_us && verdict(turn, port, dst) == Verdict::Punt
+}
+
 /// What the firewall can know of a packet that the parser refused.
 struct Outline {
     src: Addr,

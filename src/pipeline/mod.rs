@@ -17,6 +17,7 @@ mod frame;
 mod kernel;
 mod limiter;
 mod local;
+mod loss;
 mod output;
 mod owner;
 mod quic;

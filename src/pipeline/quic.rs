@@ -8,16 +8,23 @@ use super::shard::{Shard, Turn};
 use crate::conntrack::{Direction, FlowId};
 use crate::parse::{L4, Packet};
 use crate::service::{Endpoint, Service};
+use crate::tables::Tables;
 use crate::wire::udp::Udp;
 
-/// The endpoint that the connection id of a QUIC packet for this service names.
-pub(super) fn named<'s, F: Frame>(frame: &F, packet: &Packet, service: &'s Service) -> Option<&'s Endpoint> {
+/// The endpoint that the connection id of a QUIC packet for this service names; not one that has lost its connections.
+pub(super) fn named<'s, F: Frame>(
+    tables: &Tables,
+    frame: &F,
+    packet: &Packet,
+    service: &'s Service,
+) -> Option<&'s Endpoint> {
     if !service.has_server_ids() || !matches!(packet.l4_info, L4::Udp { .. }) {
         return None;
     }
     let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
     let datagram = frame.data().get(l4..l3 + packet.l3_len as usize)?;
-    service.named(Udp::new_checked(datagram).ok()?.payload())
+    let named = service.named(Udp::new_checked(datagram).ok()?.payload())?;
+    (!tables.resets.contains(&named.id)).then_some(named)
 }
 
 impl<F: Frame> Shard<F> {
@@ -37,7 +44,7 @@ impl<F: Frame> Shard<F> {
         }
         let flow = self.conntrack.flow(id);
         let service = turn.tables.services.by_id(flow.service);
-        let named = service.and_then(|service| named(frame, packet, service));
+        let named = service.and_then(|service| named(turn.tables, frame, packet, service));
         // What dies here moves nothing.
         packet.ttl > 1 && named.is_some_and(|endpoint| endpoint.id != flow.endpoint_id)
     }

@@ -88,6 +88,8 @@ pub struct Shard<F> {
     pub(super) errand: Errand,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
+    /// How far the connections were searched for those whose endpoint was lost.
+    pub(super) sweep: Option<usize>,
     /// Of no burst while none is worked on.
     pub(super) slots: Option<Box<Slots>>,
     /// Entries removed so far: what was looked up before a removal is looked up again.
@@ -117,6 +119,7 @@ impl<F: Frame> Shard<F> {
             sticky: Sticky::new(config.max_flows, (config.seed, 4 << 8)),
             errand: Errand::Own,
             scratch: Vec::with_capacity(1 << 16),
+            sweep: None,
             slots: Some(Box::default()),
             removals: 0,
         }
@@ -188,12 +191,35 @@ impl<F: Frame> Shard<F> {
         if self.neighbors.is_asking() {
             self.neighbor_timers(&mut Turn { tables, now, out });
         }
-        let more = self.give_up_fragments(&mut Turn { tables, now, out });
+        let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
         let Self { worker, conntrack, pairs, writer, removals, .. } = self;
         conntrack.expire(now, budget, |expired| {
             *removals += 1;
             count_gone(writer, *worker, tables, pairs, &expired);
         }) || more
+    }
+
+    /// Between bursts: goes over from one configuration's tables to another's. With other routes, every connection looks its
+    /// next hops up again when its next packet comes.
+    pub fn go_over(&mut self, before: &Tables, after: &Tables, now: Instant, out: &mut impl Output<F>) {
+        if !Arc::ptr_eq(&before.routes, &after.routes) {
+            self.neighbors.reroute();
+        }
+        if before.resets_version != after.resets_version {
+            self.sweep = Some(0);
+        }
+        if before.neighbors == after.neighbors {
+            return;
+        }
+        for &(port, addr, _) in &before.neighbors {
+            self.neighbors.release(port, addr);
+        }
+        for &(port, addr, mac) in &after.neighbors {
+            // Who waits for it may go.
+            let update = NeighborUpdate { port, addr, mac, create: true };
+            self.resolved(&update, &mut Turn { tables: after, now, out });
+            self.neighbors.fix(port, addr);
+        }
     }
 
     /// Between bursts: switches counter banks where the aggregator asks.

@@ -46,7 +46,7 @@ fn two_ports() -> Vec<config::Port> {
 
 #[test]
 fn a_connected_network_is_its_own_next_hop() {
-    let routes = Routes::compile(&two_ports(), &[]);
+    let routes = Routes::compile(&two_ports(), &[], &[]);
     assert_eq!(routes.lookup(addr("10.1.0.10")), hop(1, "10.1.0.10"));
     assert_eq!(routes.lookup(addr("10.1.0.1")), hop(1, "10.1.0.1"), "own addresses are no exception here");
     assert_eq!(routes.lookup(addr("2001:db8:1::9")), hop(0, "2001:db8:1::9"));
@@ -64,6 +64,7 @@ fn the_longest_prefix_wins_and_a_gateway_has_its_port() {
             route("10.9.0.0/16", "203.0.113.9"),
             route("::/0", "2001:db8:2::fe"),
         ],
+        &[],
     );
     assert_eq!(routes.lookup(addr("8.8.8.8")), hop(0, "203.0.113.1"));
     assert_eq!(routes.lookup(addr("10.2.0.1")), hop(1, "10.1.0.254"));
@@ -74,7 +75,7 @@ fn the_longest_prefix_wins_and_a_gateway_has_its_port() {
 
 #[test]
 fn the_ipv6_default_route_takes_no_ipv4() {
-    let routes = Routes::compile(&two_ports(), &[route("::/0", "2001:db8:2::fe")]);
+    let routes = Routes::compile(&two_ports(), &[route("::/0", "2001:db8:2::fe")], &[]);
     assert_eq!(routes.lookup(addr("8.8.8.8")), None);
 }
 
@@ -87,6 +88,7 @@ fn of_equal_prefixes_the_connected_one_wins_then_the_first() {
             route("0.0.0.0/0", "203.0.113.1"),
             route("0.0.0.0/0", "10.1.0.2"),
         ],
+        &[],
     );
     assert_eq!(routes.lookup(addr("10.1.0.7")), hop(1, "10.1.0.7"));
     assert_eq!(routes.lookup(addr("8.8.8.8")), hop(0, "203.0.113.1"));
@@ -98,8 +100,64 @@ fn a_gateway_is_not_resolved_by_a_route() {
     let routes = Routes::compile(
         &two_ports(),
         &[route("203.0.113.128/25", "10.1.0.2"), route("0.0.0.0/0", "203.0.113.129")],
+        &[],
     );
     assert_eq!(routes.lookup(addr("8.8.8.8")), hop(0, "203.0.113.129"));
+}
+
+fn learned(to: &str, metric: u32, paths: &[(u8, Option<&str>, u16)]) -> Learned {
+    let path = |&(port, via, weight): &(u8, Option<&str>, u16)| {
+        (Path { port: PortId(port), gateway: via.map(addr) }, weight)
+    };
+    Learned { prefix: prefix(to), metric, paths: paths.iter().map(path).collect() }
+}
+
+#[test]
+fn the_kernels_routes_come_after_the_files_and_the_lowest_metric_first() {
+    let routes = Routes::compile(
+        &two_ports(),
+        &[route("0.0.0.0/0", "203.0.113.1")],
+        &[
+            learned("10.1.0.0/24", 0, &[(0, Some("203.0.113.9"), 1)]),
+            learned("0.0.0.0/0", 0, &[(1, Some("10.1.0.9"), 1)]),
+            learned("192.0.2.0/24", 32, &[(0, Some("203.0.113.8"), 1)]),
+            learned("192.0.2.0/24", 20, &[(1, Some("10.1.0.8"), 1)]),
+            learned("192.0.2.128/25", 4_000, &[(0, Some("203.0.113.7"), 1)]),
+            learned("198.18.0.0/15", 0, &[(1, None, 1)]),
+            learned("172.16.0.0/12", 0, &[(1, Some("fe80::1"), 1)]),
+            learned("172.16.0.0/24", 0, &[]),
+        ],
+    );
+    assert_eq!(routes.lookup(addr("10.1.0.7")), hop(1, "10.1.0.7"), "connected");
+    assert_eq!(routes.lookup(addr("8.8.8.8")), hop(0, "203.0.113.1"), "the file's");
+    assert_eq!(routes.lookup(addr("192.0.2.1")), hop(1, "10.1.0.8"), "the lower metric");
+    assert_eq!(
+        routes.lookup(addr("192.0.2.129")),
+        hop(0, "203.0.113.7"),
+        "the longer prefix, whatever its metric"
+    );
+    assert_eq!(routes.lookup(addr("198.19.0.1")), hop(1, "198.19.0.1"), "on the link");
+    assert_eq!(routes.lookup(addr("172.16.0.1")), hop(1, "fe80::1"), "IPv4 over an IPv6 gateway (RFC 8950)");
+    let mut gateways: Vec<_> = routes.gateways().into_iter().map(|hop| (hop.port.0, hop.addr)).collect();
+    gateways.sort_unstable();
+    let mut wanted =
+        [(0, "203.0.113.1"), (0, "203.0.113.7"), (1, "10.1.0.8"), (1, "fe80::1")].map(|(p, a)| (p, addr(a)));
+    wanted.sort_unstable();
+    assert_eq!(gateways, wanted, "those that are in use");
+}
+
+#[test]
+fn paths_of_equal_cost_share_destinations_by_weight() {
+    let paths = [(0, Some("203.0.113.8"), 1), (1, Some("10.1.0.8"), 3)];
+    let routes = Routes::compile(&two_ports(), &[], &[learned("172.16.0.0/12", 0, &paths)]);
+    let over_lan = (0..4_000_u32).filter(|i| {
+        let dst = Addr::v4((0xac10_0000 + i).to_be_bytes());
+        let hop = routes.lookup(dst).unwrap();
+        assert_eq!(routes.lookup(dst), Some(hop));
+        hop.port == PortId(1)
+    });
+    let over_lan = over_lan.count();
+    assert!((2_850..3_150).contains(&over_lan), "{over_lan} of 4000, where 3000 are due");
 }
 
 /// Few bits differ, so that prefixes nest and repeat.
@@ -164,7 +222,7 @@ proptest! {
             })
             .unzip();
         let all: Vec<_> = connected.iter().map(|(p, _)| (*p, None)).chain(resolved).collect();
-        let table = Routes::compile(&ports, &routes);
+        let table = Routes::compile(&ports, &routes, &[]);
         for dst in destinations {
             let expected = longest(&all, dst).map(|gateway| {
                 gateway.unwrap_or_else(|| Hop { port: longest(&connected, dst).unwrap(), addr: dst })

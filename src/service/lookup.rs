@@ -1,5 +1,7 @@
 //! (VIP, port, protocol) to service.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 use super::Service;
@@ -24,13 +26,16 @@ struct Range {
 }
 
 impl Index {
-    /// An index of positions in `services`, whose (VIP, ports, protocol) are disjoint.
-    pub fn new(services: &[Service]) -> Self {
+    /// An index of positions in `services`, whose (VIP, ports, protocol) are disjoint; and VIPs without a service.
+    pub fn new(services: &[Arc<Service>], lingering: impl Iterator<Item = Addr>) -> Self {
         let mut vips: HashMap<Addr, [Vec<Range>; Protocol::ALL.len()]> = HashMap::new();
         for (n, service) in (0..).zip(services) {
             let (first, last) = service.ports;
             let ranges = &mut vips.entry(service.vip).or_default()[service.protocol.index()];
             ranges.push(Range { first, last, service: n });
+        }
+        for vip in lingering {
+            vips.entry(vip).or_default();
         }
         let sorted = |mut ranges: Vec<Range>| {
             ranges.sort_unstable_by_key(|range| range.first);
@@ -63,6 +68,12 @@ mod tests {
     use crate::service::{Services, tests::service};
     use crate::tables::Slots;
 
+    fn compiled(services: &[Service], slots: &mut Slots) -> Services {
+        let services =
+            services.iter().map(|s| std::sync::Arc::new(crate::service::Service::compile(s, 1, slots)));
+        Services::new(services.collect(), std::iter::empty())
+    }
+
     fn on(vip: Addr, ports: (u16, u16), protocol: Protocol) -> Service {
         Service {
             name: format!("{vip} {ports:?} {protocol:?}"),
@@ -84,7 +95,7 @@ mod tests {
             on(VIP, (6000, 65_535), Protocol::Udp),
             on(VIP, (1, 79), Protocol::Udp),
         ];
-        let services = Services::compile(&services, 1, &mut Slots::default());
+        let services = compiled(&services, &mut Slots::default());
         let at = |port, protocol| services.lookup(VIP, port, protocol).map(|s| s.ports.0);
         for (port, first) in [
             (1, Some(1)),
@@ -104,11 +115,11 @@ mod tests {
 
     #[test]
     fn a_vip_is_one_whatever_its_protocol() {
-        let services = Services::compile(&[on(VIP, (80, 80), Protocol::Sctp)], 1, &mut Slots::default());
+        let services = compiled(&[on(VIP, (80, 80), Protocol::Sctp)], &mut Slots::default());
         assert!(services.is_vip(VIP));
         assert!(!services.is_vip(Addr::v4([203, 0, 113, 101])));
         assert!(!services.is_vip(Addr::default()));
-        assert!(!Services::compile(&[], 1, &mut Slots::default()).is_vip(VIP));
+        assert!(!compiled(&[], &mut Slots::default()).is_vip(VIP));
     }
 
     fn vip(n: u8) -> Addr {
@@ -133,7 +144,7 @@ mod tests {
                     services.push(new);
                 }
             }
-            let compiled = Services::compile(&services, 1, &mut Slots::default());
+            let compiled = compiled(&services, &mut Slots::default());
             prop_assert!(compiled.iter().map(|s| s.ports.0).eq(services.iter().map(|s| s.first_port)));
             for (n, port, protocol) in asked {
                 let (vip, protocol) = (vip(n), Protocol::ALL[protocol]);

@@ -25,7 +25,7 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub struct Services {
     index: Index,
-    services: Box<[Service]>,
+    services: Box<[Arc<Service>]>,
     /// By slot: which of `services` that is.
     by_id: Box<[u32]>,
     /// Whether any service routes by QUIC server ids.
@@ -33,33 +33,37 @@ pub struct Services {
 }
 
 impl Services {
-    /// For this many workers.
-    pub(crate) fn compile(services: &[config::Service], workers: usize, slots: &mut Slots) -> Self {
-        let services: Box<[_]> =
-            services.iter().map(|service| Service::compile(service, workers, slots)).collect();
+    /// Of services in file order. `lingering` are addresses that had a service: their connections may go on.
+    pub(crate) fn new(services: Vec<Arc<Service>>, lingering: impl Iterator<Item = Addr>) -> Self {
         let mut by_id = vec![u32::MAX; services.iter().map(|s| s.id.index() + 1).max().unwrap_or(0)];
         for (n, service) in (0..).zip(&services) {
             by_id[service.id.index()] = n;
         }
-        let server_ids = services.iter().any(Service::has_server_ids);
-        Self { index: Index::new(&services), services, by_id: by_id.into(), server_ids }
+        let server_ids = services.iter().any(|service| service.has_server_ids());
+        let index = Index::new(&services, lingering);
+        Self { index, services: services.into(), by_id: by_id.into(), server_ids }
+    }
+
+    /// The one at this place, for the next tables.
+    pub(crate) fn share(&self, place: usize) -> Arc<Service> {
+        Arc::clone(&self.services[place])
     }
 
     /// The service with this slot, while it is configured.
     #[inline]
     #[must_use]
     pub fn by_id(&self, id: ServiceId) -> Option<&Service> {
-        self.services.get(*self.by_id.get(id.index())? as usize)
+        Some(&**self.services.get(*self.by_id.get(id.index())? as usize)?)
     }
 
     /// The service that a packet to this address, port and protocol is for.
     #[inline]
     #[must_use]
     pub fn lookup(&self, vip: Addr, port: u16, protocol: Protocol) -> Option<&Service> {
-        self.services.get(self.index.find(vip, port, protocol)?)
+        self.services.get(self.index.find(vip, port, protocol)?).map(|service| &**service)
     }
 
-    /// Whether some service has this address.
+    /// Whether some service has this address, or had it and its connections may go on.
     #[inline]
     #[must_use]
     pub fn is_vip(&self, addr: Addr) -> bool {
@@ -74,14 +78,17 @@ impl Services {
     }
 
     /// All of them, in file order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Service> {
-        self.services.iter()
+    pub fn iter(&self) -> Iter<'_> {
+        self.services.iter().map(|service| service)
     }
 }
 
+/// Services in file order.
+pub type Iter<'a> = std::iter::Map<std::slice::Iter<'a, Arc<Service>>, fn(&'a Arc<Service>) -> &'a Service>;
+
 impl<'a> IntoIterator for &'a Services {
     type Item = &'a Service;
-    type IntoIter = std::slice::Iter<'a, Service>;
+    type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -160,7 +167,7 @@ pub struct Asker<'a> {
 }
 
 impl Service {
-    fn compile(service: &config::Service, workers: usize, slots: &mut Slots) -> Self {
+    pub(crate) fn compile(service: &config::Service, workers: usize, slots: &mut Slots) -> Self {
         let id = slots.service(service);
         let endpoints: Box<[_]> = service
             .endpoints
@@ -305,6 +312,9 @@ pub(crate) mod tests {
             idle_timeout: Duration::from_secs(240),
             on_no_endpoint: Refusal::Drop,
             quic_server_id_bytes: 0,
+            on_endpoint_down: config::Loss::Keep,
+            on_endpoint_removed: config::Loss::Keep,
+            slow_start: Duration::ZERO,
             endpoints: endpoints.collect(),
         }
     }
@@ -356,7 +366,8 @@ pub(crate) mod tests {
                 ..service(ALL[n as usize % 4], &[(1, EndpointState::Up); 10])
             })
             .collect();
-        let compiled = Services::compile(&services, 4, &mut slots);
+        let services = services.iter().map(|s| Arc::new(Service::compile(s, 4, &mut slots)));
+        let compiled = Services::new(services.collect(), std::iter::empty());
         for (n, service) in compiled.iter().enumerate() {
             assert_eq!(compiled.by_id(service.id).map(|s| s.ports), Some((n as u16 + 1, n as u16 + 1)));
             assert!(service.pick(&asker(Addr::v4([198, 51, 100, 7]), 1)).is_some());

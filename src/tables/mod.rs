@@ -1,35 +1,40 @@
 //! The configuration compiled: immutable, what the workers look things up in.
 
+mod conditions;
 mod names;
 mod slots;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 
+pub use conditions::{Condition, Conditions};
 pub use names::{EndpointName, Health, Names, ServiceName};
 pub use slots::{Slots, SlotsFull};
 
 use self::slots::Capacity;
 use crate::addr::{Addr, Mac, Prefix};
-use crate::config::{Config, OnUnknown, Role, Transit};
+use crate::config::{self, Config, EndpointState, Loss, OnUnknown, Role, Transit};
 use crate::counters::Sizes;
 use crate::firewall::Firewall;
-use crate::ids::PortId;
-use crate::route::Routes;
-use crate::service::Services;
+use crate::ids::{EndpointId, PortId};
+use crate::route::{Learned, Routes};
+use crate::service::{Service, Services};
 
 /// All tables of one configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tables {
     /// By [`PortId`].
     pub ports: Box<[Port]>,
     /// Services by VIP, port and protocol.
-    pub services: Services,
+    pub services: Arc<Services>,
     /// The rules.
     pub firewall: Firewall,
-    /// Where destinations are.
-    pub routes: Routes,
+    /// Where destinations are. Other routes are another object: connections look their next hops up again.
+    pub routes: Arc<Routes>,
     /// Static neighbours.
     pub neighbors: Box<[(PortId, Addr, Mac)]>,
     /// What becomes of mid-stream packets of no known connection.
@@ -42,9 +47,13 @@ pub struct Tables {
     pub firewall_epoch: u32,
     /// What the slots are called: for metrics and listings.
     pub names: Names,
+    /// Endpoints, removed or down, whose connections are to be reset.
+    pub resets: Arc<HashSet<EndpointId>>,
+    /// Goes up with every endpoint that joins those.
+    pub resets_version: u64,
     /// The addresses of all ports.
     local: HashSet<Addr>,
-    capacity: Capacity,
+    used: Capacity,
 }
 
 /// A port as the pipeline sees it.
@@ -92,6 +101,17 @@ pub struct LinkInfo {
     pub promiscuous: bool,
 }
 
+/// What tables are made of, besides the slots.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// A valid configuration.
+    pub config: &'a Config,
+    /// One a port.
+    pub links: &'a [LinkInfo],
+    /// Run-time state of endpoints.
+    pub conditions: &'a Conditions,
+}
+
 impl Tables {
     /// Compiles a valid configuration, to be applied: it counts as a generation. `links` has one entry a port.
     ///
@@ -99,11 +119,27 @@ impl Tables {
     /// Where `links` has not one entry a port.
     #[must_use]
     pub fn compile(config: &Config, links: &[LinkInfo], slots: &mut Slots) -> Self {
+        Self::next(&Sources { config, links, conditions: &Conditions::default() }, None, slots, true)
+    }
+
+    /// The tables after `before`, which were made of those sources: services that are as they were are shared. `applied` where
+    /// the configuration is another one, and counts as a generation.
+    ///
+    /// # Panics
+    /// Where there is not one link a port.
+    #[must_use]
+    pub fn next(
+        sources: &Sources<'_>,
+        before: Option<(&Sources<'_>, &Self)>,
+        slots: &mut Slots,
+        applied: bool,
+    ) -> Self {
+        let Sources { config, links, .. } = sources;
         assert_eq!(config.ports.len(), links.len(), "one link a port");
         let ports: Box<[Port]> = config
             .ports
             .iter()
-            .zip(links)
+            .zip(*links)
             .map(|(port, link)| Port {
                 name: port.name.clone(),
                 mac: link.mac,
@@ -115,35 +151,53 @@ impl Tables {
                 kernel: port.kernel.is_some(),
             })
             .collect();
-        let services = Services::compile(&config.services, config.engine.workers.len(), slots);
+        let (services, names) = compile_services(sources, before, slots);
+        if applied {
+            slots.next_generation(&config.firewall);
+        }
         let firewall = Firewall::compile(&config.firewall, slots);
-        let names = Names::of(config, slots);
-        let (generation, firewall_epoch) = slots.next_generation(&config.firewall);
+        let names = Names {
+            rules: config.firewall.iter().map(|rule| (slots.rule(&rule.name), rule.name.clone())).collect(),
+            ..names
+        };
+        let down = config.services.iter().zip(&services).filter(|(c, _)| c.on_endpoint_down == Loss::Reset);
+        let down = down.flat_map(|(_, service)| &service.endpoints);
+        let down = down.filter(|endpoint| endpoint.state == EndpointState::Down).map(|endpoint| endpoint.id);
+        let (resets, resets_version) = slots.resets(down);
+        let (generation, firewall_epoch) = slots.generation();
         Self {
             local: ports.iter().flat_map(|port| &port.addresses).map(|own| own.addr).collect(),
             ports,
-            services,
+            services: Arc::new(Services::new(services, slots.lingering())),
             firewall,
-            routes: Routes::compile(&config.ports, &config.routes),
+            routes: Arc::new(Routes::compile(&config.ports, &config.routes, &[])),
             neighbors: config.neighbors.iter().map(|n| (PortId::at(n.port), n.address, n.mac)).collect(),
             on_unknown: config.engine.on_unknown,
             transit: config.engine.transit,
             generation,
             firewall_epoch,
             names,
-            capacity: slots.capacity(),
+            resets,
+            resets_version,
+            used: slots.used(),
         }
     }
 
-    /// The sizes that the workers' counters must have: room for every slot that the [`Slots`] of these tables will ever
-    /// give out, in this configuration and all later ones.
+    /// The same with these routes of the kernel's besides those of `config`, of which the tables were compiled: no generation
+    /// of its own.
+    #[must_use]
+    pub fn with_learned(&self, config: &Config, learned: &[Learned]) -> Self {
+        Self { routes: Arc::new(Routes::compile(&config.ports, &config.routes, learned)), ..self.clone() }
+    }
+
+    /// The sizes that the workers' counters must have, at least: room for every slot that was given out so far.
     #[must_use]
     pub fn sizes(&self, pairs: usize) -> Sizes {
         Sizes {
             ports: self.ports.len(),
-            services: self.capacity.services,
-            endpoints: self.capacity.endpoints,
-            rules: self.capacity.rules,
+            services: self.used.services,
+            endpoints: self.used.endpoints,
+            rules: self.used.rules,
             pairs,
         }
     }
@@ -167,4 +221,68 @@ impl Tables {
     pub fn is_local(&self, addr: Addr) -> bool {
         self.local.contains(&addr)
     }
+}
+
+/// The services in file order, as they are under the run-time conditions.
+fn compile_services(
+    sources: &Sources<'_>,
+    before: Option<(&Sources<'_>, &Tables)>,
+    slots: &mut Slots,
+) -> (Vec<Arc<Service>>, Names) {
+    let old = Unchanged::new(sources, before);
+    let mut names = Names::default();
+    let mut services = Vec::with_capacity(sources.config.services.len());
+    let mut same = Vec::with_capacity(services.capacity());
+    for (place, config) in sources.config.services.iter().enumerate() {
+        let unchanged = old.as_ref().and_then(|old| Some((old.tables, old.find(place, config)?)));
+        same.push(unchanged.is_some());
+        if let Some((tables, place)) = unchanged {
+            names.copy(&tables.names, place);
+            services.push(tables.services.share(place));
+            continue;
+        }
+        let applied = sources.conditions.applied_to(config);
+        let service = Arc::new(Service::compile(
+            applied.as_ref().unwrap_or(config),
+            sources.config.engine.workers.len(),
+            slots,
+        ));
+        names.add(config, &service);
+        services.push(service);
+    }
+    let all = sources.config.services.iter().zip(&services).zip(same);
+    slots.settle(all.map(|((config, service), same)| (config, &**service, same)));
+    (services, names)
+}
+
+/// Finds services that are in the old tables as they are to be.
+struct Unchanged<'a> {
+    sources: &'a Sources<'a>,
+    old: &'a Sources<'a>,
+    tables: &'a Tables,
+    places: HashMap<&'a str, usize>,
+}
+
+impl<'a> Unchanged<'a> {
+    fn new(sources: &'a Sources<'a>, before: Option<(&'a Sources<'a>, &'a Tables)>) -> Option<Self> {
+        let (old, tables) = before?;
+        let named = old.config.services.iter().enumerate();
+        let places = named.map(|(place, service)| (service.name.as_str(), place)).collect();
+        Some(Self { sources, old, tables, places })
+    }
+
+    /// The old place of a service that stays as it is.
+    fn find(&self, place: usize, service: &config::Service) -> Option<usize> {
+        let at = |place: usize| self.old.config.services.get(place).filter(|old| old.name == service.name);
+        let place = if at(place).is_some() { place } else { *self.places.get(service.name.as_str())? };
+        let same = at(place)? == service && self.old.conditions.same(self.sources.conditions, &service.name);
+        same.then_some(place)
+    }
+}
+
+/// The services that a new configuration has otherwise than an old one.
+pub fn changed_services<'a>(old: &'a Config, new: &'a Config) -> impl Iterator<Item = &'a config::Service> {
+    let places: HashMap<&str, &config::Service> =
+        old.services.iter().map(|service| (service.name.as_str(), service)).collect();
+    new.services.iter().filter(move |service| places.get(service.name.as_str()) != Some(service))
 }

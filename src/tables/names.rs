@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 
-use super::Slots;
 use crate::addr::Addr;
-use crate::config::{self, Config, EndpointState, Protocol};
+use crate::config::{self, EndpointState, Protocol};
 use crate::ids::{EndpointId, RuleId, ServiceId};
+use crate::service::Service;
 
 /// What each slot is called.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct ServiceName {
     pub address: String,
     /// L4 protocol.
     pub protocol: Protocol,
+    /// Its endpoints' places in [`Names::endpoints`].
+    pub endpoints: Range<usize>,
 }
 
 /// An endpoint's names.
@@ -57,26 +60,28 @@ pub struct Health {
 }
 
 impl Names {
-    pub(super) fn of(config: &Config, slots: &mut Slots) -> Self {
-        let mut names = Self::default();
-        for service in &config.services {
-            let (id, protocol) = (slots.service(service), service.protocol);
-            names.services.push(ServiceName {
-                id,
-                name: service.name.clone(),
-                address: label(service),
-                protocol,
-            });
-            names.endpoints.extend(service.endpoints.iter().map(|endpoint| EndpointName {
-                id: slots.endpoint(id, endpoint),
-                service: id,
-                address: socket(endpoint.address, endpoint.port),
-                protocol,
-                state: endpoint.state,
-            }));
-        }
-        names.rules.extend(config.firewall.iter().map(|rule| (slots.rule(&rule.name), rule.name.clone())));
-        names
+    /// Those of one service, after its predecessors'.
+    pub(super) fn add(&mut self, config: &config::Service, compiled: &Service) {
+        let (id, protocol) = (compiled.id, compiled.protocol);
+        let first = self.endpoints.len();
+        self.endpoints.extend(compiled.endpoints.iter().map(|endpoint| EndpointName {
+            id: endpoint.id,
+            service: id,
+            address: socket(endpoint.addr, endpoint.port),
+            protocol,
+            state: endpoint.state,
+        }));
+        let endpoints = first..self.endpoints.len();
+        let (name, address) = (config.name.clone(), label(config));
+        self.services.push(ServiceName { id, name, address, protocol, endpoints });
+    }
+
+    /// Those of one service that is as it was, the one at this place of `before`.
+    pub(super) fn copy(&mut self, before: &Self, place: usize) {
+        let service = &before.services[place];
+        let first = self.endpoints.len();
+        self.endpoints.extend_from_slice(&before.endpoints[service.endpoints.clone()]);
+        self.services.push(ServiceName { endpoints: first..self.endpoints.len(), ..service.clone() });
     }
 
     /// Healthy and unhealthy endpoints as the configuration alone has them, no probe asked.

@@ -1,15 +1,20 @@
 //! The registry of stable ids.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use hashbrown::HashSet;
 use thiserror::Error;
 
 use crate::addr::Addr;
-use crate::config::{self, Config, Protocol};
+use crate::config::{self, Config, Loss, Protocol};
 use crate::ids::{EndpointId, RuleId, ServiceId};
-use crate::service::Cursor;
+use crate::service::{Cursor, Service};
+
+/// A removed endpoint's slot is not another's before this time, whatever else: packets of its last connections have left by then,
+/// and their counts are folded.
+const QUARANTINE: Duration = Duration::from_secs(60);
 
 /// Gives out slots: the same thing has the same slot in every configuration of this process's life.
 ///
@@ -19,26 +24,38 @@ use crate::service::Cursor;
 /// - an endpoint with the same address and port in the same service;
 /// - a firewall rule with the same name.
 ///
-/// Everything else about them (algorithm, weight, state, action…) may change and the slot stays. A slot is never given to
-/// another thing: connections and counts of a removed one may still refer to it, and if it comes back it finds its slot
-/// again. Counters have room for twice as many slots as the first configuration needs, and 256 more, of each kind; a
-/// configuration beyond that is found out by [`Slots::fits`] before it is compiled, and needs a restart.
-#[derive(Clone, Debug, Default)]
+/// Everything else about them (algorithm, weight, state, action…) may change and the slot stays. What is removed keeps its slot
+/// and finds it again if it comes back. A removed endpoint's slot is given to another one when nothing refers to it any more
+/// ([`Slots::release`]); those of services and rules never are. There are at most [`Capacity::LIMIT`] of each kind; a
+/// configuration beyond that is found out by [`Slots::fits`] before it is compiled.
+#[derive(Clone, Debug)]
 pub struct Slots {
-    services: Registry<ServiceKey>,
-    endpoints: Registry<(ServiceId, Addr, u16)>,
-    rules: Registry<String>,
+    services: HashMap<ServiceKey, ServiceId>,
+    endpoints: HashMap<EndpointKey, EndpointId>,
+    rules: HashMap<String, RuleId>,
     /// By service slot: where round-robin stands, so that a reload goes on and does not begin with the first endpoint.
     cursors: Vec<Arc<Cursor>>,
-    capacity: Option<Capacity>,
+    /// Endpoint slots that were ever given out, and those of them that wait for another endpoint.
+    given: u32,
+    free: Vec<EndpointId>,
+    /// What the last configuration has.
+    live: HashMap<ServiceId, Live>,
+    /// What it has not any more.
+    gone: HashMap<EndpointId, Gone>,
+    limit: Capacity,
+    /// Counts calls of [`Slots::settle`].
+    pass: u64,
     generation: u64,
     firewall: Vec<config::Rule>,
     firewall_epoch: u32,
+    resets: Arc<HashSet<EndpointId>>,
+    resets_version: u64,
 }
 
 type ServiceKey = (String, Addr, u16, u16, Protocol);
+type EndpointKey = (ServiceId, Addr, u16);
 
-/// How many slots of each kind there will ever be.
+/// How many slots of each kind there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Capacity {
     pub services: usize,
@@ -46,10 +63,35 @@ pub(super) struct Capacity {
     pub rules: usize,
 }
 
+impl Capacity {
+    /// The most that there will ever be.
+    pub const LIMIT: Self = Self { services: 1 << 17, endpoints: 1 << 22, rules: 1 << 16 };
+}
+
+/// A configured service.
+#[derive(Clone, Debug)]
+struct Live {
+    vip: Addr,
+    endpoints: Vec<EndpointKey>,
+    on_endpoint_removed: Loss,
+    /// The last pass in which it was there.
+    pass: u64,
+}
+
+/// An endpoint that is not configured any more. Its connections may go on.
+#[derive(Clone, Debug)]
+struct Gone {
+    key: EndpointKey,
+    vip: Addr,
+    fate: Loss,
+    since: Instant,
+}
+
 /// A configuration has more new things than there are slots left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "no slots left for {kind}: {needed} were configured since the start, counters have room for {capacity}; restart"
+    "no slots left for {kind}: with this configuration there were {needed} different ones since the start, {capacity} are \
+     possible; restart, or configure less"
 )]
 pub struct SlotsFull {
     /// `services`, `endpoints` or `firewall rules`.
@@ -60,20 +102,25 @@ pub struct SlotsFull {
     pub capacity: usize,
 }
 
-/// Numbers keys in the order in which they are first seen.
-#[derive(Clone, Debug)]
-struct Registry<K>(HashMap<K, u32>);
-
-impl<K> Default for Registry<K> {
+impl Default for Slots {
     fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Hash + Eq> Registry<K> {
-    fn slot(&mut self, key: K) -> u32 {
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        *self.0.entry(key).or_insert(next)
+        Self {
+            services: HashMap::new(),
+            endpoints: HashMap::new(),
+            rules: HashMap::new(),
+            cursors: Vec::new(),
+            given: 0,
+            free: Vec::new(),
+            live: HashMap::new(),
+            gone: HashMap::new(),
+            limit: Capacity::LIMIT,
+            pass: 0,
+            generation: 0,
+            firewall: Vec::new(),
+            firewall_epoch: 0,
+            resets: Arc::default(),
+            resets_version: 0,
+        }
     }
 }
 
@@ -83,21 +130,36 @@ impl Slots {
     /// # Errors
     /// What there is too much of.
     pub fn fits(&self, config: &Config) -> Result<(), SlotsFull> {
-        let Some(capacity) = self.capacity else { return Ok(()) };
-        let mut trial = self.clone();
-        for service in &config.services {
-            let id = trial.service(service);
-            for endpoint in &service.endpoints {
-                trial.endpoint(id, endpoint);
+        self.have_room_for(&config.services, &config.firewall)
+    }
+
+    /// The same of a part of a configuration: of what has changed.
+    pub(crate) fn have_room_for<'a>(
+        &self,
+        services: impl IntoIterator<Item = &'a config::Service>,
+        rules: &[config::Rule],
+    ) -> Result<(), SlotsFull> {
+        let (mut new_services, mut new_endpoints) = (0, 0);
+        for service in services {
+            match self.services.get(&key_of(service)) {
+                None => {
+                    new_services += 1;
+                    new_endpoints += service.endpoints.len();
+                }
+                Some(&id) => {
+                    let known =
+                        |e: &&config::Endpoint| !self.endpoints.contains_key(&(id, e.address, e.port));
+                    new_endpoints += service.endpoints.iter().filter(known).count();
+                }
             }
         }
-        for rule in &config.firewall {
-            trial.rule(&rule.name);
-        }
-        let (needed, kinds) = (trial.used(), ["services", "endpoints", "firewall rules"]);
-        let needed = [needed.services, needed.endpoints, needed.rules];
-        let capacity = [capacity.services, capacity.endpoints, capacity.rules];
-        for ((kind, needed), capacity) in kinds.into_iter().zip(needed).zip(capacity) {
+        let new_rules = rules.iter().filter(|rule| !self.rules.contains_key(&rule.name)).count();
+        let fresh = new_endpoints.saturating_sub(self.free.len());
+        for (kind, needed, capacity) in [
+            ("services", self.services.len() + new_services, self.limit.services),
+            ("endpoints", self.given as usize + fresh, self.limit.endpoints),
+            ("firewall rules", self.rules.len() + new_rules, self.limit.rules),
+        ] {
             if needed > capacity {
                 return Err(SlotsFull { kind, needed, capacity });
             }
@@ -106,9 +168,8 @@ impl Slots {
     }
 
     pub(crate) fn service(&mut self, service: &config::Service) -> ServiceId {
-        let key =
-            (service.name.clone(), service.vip, service.first_port, service.last_port, service.protocol);
-        let id = ServiceId(self.services.slot(key));
+        let next = ServiceId(self.services.len() as u32);
+        let id = *self.services.entry(key_of(service)).or_insert(next);
         if self.cursors.len() <= id.index() {
             self.cursors.push(Arc::default());
         }
@@ -116,11 +177,22 @@ impl Slots {
     }
 
     pub(crate) fn endpoint(&mut self, service: ServiceId, endpoint: &config::Endpoint) -> EndpointId {
-        EndpointId(self.endpoints.slot((service, endpoint.address, endpoint.port)))
+        let (free, given) = (&mut self.free, &mut self.given);
+        *self.endpoints.entry((service, endpoint.address, endpoint.port)).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                *given += 1;
+                EndpointId(*given - 1)
+            })
+        })
     }
 
     pub(crate) fn rule(&mut self, name: &str) -> RuleId {
-        RuleId(self.rules.slot(name.to_owned()))
+        if let Some(id) = self.rules.get(name) {
+            return *id;
+        }
+        let id = RuleId(self.rules.len() as u32);
+        self.rules.insert(name.to_owned(), id);
+        id
     }
 
     /// Where the round-robin of a service stands.
@@ -128,34 +200,117 @@ impl Slots {
         self.cursors.get(service.index()).cloned().unwrap_or_default()
     }
 
-    /// Counts a configuration, and says which generation and which firewall epoch it is.
-    pub(super) fn next_generation(&mut self, firewall: &[config::Rule]) -> (u64, u32) {
+    /// The services of another configuration, with those that are as they were: what comes and what goes.
+    pub(super) fn settle<'a>(
+        &mut self,
+        services: impl Iterator<Item = (&'a config::Service, &'a Service, bool)>,
+    ) {
+        self.pass += 1;
+        let (now, pass) = (Instant::now(), self.pass);
+        let Self { live, gone, .. } = self;
+        for (config, compiled, same) in services {
+            if same && let Some(live) = live.get_mut(&compiled.id) {
+                live.pass = pass;
+                continue;
+            }
+            let endpoints: Vec<EndpointKey> =
+                compiled.endpoints.iter().map(|e| (compiled.id, e.addr, e.port)).collect();
+            let present: HashSet<EndpointKey> = endpoints.iter().copied().collect();
+            let before = live.remove(&compiled.id);
+            for key in before.into_iter().flat_map(|live| live.endpoints) {
+                if !present.contains(&key)
+                    && let Some(&id) = self.endpoints.get(&key)
+                {
+                    let fate = config.on_endpoint_removed;
+                    gone.insert(id, Gone { key, vip: config.vip, fate, since: now });
+                }
+            }
+            for endpoint in &compiled.endpoints {
+                gone.remove(&endpoint.id);
+            }
+            let on_endpoint_removed = config.on_endpoint_removed;
+            live.insert(compiled.id, Live { vip: config.vip, endpoints, on_endpoint_removed, pass });
+        }
+        live.retain(|_, service| {
+            if service.pass == pass {
+                return true;
+            }
+            for key in std::mem::take(&mut service.endpoints) {
+                if let Some(&id) = self.endpoints.get(&key) {
+                    let fate = service.on_endpoint_removed;
+                    gone.insert(id, Gone { key, vip: service.vip, fate, since: now });
+                }
+            }
+            false
+        });
+    }
+
+    /// VIPs of services that are not configured any more, and whose connections may go on.
+    pub(super) fn lingering(&self) -> impl Iterator<Item = Addr> {
+        self.gone.values().map(|gone| gone.vip)
+    }
+
+    /// Endpoints whose connections are to be reset, and a number that grows with each that joins them: those that are gone, and
+    /// `down`, those that are configured.
+    pub(super) fn resets(
+        &mut self,
+        down: impl Iterator<Item = EndpointId>,
+    ) -> (Arc<HashSet<EndpointId>>, u64) {
+        let gone = self.gone.iter().filter(|(_, gone)| gone.fate == Loss::Reset).map(|(id, _)| *id);
+        let resets: HashSet<_> = gone.chain(down).collect();
+        if resets != *self.resets {
+            self.resets_version += u64::from(!resets.is_subset(&self.resets));
+            self.resets = Arc::new(resets);
+        }
+        (Arc::clone(&self.resets), self.resets_version)
+    }
+
+    /// Gives up the slots of endpoints that were removed a while ago and are `quiet`: without connections, and every count of
+    /// theirs folded. Says whether there was one.
+    pub fn release(&mut self, now: Instant, mut quiet: impl FnMut(EndpointId) -> bool) -> bool {
+        let before = self.gone.len();
+        let Self { gone, endpoints, free, .. } = self;
+        gone.retain(|&id, gone| {
+            let keep = now.saturating_duration_since(gone.since) < QUARANTINE || !quiet(id);
+            if !keep {
+                endpoints.remove(&gone.key);
+                free.push(id);
+            }
+            keep
+        });
+        before != self.gone.len()
+    }
+
+    /// Whether there are endpoints that are not configured any more and have their slots yet.
+    pub(crate) fn is_draining(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// Counts a configuration. What counts for nothing new are tables that differ from the last ones in run-time state alone.
+    pub(super) fn next_generation(&mut self, firewall: &[config::Rule]) {
         self.generation += 1;
         if self.generation == 1 || self.firewall != firewall {
             self.firewall_epoch = self.firewall_epoch.wrapping_add(1);
             firewall.clone_into(&mut self.firewall);
         }
+    }
+
+    /// The generation and the firewall epoch.
+    pub(super) fn generation(&self) -> (u64, u32) {
         (self.generation, self.firewall_epoch)
     }
 
-    /// How many slots there will ever be; settled by the first configuration.
-    pub(super) fn capacity(&mut self) -> Capacity {
-        let used = self.used();
-        *self.capacity.get_or_insert_with(|| {
-            let room = |n: usize| 2 * n + 256;
-            Capacity {
-                services: room(used.services),
-                endpoints: room(used.endpoints),
-                rules: room(used.rules),
-            }
-        })
+    /// How many slots were given out.
+    pub(super) fn used(&self) -> Capacity {
+        Capacity { services: self.services.len(), endpoints: self.given as usize, rules: self.rules.len() }
     }
 
-    fn used(&self) -> Capacity {
-        Capacity {
-            services: self.services.0.len(),
-            endpoints: self.endpoints.0.len(),
-            rules: self.rules.0.len(),
-        }
+    #[cfg(test)]
+    pub(super) fn with_limit(limit: Capacity) -> Self {
+        Self { limit, ..Self::default() }
     }
+}
+
+fn key_of(service: &config::Service) -> ServiceKey {
+    (service.name.clone(), service.vip, service.first_port, service.last_port, service.protocol)
 }

@@ -7,6 +7,7 @@
 #[path = "../lab/engine.rs"]
 mod engine;
 mod files;
+mod kill;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/net.rs"]
 mod net;
@@ -129,7 +130,7 @@ fn memif_with_two_queues() {
         "net_memif0,role=server,socket=SOCKET,socket-abstract=no,id=7",
     );
     let mut far = Engine::spawn(&lab.lb2, &lab.folder("b"), &with_two_queues(&far));
-    lab.wait_for_socket();
+    lab.wait_for_socket(None);
     let near = Engine::start(&lab.lb, &lab.folder("a"), &with_two_queues(&near));
     far.wait_until_ready(&lab.lb2);
     lab.echo_soon(&lab.client);
@@ -177,7 +178,7 @@ fn chained(first: &str, second: &str) {
     let (near, far) = lab.chain(first, second);
     // Who listens on the socket comes first.
     let mut b = Engine::spawn(&lab.lb2, &lab.folder("b"), &far);
-    lab.wait_for_socket();
+    lab.wait_for_socket(None);
     let mut a = Engine::spawn(&lab.lb, &lab.folder("a"), &near);
     a.wait_until_ready(&lab.lb);
     b.wait_until_ready(&lab.lb2);
@@ -206,9 +207,11 @@ fn chained(first: &str, second: &str) {
     assert!(a.runs(), "its peer's death: {}", a.log());
     assert_sound(&lab.lb);
     a.finish();
-    lab.forget_socket();
+    // Its socket is still there, in the way of the next one.
+    let stale = lab.socket_file();
+    assert!(stale.is_some(), "the socket of a killed process is gone");
     b = Engine::spawn(&lab.lb2, &lab.folder("b"), &far);
-    lab.wait_for_socket();
+    lab.wait_for_socket(stale);
     a = Engine::start(&lab.lb, &lab.folder("a"), &near);
     b.wait_until_ready(&lab.lb2);
     lab.echo_soon(&lab.client);

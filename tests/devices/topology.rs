@@ -2,6 +2,7 @@
 //! veth pairs lie idle. A second engine can stand between.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -107,18 +108,20 @@ impl Lab {
         self.dir().join("s")
     }
 
-    /// Until somebody listens between the two engines.
-    pub fn wait_for_socket(&self) {
+    /// What the socket between the two engines is: inode, and when it was made.
+    pub fn socket_file(&self) -> Option<(u64, i64, i64)> {
+        std::fs::symlink_metadata(self.socket())
+            .ok()
+            .map(|file| (file.ino(), file.ctime(), file.ctime_nsec()))
+    }
+
+    /// Until somebody listens between the two engines, on another socket than this one.
+    pub fn wait_for_socket(&self, stale: Option<(u64, i64, i64)>) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.socket().exists() {
+        while self.socket_file().is_none_or(|file| Some(file) == stale) {
             assert!(Instant::now() < deadline, "nobody makes {}", self.socket().display());
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    /// Removes the socket's name after its listener was killed.
-    pub fn forget_socket(&self) {
-        let _ = std::fs::remove_file(self.socket());
     }
 
     /// A folder that goes with the lab.

@@ -48,13 +48,12 @@ impl Ledger {
                     None => std::thread::yield_now(),
                 }
             };
-            let slots = worker.sizes().endpoints + worker.sizes().pairs;
-            ledger.add(bank, slots);
+            ledger.add(bank, worker.pair_slots());
         }
         ledger
     }
 
-    pub fn add(&mut self, bank: &Bank, slots: usize) {
+    pub fn add(&mut self, bank: &Bank, slots: impl Iterator<Item = PairSlot>) {
         for (sum, term) in self.terms.iter_mut().zip(Term::ALL) {
             *sum += bank.term(term).get();
         }
@@ -69,8 +68,8 @@ impl Ledger {
             sum.2 += port.tx_packets.get();
             sum.3 += port.tx_bytes.get();
         }
-        for slot in 0..slots {
-            let pair = bank.pair(PairSlot(slot as u32));
+        for slot in slots {
+            let pair = bank.pair(slot);
             self.processed.0 += pair.packets.get();
             self.processed.1 += pair.bytes.get();
         }

@@ -17,6 +17,7 @@ pub const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::I
 /// A running engine.
 pub struct Engine {
     child: Child,
+    file: PathBuf,
     log: PathBuf,
 }
 
@@ -43,7 +44,7 @@ impl Engine {
             .stderr(out)
             .spawn()
             .expect("pollux starts");
-        Self { child, log }
+        Self { child, file, log }
     }
 
     /// Returns once `/readyz` says so.
@@ -69,6 +70,19 @@ impl Engine {
             std::thread::sleep(Duration::from_millis(20));
         }
         None
+    }
+
+    /// Gives it another configuration, and says so.
+    #[allow(dead_code, reason = "not every lab reloads")]
+    pub fn reload(&self, config: &str) {
+        std::fs::write(&self.file, config).expect("a configuration file");
+        signal(self.child.id(), Signal::HUP);
+    }
+
+    /// Its process.
+    #[allow(dead_code, reason = "not every lab looks for what a process leaves")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has said.

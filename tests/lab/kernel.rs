@@ -19,7 +19,8 @@ const OWN: &str = "203.0.113.2";
 const OWN6: &str = "2001:db8:1::2";
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn kernel_config(workers: &str) -> String {
+/// The lab's configuration with an interface of the kernel's for each port.
+pub fn kernel_config(workers: &str) -> String {
     config(workers).replacen("kernel    = \"\"", "kernel    = \"px-wan\"", 1).replacen(
         "kernel    = \"\"",
         "kernel    = \"px-lan\"",

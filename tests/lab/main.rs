@@ -3,11 +3,13 @@
 //!
 //! Needs root, and the programs that `ci/test` installs.
 
+mod bird;
 mod capture;
 mod engine;
 mod kernel;
 mod net;
 mod prometheus;
+mod routes;
 mod scrape;
 mod servers;
 mod topology;

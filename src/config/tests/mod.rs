@@ -272,7 +272,27 @@ fn what_is_left_out_has_the_documented_default() {
         header_timeout: Duration::from_secs(5),
     };
     assert_eq!(config.metrics, metrics);
-    assert_eq!(config.control, Control { socket: AdminSocket::Default });
+    assert_eq!(config.control, Control { socket: AdminSocket::Default, watch: false });
+}
+
+#[test]
+fn what_becomes_of_connections_and_shares_is_read() {
+    let (config, _) = good(WHOLE);
+    let s = &config.services[0];
+    assert_eq!(
+        (s.on_endpoint_down, s.on_endpoint_removed, s.slow_start),
+        (Loss::Keep, Loss::Keep, Duration::ZERO)
+    );
+    let text = WHOLE
+        .replacen("on_endpoint_down    = \"keep\"", "on_endpoint_down = \"reset\"", 1)
+        .replacen("on_endpoint_removed = \"drain\"", "on_endpoint_removed = \"reset\"", 1)
+        .replacen("slow_start  = \"0s\"", "slow_start = \"30s\"", 1)
+        .replacen("watch  = false", "watch = true", 1);
+    let (config, _) = good(&text);
+    let s = &config.services[0];
+    assert_eq!((s.on_endpoint_down, s.on_endpoint_removed), (Loss::Reset, Loss::Reset));
+    assert_eq!((s.slow_start, config.control.watch), (Duration::from_secs(30), true));
+    refused_line("slow_start  = \"0s\"", "slow_start = \"25h\"", &["`slow_start` of service \"web\"", "25h"]);
 }
 
 #[test]

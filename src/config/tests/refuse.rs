@@ -45,9 +45,6 @@ fn what_is_not_supported_yet_is_refused() {
         ("secondary_vips = []", "secondary_vips = [\"10.0.0.1\"]"),
         ("mode        = \"dnat\"", "mode = \"full-nat\""),
         ("mode        = \"dnat\"", "mode = \"dsr-l2\""),
-        ("on_endpoint_down    = \"keep\"", "on_endpoint_down = \"reset\""),
-        ("on_endpoint_removed = \"drain\"", "on_endpoint_removed = \"reset\""),
-        ("slow_start  = \"0s\"", "slow_start = \"1ms\""),
         ("client_address = \"none\"", "client_address = \"proxy-v2\""),
         ("tunnel_source = \"\"", "tunnel_source = \"10.0.0.1\""),
         ("kind     = \"none\"", "kind = \"http\""),
@@ -67,7 +64,6 @@ fn what_is_not_supported_yet_is_refused() {
         ("tls_client_ca      = \"\"", "tls_client_ca = \"t\""),
         ("web_config         = \"\"", "web_config = \"t\""),
         ("path       = \"\"", "path = \"/var/lib/pollux/history\""),
-        ("watch  = false", "watch = true"),
     ];
     for (from, to) in refusals {
         refused(from, to, to.lines().last().unwrap_or(to), &["not supported yet"]);

@@ -170,7 +170,7 @@ fn a_lower_limit_takes_seats_away() {
 fn clients_without_a_slot_in_the_workers_are_other() {
     let mut b = Bench::new(1000, &names());
     let slots: Vec<_> = (0..70).map(|n| b.slot(0, 0, client(n))).collect();
-    assert!(slots[64..].iter().all(|slot| slot.0 == 0));
+    assert!(slots[64..].iter().all(|slot| slot.endpoint() == Some(EndpointId(0))));
     let account = Account { pair: slots[69], service: ServiceId(0), bytes: 60, icmp_error: false };
     b.writer.transmitted(PortId(1), 74, Some(&account));
     let s = b.tick();

@@ -45,7 +45,7 @@ fn settings(flow_series_limit: usize) -> Settings {
 }
 
 fn service(id: u32, name: &str, address: &str, protocol: Protocol) -> ServiceName {
-    ServiceName { id: ServiceId(id), name: name.into(), address: address.into(), protocol }
+    ServiceName { id: ServiceId(id), name: name.into(), address: address.into(), protocol, endpoints: 0..0 }
 }
 
 fn endpoint(id: u32, service: &ServiceName, address: &str, state: EndpointState) -> EndpointName {

@@ -254,7 +254,6 @@ struct Worker {
 struct World {
     aggregator: Aggregator,
     workers: Vec<Worker>,
-    sizes: Sizes,
     limit: usize,
     now: Instant,
     masks: Masks,
@@ -287,7 +286,6 @@ impl World {
         Self {
             aggregator,
             workers,
-            sizes,
             limit,
             now: Instant::ZERO,
             masks: Masks::ALL,
@@ -324,7 +322,6 @@ impl World {
                 w.active.push(Event::Flows(protocol, 1));
             }
             Op::Send(w, i, packets, bytes, icmp_error) => {
-                let reserved = self.sizes.endpoints;
                 let w = self.worker(w);
                 if w.open.is_empty() {
                     return Ok(());
@@ -339,7 +336,7 @@ impl World {
                 }
                 w.active.push(Event::Traffic {
                     endpoint,
-                    client: (pair.index() >= reserved).then_some(client),
+                    client: pair.endpoint().is_none().then_some(client),
                     packets,
                     bytes: packets * u64::from(bytes),
                     icmp: icmp_error,

@@ -3,7 +3,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use super::*;
 use crate::counters::{FlowState, Term};
 use crate::metrics::families::{self, Kind};
-use crate::metrics::{DeviceStats, PoolStats, PortStats};
+use crate::metrics::{DeviceStats, KernelStats, PoolStats, PortStats};
 use crate::pipeline::DropReason;
 
 const WEB: &str = "203.0.113.100:80";
@@ -439,6 +439,10 @@ impl DeviceStats for Fake {
     fn pools(&mut self) -> Vec<PoolStats> {
         vec![PoolStats { name: "rx".into(), size: 4096, in_use: 17 }]
     }
+
+    fn kernel(&mut self) -> KernelStats {
+        KernelStats { refused: 5, routes: 6, lost_updates: 7 }
+    }
 }
 
 #[test]
@@ -460,6 +464,9 @@ fn machine_devices_and_workers() {
     assert_eq!(s.count("pollux_port_up", &[("port", "lan")]), 1);
     assert_eq!(s.count("pollux_port_rx_no_mbuf_packets_total", &[("port", "lan")]), 2);
     assert_eq!(s.count("pollux_mempool_buffers_in_use", &[("pool", "rx")]), 17);
+    assert_eq!(s.count("pollux_kernel_refused_packets_total", &[]), 5);
+    assert_eq!(s.count("pollux_kernel_routes", &[]), 6);
+    assert_eq!(s.count("pollux_neighbor_updates_lost_total", &[]), 7);
     assert_eq!(s.value("pollux_worker_busy_ratio", &[("worker", "0")]), 0.25);
     assert_eq!(s.value("pollux_worker_busy_seconds_total", &[("worker", "0")]), 2.5);
     assert_eq!(s.count("pollux_worker_busy_polls_total", &[("worker", "0")]), 3);

@@ -85,7 +85,7 @@ fn a_reload_reaches_the_page_at_once() {
     let publication = aggregator.publication();
     let clock = clock();
     let ticker = Ticker::start(aggregator, Arc::clone(&clock), || ()).unwrap();
-    ticker.reconfigure(&settings(10).metrics, &names(), 2);
+    ticker.reconfigure(&settings(10).metrics, &names(), 2, || ());
     let newest = publication.newest(clock()).unwrap();
     let s = Scrape::parse(std::str::from_utf8(&newest.text).unwrap()).unwrap();
     assert_eq!(s.count("lb_rule_count", &[]), 2);
