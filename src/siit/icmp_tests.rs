@@ -54,10 +54,13 @@ fn sent6() -> build::Packet<build::Tcp> {
     eth().ip(CLIENT6.0, VIP6.0).ttl(9).tcp(CLIENT6.1, VIP6.1).seq(77).ack(88).payload([9; 100])
 }
 
+/// Type and code, and those of the other family where it has the like.
+type Row = (u8, u8, Option<(u8, u8)>);
+
 #[test]
 fn types_and_codes_to_v6() {
     let quoted = sent4().l3();
-    let table: &[(u8, u8, Option<(u8, u8)>)] = &[
+    let table: &[Row] = &[
         (3, 0, Some((1, 0))),
         (3, 1, Some((1, 0))),
         (3, 2, Some((4, 1))),
@@ -105,7 +108,7 @@ fn types_and_codes_to_v6() {
 #[test]
 fn types_and_codes_to_v4() {
     let quoted = sent6().l3();
-    let table: &[(u8, u8, Option<(u8, u8)>)] = &[
+    let table: &[Row] = &[
         (1, 0, Some((3, 1))),
         (1, 1, Some((3, 10))),
         (1, 2, Some((3, 1))),
