@@ -6,6 +6,9 @@ use super::*;
 use crate::addr::Mac;
 use crate::wire::build::{self, Ether, verify};
 
+/// Type and code, and what they become.
+type Row = (u8, u8, Option<(u8, u8)>);
+
 const ROUTER4: Addr = Addr::v4([10, 1, 0, 99]);
 const SNAT4: (Addr, u16) = (Addr::v4([10, 1, 0, 2]), 30_000);
 const ENDPOINT4: (Addr, u16) = (Addr::v4([10, 1, 0, 10]), 8080);
@@ -57,7 +60,7 @@ fn sent6() -> build::Packet<build::Tcp> {
 #[test]
 fn types_and_codes_to_v6() {
     let quoted = sent4().l3();
-    let table: &[(u8, u8, Option<(u8, u8)>)] = &[
+    let table: &[Row] = &[
         (3, 0, Some((1, 0))),
         (3, 1, Some((1, 0))),
         (3, 2, Some((4, 1))),
@@ -105,7 +108,7 @@ fn types_and_codes_to_v6() {
 #[test]
 fn types_and_codes_to_v4() {
     let quoted = sent6().l3();
-    let table: &[(u8, u8, Option<(u8, u8)>)] = &[
+    let table: &[Row] = &[
         (1, 0, Some((3, 1))),
         (1, 1, Some((3, 10))),
         (1, 2, Some((3, 1))),
