@@ -6,6 +6,9 @@ use super::*;
 use crate::addr::Mac;
 use crate::wire::build::{self, Ether, verify};
 
+/// Type and code, and what they become.
+type Row = (u8, u8, Option<(u8, u8)>);
+
 const ROUTER4: Addr = Addr::v4([10, 1, 0, 99]);
 const SNAT4: (Addr, u16) = (Addr::v4([10, 1, 0, 2]), 30_000);
 const ENDPOINT4: (Addr, u16) = (Addr::v4([10, 1, 0, 10]), 8080);
