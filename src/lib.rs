@@ -34,6 +34,7 @@ pub mod kernel;
 
 pub mod engine;
 
+pub mod api;
 pub mod capture;
 pub mod control;
 pub mod reload;

@@ -52,8 +52,6 @@ const fn choice(
 /// In the order of the format.
 static LATER: &[Later] = &[
     later("service", "secondary_vips", Kind::List(address), "[]"),
-    later("service", "slow_start", Kind::Value(some_duration), "\"0s\""),
-    later("service", "quic_server_id_bytes", Kind::Value(server_id_bytes), "0"),
     choice("service.health_check", "kind", &["none"], &["tcp", "udp", "http", "https", "sctp", "ping"]),
     passive("service.health_check", "target", Kind::Choice { off: &["endpoint", "vip"], later: &[] }),
     passive("service.health_check", "port", Kind::Value(port_or_zero)),
@@ -69,7 +67,6 @@ static LATER: &[Later] = &[
     passive("service.health_check", "send", Kind::Value(payload)),
     passive("service.health_check", "receive", Kind::Value(payload)),
     later("service.endpoint", "secondary_addresses", Kind::List(address), "[]"),
-    later("service.endpoint", "server_id", Kind::Value(some_hex), "\"\""),
     later("limits", "syn_rate", Kind::Value(some_count), "0"),
     later("limits", "connection_rate", Kind::Value(some_count), "0"),
     later("limits", "connections", Kind::Value(some_count), "0"),
@@ -125,11 +122,6 @@ fn threshold(v: &DeValue<'_>) -> Result<bool, Fault> {
     integer(v, &(1..=1000_u16)).map(|_| true)
 }
 
-/// RFC 9000 §17.2: a connection id has at most 20 bytes.
-fn server_id_bytes(v: &DeValue<'_>) -> Result<bool, Fault> {
-    Ok(integer(v, &(0..=20_u8))? != 0)
-}
-
 fn port_or_zero(v: &DeValue<'_>) -> Result<bool, Fault> {
     Ok(integer(v, &(0..=u16::MAX))? != 0)
 }
@@ -140,11 +132,6 @@ fn address(text: &str) -> Result<(), Fault> {
 
 fn prefix(text: &str) -> Result<(), Fault> {
     value::prefix(text).map(|_| ())
-}
-
-fn some_hex(v: &DeValue<'_>) -> Result<bool, Fault> {
-    let text = text(v)?;
-    value::hex(text).map(|()| !text.is_empty())
 }
 
 /// Text as it is, or bytes as `hex:…`.

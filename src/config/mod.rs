@@ -15,6 +15,7 @@ mod names;
 mod network;
 mod report;
 mod section;
+mod server_ids;
 mod services;
 mod source;
 mod syntax;

@@ -220,6 +220,8 @@ pub struct Service {
     pub idle_timeout: Duration,
     /// What a client is told when no endpoint can be chosen.
     pub on_no_endpoint: Refusal,
+    /// Bytes of the server id in QUIC connection ids, 0: not looked at. Only with UDP.
+    pub quic_server_id_bytes: u8,
     /// What becomes of the connections of an endpoint that is down.
     pub on_endpoint_down: Loss,
     /// What becomes of the connections of an endpoint that is no longer configured.
@@ -357,6 +359,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Administrative state.
     pub state: EndpointState,
+    /// What it is called in QUIC connection ids: [`Service::quic_server_id_bytes`], unique in the service; or empty.
+    pub server_id: Vec<u8>,
 }
 
 /// `endpoint.state`

@@ -10,6 +10,7 @@ use super::names;
 use super::network::{Network, special};
 use super::report::{Finding, Sink};
 use super::section::{Located, Section, text};
+use super::server_ids::ServerIds;
 use super::value::{self, Fault, quote};
 use crate::addr::Addr;
 
@@ -99,7 +100,8 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
     {
         health.finish();
     }
-    let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &mode);
+    let mut server_ids = ServerIds::read(&mut s, protocol);
+    let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &mode, &mut server_ids);
     // One complaint is enough.
     let _ = places.iter().all(|endpoint| snat.check(&s, &mode, endpoint));
     if has_table {
@@ -118,6 +120,7 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
             persistence,
             idle_timeout,
             on_no_endpoint,
+            quic_server_id_bytes: server_ids.bytes,
             on_endpoint_down,
             on_endpoint_removed,
             slow_start,
@@ -182,6 +185,7 @@ fn endpoints(
     net: &Network,
     vip: Option<&Located<Vip>>,
     mode: &modes::Draft,
+    server_ids: &mut ServerIds,
 ) -> (Vec<Endpoint>, Vec<Located<Addr>>) {
     let before = s.sink.errors();
     let mut out = Vec::new();
@@ -193,6 +197,7 @@ fn endpoints(
         let states =
             [("up", EndpointState::Up), ("drain", EndpointState::Drain), ("down", EndpointState::Down)];
         let state = e.choice("state", &states, EndpointState::Up);
+        let server_id = server_ids.endpoint(&mut e);
         if let Some(Located { value: (address, port), span }) = given {
             check_endpoint(&e, net, vip, mode, (address, port), &span);
             let key = (address, port.unwrap_or(0));
@@ -204,7 +209,7 @@ fn endpoints(
                 first.insert(key, span.clone());
             }
             places.push(Located { value: address, span });
-            out.push(Endpoint { address, port: port.unwrap_or(0), weight, state });
+            out.push(Endpoint { address, port: port.unwrap_or(0), weight, state, server_id });
         }
         e.finish();
     }

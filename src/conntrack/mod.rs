@@ -136,6 +136,17 @@ pub struct Step {
     pub pass: Result<(), DropReason>,
 }
 
+/// How a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Age {
+    /// Its state.
+    pub state: FlowState,
+    /// Since its timeout began to run: for most states since its last packet, milliseconds.
+    pub idle_ms: u32,
+    /// Until it expires if no packet comes, milliseconds.
+    pub left_ms: u32,
+}
+
 /// An entry that has expired and is no more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expired {

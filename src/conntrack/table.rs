@@ -10,7 +10,9 @@ use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
 use super::wheel::{Links, NIL, Wheel, tick};
-use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens};
+use super::{
+    Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
+};
 use crate::counters::FlowState;
 use crate::dpdk::memory::{huge_vec, prefetch};
 use crate::parse::{L4, Whole};
@@ -335,6 +337,26 @@ impl Conntrack {
         for entry in self.entries.get_mut(from..end).unwrap_or_default() {
             if entry.machine != Machine::Vacant {
                 see(&mut entry.flow);
+            }
+        }
+        (end < self.entries.len()).then_some(end)
+    }
+
+    /// Shows entries from number `from` on, at most `budget` of them, with their state, until `see` wants no more: the one that it refused is
+    /// the next to be shown. Where to go on; none at the end.
+    pub fn show(&self, from: usize, budget: usize, mut see: impl FnMut(&Flow, Age) -> bool) -> Option<usize> {
+        let end = from.saturating_add(budget).min(self.entries.len());
+        for (n, entry) in (from..).zip(self.entries.get(from..end).unwrap_or_default()) {
+            if entry.machine == Machine::Vacant {
+                continue;
+            }
+            let age = Age {
+                state: entry.machine.flow_state(),
+                idle_ms: (self.now_ms as u32).wrapping_sub(entry.touched_ms),
+                left_ms: entry.left_ms(self.now_ms),
+            };
+            if !see(&entry.flow, age) {
+                return Some(n);
             }
         }
         (end < self.entries.len()).then_some(end)

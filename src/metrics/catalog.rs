@@ -98,6 +98,21 @@ impl Catalog {
         self.rules.get_mut(*self.rule_of.get(&id)?)
     }
 
+    /// Which series each service that has one counts for.
+    pub fn by_service(&self) -> impl Iterator<Item = (ServiceId, &ServiceSeries)> {
+        self.service_of.iter().map(|(id, key)| (*id, &self.services[*key]))
+    }
+
+    /// Which series each endpoint that has one counts for.
+    pub fn by_endpoint(&self) -> impl Iterator<Item = (EndpointId, &EndpointSeries)> {
+        self.endpoint_of.iter().map(|(id, key)| (*id, &self.endpoints[*key]))
+    }
+
+    /// Which series each rule counts for.
+    pub fn by_rule(&self) -> impl Iterator<Item = (RuleId, &RuleSeries)> {
+        self.rule_of.iter().map(|(id, key)| (*id, &self.rules[*key]))
+    }
+
     /// A service's protocol, also of one that was removed.
     pub fn protocol(&self, id: ServiceId) -> Option<Protocol> {
         self.protocol_of.get(&id).copied()

@@ -2,6 +2,7 @@
 
 use super::egress::Exit;
 use super::modes::{self, Passage};
+use super::quic::named;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
@@ -28,7 +29,10 @@ impl<F: Frame> Shard<F> {
         found: Option<(FlowId, Direction)>,
     ) {
         match found {
-            Some((id, direction)) if self.conntrack.reopens(id, direction, &arrival.packet.l4_info) => {
+            Some((id, direction))
+                if self.conntrack.reopens(id, direction, &arrival.packet.l4_info)
+                    || self.is_misdirected(turn, &arrival.frame, &arrival.packet, id, direction) =>
+            {
                 let old = self.conntrack.remove(id);
                 self.forget(turn, &old);
                 self.first(turn, arrival);
@@ -134,7 +138,7 @@ impl<F: Frame> Shard<F> {
             self.report(turn, &arrival, icmp::Error::TimeExceeded);
             return self.drop(turn, arrival.port, arrival.frame, DropReason::TtlExpired);
         }
-        let mut arrival = if opens {
+        let mut arrival = if opens && named(turn.tables, &arrival.frame, &arrival.packet, service).is_none() {
             let ports = arrival.packet.ports();
             let Some(arrival) = self.detour(turn, arrival, service, ports) else { return };
             arrival
@@ -169,7 +173,8 @@ impl<F: Frame> Shard<F> {
     ) -> Result<FlowId, DropReason> {
         let packet = &arrival.packet;
         let (client_port, vip_port) = packet.ports();
-        let chosen = self.choose(turn, packet, service, conntrack::opens(&packet.l4_info));
+        let named = named(turn.tables, &arrival.frame, packet, service).map(|endpoint| endpoint.id);
+        let chosen = named.or_else(|| self.choose(turn, packet, service, conntrack::opens(&packet.l4_info)));
         let counters = self.writer.bank().service(service.id);
         let Some(endpoint) = chosen.and_then(|id| service.endpoint(id)) else {
             counters.refused_no_endpoint.add(1);

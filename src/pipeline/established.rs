@@ -39,6 +39,12 @@ impl<F: Frame> Shard<F> {
         if peculiar || flow.epoch != turn.tables.firewall_epoch || odd {
             return Err(frame);
         }
+        if turn.tables.services.have_server_ids()
+            && !packet.is_tcp
+            && self.is_misdirected(turn, &frame, &packet.packet(), id, direction)
+        {
+            return Err(frame);
+        }
         let hop = NextHop::from_bits(flow.next_hop[direction as usize]);
         let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
         let config = &turn.tables.ports[egress.index()];

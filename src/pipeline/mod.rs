@@ -21,6 +21,7 @@ mod loss;
 mod modes;
 mod output;
 mod owner;
+mod quic;
 mod shard;
 
 pub use choose::Errand;

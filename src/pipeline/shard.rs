@@ -11,7 +11,7 @@ use super::limiter::Limiter;
 use super::modes::Modes;
 use super::owner::Owner;
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
-use crate::conntrack::{Conntrack, Expired, FlowError, Tuple};
+use crate::conntrack::{Age, Conntrack, Expired, Flow, FlowError, Tuple};
 use crate::counters::{Pairs, Term, WorkerCounters, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
@@ -251,6 +251,11 @@ impl<F: Frame> Shard<F> {
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.conntrack.len(), self.conntrack.capacity())
+    }
+
+    /// Shows connections, for a listing: as [`Conntrack::show`].
+    pub fn show(&self, from: usize, budget: usize, see: impl FnMut(&Flow, Age) -> bool) -> Option<usize> {
+        self.conntrack.show(from, budget, see)
     }
 
     /// The worker that owns the connection of a packet with this tuple.

@@ -228,6 +228,7 @@ impl Diff {
                 field("on_endpoint_down", word(old.on_endpoint_down), word(service.on_endpoint_down)),
                 field("on_endpoint_removed", removed(old), removed(service)),
                 field("slow_start", old.slow_start, service.slow_start),
+                field("quic_server_id_bytes", old.quic_server_id_bytes, service.quic_server_id_bytes),
             ]);
             let same = Service { endpoints: Vec::new(), ..(*old).clone() }
                 == Service { endpoints: Vec::new(), ..service.clone() };
@@ -242,7 +243,11 @@ impl Diff {
     fn endpoints(&mut self, service: &Service, old: &[Endpoint], new: &[Endpoint]) {
         let name = |e: &Endpoint| format!("{} {}", service.name, address(e.address, e.port));
         let fields = |a: &Endpoint, b: &Endpoint| {
-            differing([field("weight", a.weight, b.weight), field("state", word(a.state), word(b.state))])
+            differing([
+                field("weight", a.weight, b.weight),
+                field("state", word(a.state), word(b.state)),
+                field("server_id", hex(&a.server_id), hex(&b.server_id)),
+            ])
         };
         compare(&mut self.changes, Thing::Endpoint, old, new, name, fields);
     }
@@ -343,6 +348,10 @@ fn some(value: Option<impl Display>) -> String {
 fn many(values: &[impl Display]) -> String {
     let all: Vec<_> = values.iter().map(ToString::to_string).collect();
     format!("[{}]", all.join(", "))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn range(ports: Option<(u16, u16)>) -> String {

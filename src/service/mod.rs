@@ -5,6 +5,7 @@ mod least;
 mod lookup;
 mod maglev;
 mod round_robin;
+mod server_ids;
 mod sticky;
 
 pub use delivery::Delivery;
@@ -14,6 +15,7 @@ pub(crate) use sticky::Sticky;
 use std::sync::Arc;
 
 use self::lookup::Index;
+use self::server_ids::ServerIds;
 use crate::addr::Addr;
 use crate::config::{self, Algorithm, EndpointState, Protocol, Refusal};
 use crate::counters::WorkerCounters;
@@ -28,6 +30,8 @@ pub struct Services {
     services: Box<[Arc<Service>]>,
     /// By slot: which of `services` that is.
     by_id: Box<[u32]>,
+    /// Whether any service routes by QUIC server ids.
+    server_ids: bool,
 }
 
 impl Services {
@@ -37,7 +41,9 @@ impl Services {
         for (n, service) in (0..).zip(&services) {
             by_id[service.id.index()] = n;
         }
-        Self { index: Index::new(&services, lingering), services: services.into(), by_id: by_id.into() }
+        let server_ids = services.iter().any(|service| service.has_server_ids());
+        let index = Index::new(&services, lingering);
+        Self { index, services: services.into(), by_id: by_id.into(), server_ids }
     }
 
     /// The one at this place, for the next tables.
@@ -64,6 +70,13 @@ impl Services {
     #[must_use]
     pub fn is_vip(&self, addr: Addr) -> bool {
         self.index.has(addr)
+    }
+
+    /// Whether any service routes by the server ids in QUIC connection ids.
+    #[inline]
+    #[must_use]
+    pub const fn have_server_ids(&self) -> bool {
+        self.server_ids
     }
 
     /// All of them, in file order.
@@ -108,6 +121,7 @@ pub struct Service {
     /// Indices of `endpoints`, by id.
     by_id: Box<[u16]>,
     choice: Choice,
+    server_ids: Option<ServerIds>,
 }
 
 /// One compiled endpoint.
@@ -204,6 +218,7 @@ impl Service {
             endpoints,
             by_id,
             choice,
+            server_ids: ServerIds::compile(service),
         }
     }
 
@@ -248,6 +263,21 @@ impl Service {
             views.released(worker, endpoint);
         }
     }
+
+    /// Whether QUIC connection ids name endpoints.
+    #[inline]
+    #[must_use]
+    pub const fn has_server_ids(&self) -> bool {
+        self.server_ids.is_some()
+    }
+
+    /// The endpoint that the connection id in this UDP payload names, whatever its state and weight: a connection exists there, and
+    /// nowhere else.
+    #[inline]
+    #[must_use]
+    pub fn named(&self, payload: &[u8]) -> Option<&Endpoint> {
+        self.endpoints.get(self.server_ids.as_ref()?.named(payload)?)
+    }
 }
 
 #[cfg(test)]
@@ -274,6 +304,7 @@ pub(crate) mod tests {
             port: 8080,
             weight,
             state,
+            server_id: Vec::new(),
         });
         config::Service {
             name: "web".into(),
@@ -286,6 +317,7 @@ pub(crate) mod tests {
             persistence: Duration::ZERO,
             idle_timeout: Duration::from_secs(240),
             on_no_endpoint: Refusal::Drop,
+            quic_server_id_bytes: 0,
             on_endpoint_down: config::Loss::Keep,
             on_endpoint_removed: config::Loss::Keep,
             slow_start: Duration::ZERO,
