@@ -51,7 +51,6 @@ const fn choice(
 
 /// In the order of the format.
 static LATER: &[Later] = &[
-    later("service", "secondary_vips", Kind::List(address), "[]"),
     choice("service", "mode", &["dnat"], &["full-nat", "dsr-l2", "dsr-ipip", "dsr-gue"]),
     choice("service", "client_address", &["none"], &["toa", "proxy-v2"]),
     later("service", "tunnel_source", Kind::Value(some_address), "\"\""),
@@ -70,7 +69,6 @@ static LATER: &[Later] = &[
     passive("service.health_check", "verify", Kind::Value(boolean)),
     passive("service.health_check", "send", Kind::Value(payload)),
     passive("service.health_check", "receive", Kind::Value(payload)),
-    later("service.endpoint", "secondary_addresses", Kind::List(address), "[]"),
     later("snat", "addresses", Kind::List(address), "[]"),
     passive("snat", "ports", Kind::Value(port_range)),
     later("limits", "syn_rate", Kind::Value(some_count), "0"),

@@ -13,6 +13,7 @@ mod model;
 mod names;
 mod network;
 mod report;
+mod secondary;
 mod section;
 mod server_ids;
 mod services;

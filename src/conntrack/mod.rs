@@ -3,6 +3,7 @@
 //! - `table`: the table itself, what it promises, and what an operation costs
 //! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due
 //! - `entry`: the 128 bytes of a connection
+//! - `paths`: the further paths of multi-homed SCTP associations
 //! - `tcp`, `udp`, `sctp`: the state machines, pure and without a clock
 
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod collisions;
 mod entry;
 mod hash;
 mod index;
+mod paths;
 mod sctp;
 mod table;
 mod tcp;
@@ -17,6 +19,7 @@ mod udp;
 mod wheel;
 
 pub(crate) use hash::TupleHash;
+pub use paths::{Path, PathId, Paths};
 pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;

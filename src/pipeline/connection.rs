@@ -1,9 +1,11 @@
 //! Packets of connections: found, or begun, or refused.
 
 use super::egress::Exit;
+use super::multihome::behind;
 use super::quic::named;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
+use crate::addr::Addr;
 use crate::config::{OnUnknown, Protocol, Refusal};
 use crate::conntrack::{self, Direction, Flow, FlowId, InsertError, Tuple};
 use crate::counters::PairKey;
@@ -37,7 +39,10 @@ impl<F: Frame> Shard<F> {
                 self.first(turn, arrival);
             }
             Some((id, direction)) => self.established(turn, arrival, id, direction),
-            None => self.first(turn, arrival),
+            None => match self.path_of_packet(&arrival.packet) {
+                Some((path, direction)) => self.on_path(turn, arrival, path, direction),
+                None => self.first(turn, arrival),
+            },
         }
     }
 
@@ -68,7 +73,7 @@ impl<F: Frame> Shard<F> {
         if let Err(reason) = self.advance(turn, id, direction, &arrival.packet.l4_info) {
             return self.drop(turn, arrival.port, arrival.frame, reason);
         }
-        self.forward(turn, arrival, &flow, direction, exit);
+        self.forward_sctp(turn, arrival, id, &flow, direction, exit);
     }
 
     /// Lets a packet act on its connection's state, and counts what that does. Whether it may pass.
@@ -140,7 +145,7 @@ impl<F: Frame> Shard<F> {
             Ok(id) => {
                 let flow = *self.conntrack.flow(id);
                 match self.way_out(turn, &arrival, id, Direction::Original) {
-                    Ok(exit) => self.forward(turn, arrival, &flow, Direction::Original, exit),
+                    Ok(exit) => self.forward_sctp(turn, arrival, id, &flow, Direction::Original, exit),
                     Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
                 }
             }
@@ -173,7 +178,8 @@ impl<F: Frame> Shard<F> {
         if packet.fragment.is_some() && service.protocol == Protocol::Sctp && endpoint_port != vip_port {
             return Err(DropReason::FragmentSctp);
         }
-        let Some(route) = turn.tables.routes.lookup(endpoint.addr) else {
+        let address = behind(service, endpoint, packet.dst);
+        let Some(route) = turn.tables.routes.lookup(address) else {
             counters.refused_no_route.add(1);
             return Err(DropReason::NoRoute);
         };
@@ -186,7 +192,7 @@ impl<F: Frame> Shard<F> {
         let mut flow = Flow {
             client: packet.src,
             vip: packet.dst,
-            endpoint: endpoint.addr,
+            endpoint: address,
             client_port,
             vip_port,
             endpoint_port,
@@ -235,20 +241,27 @@ impl<F: Frame> Shard<F> {
         let found = quoted.filter(honest).and_then(|quoted| {
             // The error travels against the packet that it quotes.
             let tuple = quoted.tuple.reversed();
-            self.conntrack.find(&tuple, self.conntrack.hash(&tuple)).map(|found| (quoted, found))
+            let found = self.conntrack.find(&tuple, self.conntrack.hash(&tuple));
+            let path = if found.is_none() { self.path_of(&tuple) } else { None };
+            let flow = |(path, direction)| (self.paths.get(path).flow, direction);
+            let found = found.or_else(|| path.map(flow))?;
+            Some((quoted, found, path.map(|(path, _)| path)))
         });
-        let Some((quoted, (id, direction))) = found else {
+        let Some((quoted, (id, direction), path)) = found else {
             if self.firewalled(turn, &arrival) {
                 return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
             }
             return self.unclaimed(turn, arrival, DropReason::IcmpUnrelated);
         };
-        let exit = self.still_allowed(turn, id).and_then(|()| self.way_out(turn, &arrival, id, direction));
+        let exit = self.still_allowed(turn, id).and_then(|()| match path {
+            Some(path) => self.way_on(turn, &arrival, path, direction),
+            None => self.way_out(turn, &arrival, id, direction),
+        });
         let exit = match exit {
             Ok(exit) => exit,
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
-        let flow = *self.conntrack.flow(id);
+        let flow = path.map_or_else(|| *self.conntrack.flow(id), |path| self.flow_on(path));
         match rewrite::translate_icmp_error(
             arrival.frame.data_mut(),
             &arrival.packet,
@@ -265,7 +278,7 @@ impl<F: Frame> Shard<F> {
     }
 
     /// Translates a packet of a connection and sends it.
-    fn forward<O: Output<F>>(
+    pub(super) fn forward<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
         mut arrival: Arrival<F>,
@@ -294,24 +307,37 @@ impl<F: Frame> Shard<F> {
         id: FlowId,
         direction: Direction,
     ) -> Result<Exit, DropReason> {
-        if arrival.packet.ttl <= 1 {
-            self.report(turn, arrival, icmp::Error::TimeExceeded);
-            return Err(DropReason::TtlExpired);
-        }
         let flow = self.conntrack.flow(id);
-        let hop = NextHop::from_bits(flow.next_hop[direction as usize]);
         let to = match direction {
             Direction::Original => flow.endpoint,
             Direction::Reply => flow.client,
         };
-        let (hop, exit) = self.exit(turn, hop, to, direction)?;
-        self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
+        let hop = flow.next_hop[direction as usize];
+        let (hop, exit) = self.passage(turn, arrival, hop, to, direction)?;
+        self.conntrack.flow_mut(id).next_hop[direction as usize] = hop;
+        Ok(exit)
+    }
+
+    /// The way to `to`, by the next hop of before if that is still known; and the next hop.
+    pub(super) fn passage<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: &Arrival<F>,
+        hop: u32,
+        to: Addr,
+        direction: Direction,
+    ) -> Result<(u32, Exit), DropReason> {
+        if arrival.packet.ttl <= 1 {
+            self.report(turn, arrival, icmp::Error::TimeExceeded);
+            return Err(DropReason::TtlExpired);
+        }
+        let (hop, exit) = self.exit(turn, NextHop::from_bits(hop), to, direction)?;
         let mtu = turn.tables.ports[exit.port().index()].mtu;
         if arrival.packet.l3_len > u32::from(mtu) && arrival.packet.dont_fragment {
             self.report(turn, arrival, icmp::Error::TooBig { mtu });
             return Err(DropReason::MtuExceeded);
         }
-        Ok(exit)
+        Ok((hop.to_bits(), exit))
     }
 
     /// Judges a connection anew where the firewall has changed since, by the packet that created it, or where its endpoint may be

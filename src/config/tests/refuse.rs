@@ -42,13 +42,11 @@ fn unknown_keys_name_the_nearest_in_every_table() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let refusals = [
-        ("secondary_vips = []", "secondary_vips = [\"10.0.0.1\"]"),
         ("mode        = \"dnat\"", "mode = \"full-nat\""),
         ("mode        = \"dnat\"", "mode = \"dsr-l2\""),
         ("client_address = \"none\"", "client_address = \"proxy-v2\""),
         ("tunnel_source = \"\"", "tunnel_source = \"10.0.0.1\""),
         ("kind     = \"none\"", "kind = \"http\""),
-        ("secondary_addresses = []", "secondary_addresses = [\"10.0.0.1\"]"),
         ("[snat]\naddresses = []", "[snat]\naddresses = [\"10.1.0.2\"]"),
         ("syn_rate          = 0", "syn_rate = 1"),
         ("connection_rate   = 0", "connection_rate = 1"),
