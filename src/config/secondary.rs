@@ -35,8 +35,8 @@ impl Secondary {
     pub fn endpoint(&self, e: &mut Section<'_>, first: Option<Addr>) -> Vec<Located<Addr>> {
         let mut addresses = e.texts("secondary_addresses", address);
         let key = "`secondary_addresses`";
-        check(e, key, first, &mut addresses);
         let (have, want) = (addresses.len(), self.0.len());
+        check(e, key, first, &mut addresses);
         if have != want {
             let span = addresses.first().map_or(e.span.clone(), |l| l.span.clone());
             let message =
