@@ -1,6 +1,7 @@
 //! `secondary_vips` of a service and `secondary_addresses` of its endpoints: SCTP multi-homing.
 
 use super::model::Protocol;
+use super::modes;
 use super::network::special;
 use super::report::Finding;
 use super::section::{Located, Section};
@@ -16,7 +17,7 @@ pub(super) struct Secondary(pub Vec<Located<Addr>>);
 
 impl Secondary {
     /// Reads the service's key.
-    pub fn read(s: &mut Section<'_>, protocol: Protocol, vip: Option<Addr>) -> Self {
+    pub fn read(s: &mut Section<'_>, protocol: Protocol, mode: modes::Name, vip: Option<Addr>) -> Self {
         let mut vips = s.texts("secondary_vips", address);
         let key = "`secondary_vips`";
         if let Some(first) = vips.first()
@@ -26,6 +27,12 @@ impl Secondary {
             let help = "only SCTP has connections with several addresses: add a service for each VIP instead";
             s.sink.push(Finding::cross(first.span.clone(), message).help(help));
             vips.clear();
+        } else if let Some(first) = vips.first()
+            && mode != modes::Name::Dnat
+        {
+            let message = format!("{key} of {} are set, but its mode is {}", s.title, mode.text());
+            let help = "write `mode = \"dnat\"`: the endpoint's addresses have to be replaced on every path";
+            s.sink.push(Finding::cross(first.span.clone(), message).help(help));
         }
         check(s, key, vip, &mut vips);
         Self(vips)

@@ -234,7 +234,8 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{EndpointId, PairSlot, PortId, ServiceId};
+    use crate::conntrack::Form;
+    use crate::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
 
     fn addr(n: u8) -> Addr {
         Addr::v4([10, 0, 0, n])
@@ -257,6 +258,9 @@ mod tests {
             next_hop: [0; 2],
             epoch: 0,
             idle_timeout_ms: 1000,
+            form: Form::Dnat,
+            source: SourceId(0),
+            source_port: 0,
         }
     }
 

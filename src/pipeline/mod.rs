@@ -18,6 +18,7 @@ mod kernel;
 mod limiter;
 mod local;
 mod loss;
+mod modes;
 mod multihome;
 mod output;
 mod owner;

@@ -11,10 +11,12 @@ use super::shard::{Arrival, Shard, Turn};
 use super::{DropReason, Frame, Output};
 use crate::addr::Addr;
 use crate::config::Protocol;
-use crate::conntrack::{Direction, Flow, FlowId, PathId, Tuple};
+use crate::conntrack::{Direction, Flow, FlowId, Form, PathId, Tuple};
 use crate::counters::FlowState;
 use crate::firewall::Subject;
+use crate::neighbor::NextHop;
 use crate::parse::{L4, Packet};
+use crate::responder::icmp;
 use crate::rewrite;
 use crate::service::{Endpoint, Service};
 use crate::wire::crc32c;
@@ -127,10 +129,16 @@ impl<F: Frame> Shard<F> {
         path: PathId,
         direction: Direction,
     ) -> Result<Exit, DropReason> {
+        if arrival.packet.ttl <= 1 {
+            self.report(turn, arrival, icmp::Error::TimeExceeded);
+            return Err(DropReason::TtlExpired);
+        }
         let at = self.paths.get(path);
         let to = if direction == Direction::Original { at.endpoint } else { at.client };
-        let (hop, exit) = self.passage(turn, arrival, at.next_hop[direction as usize], to, direction)?;
-        self.paths.get_mut(path).next_hop[direction as usize] = hop;
+        let hop = NextHop::from_bits(at.next_hop[direction as usize]);
+        let (hop, exit) = self.exit(turn, hop, to, direction)?;
+        self.paths.get_mut(path).next_hop[direction as usize] = hop.to_bits();
+        self.fits(turn, arrival, exit, 0)?;
         Ok(exit)
     }
 
@@ -144,7 +152,7 @@ impl<F: Frame> Shard<F> {
         direction: Direction,
         exit: Exit,
     ) {
-        if chunks(&arrival.packet) & HANDSHAKE != 0 {
+        if chunks(&arrival.packet) & HANDSHAKE != 0 && flow.form == Form::Dnat {
             match direction {
                 Direction::Original => self.learn_paths(turn, &arrival, id),
                 Direction::Reply => {
@@ -154,7 +162,7 @@ impl<F: Frame> Shard<F> {
                 }
             }
         }
-        self.forward(turn, arrival, flow, direction, exit);
+        self.forward(turn, arrival, id, flow, direction, exit);
     }
 
     /// Makes paths of the addresses that the client says it has, while there is no association yet: later it could only add to them,

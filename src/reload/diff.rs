@@ -28,7 +28,7 @@ pub enum Thing {
     Neighbor,
     /// `[[port]]`, by name.
     Port,
-    /// Another table: `engine`, `metrics`, `limits`, `control`.
+    /// Another table: `engine`, `snat`, `metrics`, `limits`, `control`.
     Settings,
 }
 
@@ -91,6 +91,13 @@ impl Diff {
         if old.control.socket != new.control.socket {
             let fields = vec![field("socket", &old.control.socket, &new.control.socket)];
             diff.restart.push(settings("control", fields));
+        }
+        if old.snat != new.snat {
+            let fields = differing([
+                field("addresses", many(&old.snat.addresses), many(&new.snat.addresses)),
+                field("ports", range(Some(old.snat.ports)), range(Some(new.snat.ports))),
+            ]);
+            diff.restart.push(settings("snat", fields));
         }
         diff.services(&old.services, &new.services);
         diff.rules(old, new);
@@ -212,6 +219,10 @@ impl Diff {
             let fields = differing([
                 field("algorithm", algorithm(old), algorithm(service)),
                 field("maglev_size", some(maglev_size(old)), some(maglev_size(service))),
+                field("mode", old.mode.name(), service.mode.name()),
+                field("client_address", old.mode.client_address(), service.mode.client_address()),
+                field("tunnel_source", some(old.mode.tunnel_source()), some(service.mode.tunnel_source())),
+                field("gue_port", some(old.mode.gue_port()), some(service.mode.gue_port())),
                 field("idle_timeout", old.idle_timeout, service.idle_timeout),
                 field("on_no_endpoint", word(old.on_no_endpoint), word(service.on_no_endpoint)),
                 field("on_endpoint_down", word(old.on_endpoint_down), word(service.on_endpoint_down)),

@@ -1,5 +1,6 @@
 //! Services: which one a packet is for, and which endpoint takes a new connection.
 
+mod delivery;
 mod least;
 mod lookup;
 mod maglev;
@@ -7,6 +8,7 @@ mod round_robin;
 mod server_ids;
 mod sticky;
 
+pub use delivery::Delivery;
 pub(crate) use round_robin::Cursor;
 pub(crate) use sticky::Sticky;
 
@@ -108,6 +110,8 @@ pub struct Service {
     pub ports: (u16, u16),
     /// L4 protocol.
     pub protocol: Protocol,
+    /// How its packets get to an endpoint.
+    pub delivery: Delivery,
     /// Idle timeout of established connections.
     pub idle_timeout_ms: u32,
     /// A client keeps its endpoint for this long after its last new connection; 0: not at all.
@@ -218,6 +222,7 @@ impl Service {
             secondary_vips: service.secondary_vips.as_slice().into(),
             ports: (service.first_port, service.last_port),
             protocol: service.protocol,
+            delivery: Delivery::compile(service.mode, slots),
             idle_timeout_ms: u32::try_from(service.idle_timeout.as_millis()).unwrap_or(u32::MAX),
             persistence_ms: u32::try_from(service.persistence.as_millis()).unwrap_or(u32::MAX),
             on_no_endpoint: service.on_no_endpoint,
@@ -326,6 +331,7 @@ pub(crate) mod tests {
             first_port: 80,
             last_port: 80,
             protocol: Protocol::Tcp,
+            mode: config::Mode::Dnat,
             algorithm,
             persistence: Duration::ZERO,
             idle_timeout: Duration::from_secs(240),
