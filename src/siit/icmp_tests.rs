@@ -57,9 +57,6 @@ fn sent6() -> build::Packet<build::Tcp> {
     eth().ip(CLIENT6.0, VIP6.0).ttl(9).tcp(CLIENT6.1, VIP6.1).seq(77).ack(88).payload([9; 100])
 }
 
-/// Type and code, and those of the other family where it has the like.
-type Row = (u8, u8, Option<(u8, u8)>);
-
 #[test]
 fn types_and_codes_to_v6() {
     let quoted = sent4().l3();
