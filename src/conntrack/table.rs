@@ -10,7 +10,9 @@ use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
 use super::wheel::{Links, NIL, Wheel, tick};
-use super::{Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, Step, Tuple, opens};
+use super::{
+    Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
+};
 use crate::counters::FlowState;
 use crate::dpdk::memory::{huge_vec, prefetch};
 use crate::parse::{L4, Whole};
@@ -63,6 +65,8 @@ pub struct Conntrack {
     capacity: usize,
     /// The latest time seen, milliseconds.
     now_ms: u64,
+    /// What the entries of full NAT name.
+    own: OwnAddresses,
 }
 
 impl fmt::Debug for Conntrack {
@@ -90,7 +94,20 @@ impl Conntrack {
             len: 0,
             capacity,
             now_ms: 0,
+            own: OwnAddresses::default(),
         }
+    }
+
+    /// The addresses that entries name. A slot must keep its address as long as an entry names it.
+    pub fn set_own(&mut self, own: OwnAddresses) {
+        self.own = own;
+    }
+
+    /// The addresses that entries name.
+    #[inline]
+    #[must_use]
+    pub fn own(&self) -> &OwnAddresses {
+        &self.own
     }
 
     /// Bytes that a table for `capacity` connections comes to take as they fill it.
@@ -111,7 +128,9 @@ impl Conntrack {
     #[must_use]
     pub fn find(&self, tuple: &Tuple, hash: u64) -> Option<(FlowId, Direction)> {
         let key = self.index.find(hash, |key| {
-            self.entries.get(key.id().0 as usize).is_some_and(|e| e.flow.has_tuple(key.direction(), tuple))
+            self.entries
+                .get(key.id().0 as usize)
+                .is_some_and(|e| e.flow.has_tuple(key.direction(), tuple, &self.own))
         })?;
         Some((key.id(), key.direction()))
     }
@@ -155,7 +174,7 @@ impl Conntrack {
     pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
         let Lead(key) = lead;
         let entry = self.entries.get(key.id().0 as usize)?;
-        entry.flow.has_tuple(key.direction(), tuple).then_some((key.id(), key.direction()))
+        entry.flow.has_tuple(key.direction(), tuple, &self.own).then_some((key.id(), key.direction()))
     }
 
     /// An entry.
@@ -178,12 +197,18 @@ impl Conntrack {
         self.entries[id.0 as usize].machine.flow_state()
     }
 
+    /// The tag that packets to an SCTP association's client carry.
+    #[must_use]
+    pub fn client_tag(&self, id: FlowId) -> Option<u32> {
+        self.entries[id.0 as usize].machine.client_tag()
+    }
+
     /// Enters a connection by the first packet seen of it, in state half-open; picked up by a RST, closed.
     ///
     /// # Errors
     /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.
     pub fn insert(&mut self, flow: Flow, first: &L4, now: Instant) -> Result<FlowId, InsertError> {
-        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple(d));
+        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple_by(d, &self.own));
         let [original, reply] = tuples.map(|t| self.hash(&t));
         if tuples[0] == tuples[1]
             || self.find(&tuples[0], original).is_some()
@@ -205,7 +230,7 @@ impl Conntrack {
         }
         let now_ms = self.clock(now);
         let entry = Entry {
-            machine: Machine::open(flow.protocol, first),
+            machine: Machine::open(&flow, first),
             flow,
             touched_ms: now_ms as u32,
             links: Links::NONE,
@@ -349,6 +374,12 @@ impl Conntrack {
         self.len
     }
 
+    /// Whether no more fit.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len >= self.capacity
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -366,7 +397,7 @@ impl Conntrack {
         let Entry { flow, ref machine, .. } = self.entries[id.0 as usize];
         let state = machine.flow_state();
         for direction in [Direction::Original, Direction::Reply] {
-            let hash = self.hash.of(&flow.tuple(direction));
+            let hash = self.hash.of(&flow.tuple_by(direction, &self.own));
             self.index.remove(hash, Key::new(id, direction));
         }
         self.wheel.unlink(&mut self.entries, id.0);

@@ -115,7 +115,7 @@ impl Aggregator {
     ) -> Self {
         let sizes = workers
             .first()
-            .map_or(Sizes { ports: 0, services: 0, endpoints: 0, rules: 0, pairs: 0 }, |worker| {
+            .map_or(Sizes { ports: 0, services: 0, endpoints: 0, rules: 0, snat: 0, pairs: 0 }, |worker| {
                 worker.sizes()
             });
         let metrics = &settings.metrics;

@@ -67,6 +67,8 @@ pub(super) struct Catalog {
     pub endpoints: Slab<EndpointSeries>,
     pub rules: Slab<RuleSeries>,
     pub configured: Configured,
+    /// In the order of their counters.
+    pub snat: Vec<Addr>,
     service_of: HashMap<ServiceId, usize>,
     endpoint_of: HashMap<EndpointId, usize>,
     rule_of: HashMap<RuleId, usize>,
@@ -129,6 +131,7 @@ impl Catalog {
         self.route_services(names, label);
         self.route_endpoints(names);
         self.route_rules(names);
+        names.snat.clone_into(&mut self.snat);
         self.recount(names);
 
         let live: HashSet<usize> = self.service_of.values().copied().collect();
