@@ -5,6 +5,8 @@
 
 mod flows;
 mod model;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::sync::Arc;
