@@ -227,6 +227,7 @@ fn loxilb() {
     assert_eq!(api.name, "k8s \"api\"");
     assert_eq!((api.algorithm, api.idle_timeout.as_secs()), (config::Algorithm::RoundRobin, 300));
     assert_eq!(api.endpoints.len(), 2);
+    assert_eq!((api.mode.name(), media.mode.name()), ("dnat", "full-nat"));
     assert_eq!((media.first_port, media.last_port, media.persistence.as_secs()), (5000, 5010, 120));
     assert_eq!(media.endpoints[0].weight, 1, "round-robin looks at none");
     // Only its sources may use it.
@@ -234,9 +235,7 @@ fn loxilb() {
     assert_eq!(rules, [(config::Action::Allow, 1), (config::Action::Drop, 0)]);
     assert_eq!(config.firewall[1].destination_port, Some((6443, 6443)));
     let notes = imported.notes.join("\n");
-    for word in
-        ["bgp", "mode full-nat", "weight 5", "fullproxy", "protocol \"icmp\"", "lbAttr[2]", "lbAttr[3]"]
-    {
+    for word in ["bgp", "weight 5", "fullproxy", "protocol \"icmp\"", "lbAttr[2]", "lbAttr[3]"] {
         assert!(notes.contains(word), "{word:?} in {notes}");
     }
     for none in ["", "{}", "[1", "{\"lbAttr\": 3}"] {

@@ -154,7 +154,7 @@ impl Service {
         }
         let to = format!(
             "destination = [{}]\nprotocol = \"{}\"\ndestination_port = \"{}-{}\"\n",
-            quoted(&self.vip.to_string()),
+            quoted(&format!("{}/{}", self.vip, if self.vip.is_ipv4() { 32 } else { 128 })),
             self.protocol.name(),
             self.ports.0,
             self.ports.1
@@ -189,20 +189,56 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// One arm, and a default route for each family: an example.
-const PORTS: &str = r#"# The dump says nothing of ports and routes: these are an example. Put in yours.
+/// One arm, and a default route for each family: an example. With what the modes of the services ask for: a network with
+/// the endpoints that are reached by MAC address, and SNAT addresses.
+fn example(services: &[Service]) -> String {
+    let used: HashSet<IpAddr> = services
+        .iter()
+        .flat_map(|s| s.endpoints.iter().map(|endpoint| endpoint.address.ip()).chain([s.vip]))
+        .collect();
+    let mut addresses = vec!["192.0.2.2/24".to_owned(), "2001:db8::2/64".to_owned()];
+    let by_mac = services.iter().filter(|service| service.mode == Some("dsr-l2"));
+    for endpoint in by_mac.flat_map(|service| &service.endpoints) {
+        // From the end of the network on, one that is nobody's.
+        let own = match endpoint.address.ip() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                let free = (1..255).rev().map(|d| IpAddr::from([a, b, c, d])).find(|ip| !used.contains(ip));
+                free.map(|ip| format!("{ip}/24"))
+            }
+            IpAddr::V6(ip) => {
+                let network = u128::from(ip) >> 64 << 64;
+                let free = (1..=0xffff).rev().map(|n| IpAddr::from((network | n).to_be_bytes()));
+                free.into_iter().find(|ip| !used.contains(ip)).map(|ip| format!("{ip}/64"))
+            }
+        };
+        if let Some(own) = own.filter(|own| !addresses.contains(own)) {
+            addresses.push(own);
+        }
+    }
+    let addresses: Vec<_> = addresses.iter().map(|address| quoted(address)).collect();
+    let snat = if services.iter().any(|service| service.mode == Some("full-nat")) {
+        "[snat]\naddresses = [\"192.0.2.3\", \"2001:db8::3\"]\n"
+    } else {
+        ""
+    };
+    format!(
+        r#"# The dump says nothing of ports, routes and SNAT addresses: these are an example. Put in yours.
 [[port]]
 name = "wan"
 device = "0000:00:00.0"
 role = "both"
-addresses = ["192.0.2.2/24", "2001:db8::2/64"]
+addresses = [{}]
 [[route]]
 prefix = "0.0.0.0/0"
 via = "192.0.2.1"
 [[route]]
 prefix = "::/0"
 via = "2001:db8::1"
-"#;
+{snat}"#,
+        addresses.join(", ")
+    )
+}
 
 /// The configuration of these services. `lost` is what is of no service.
 fn compose(services: &[Service], lost: &[String]) -> Result<Imported, Unreadable> {
@@ -212,12 +248,14 @@ fn compose(services: &[Service], lost: &[String]) -> Result<Imported, Unreadable
 
 fn compose_by(services: &[Service], lost: &[String], together: bool) -> Result<Imported, Unreadable> {
     let mut notes = lost.to_vec();
-    notes.push("ports, routes: not in the dump; an example is there, to be edited".to_owned());
+    notes
+        .push("ports, routes, SNAT addresses: not in the dump; an example is there, to be edited".to_owned());
     let mut text = String::new();
     for note in &notes {
         let _ = writeln!(text, "# not translated: {}", one_line(note));
     }
-    text.push_str(PORTS);
+    let ports = example(services);
+    text.push_str(&ports);
     let mut names = HashSet::new();
     let mut taken = 0;
     for service in services {
@@ -238,7 +276,7 @@ fn compose_by(services: &[Service], lost: &[String], together: bool) -> Result<I
         let mut own = service.notes.clone();
         let bare = service.render(&name, &[]);
         let rules = service.rules(&name);
-        let before = if together { &text } else { PORTS };
+        let before = if together { &text } else { &ports };
         let mut kept = if let Err(reason) = accepted(&format!("{before}{bare}{rules}")) {
             own.push(format!("left out: {reason}"));
             None
@@ -250,7 +288,7 @@ fn compose_by(services: &[Service], lost: &[String], together: bool) -> Result<I
                 kept.push(wish.as_str());
                 // Tables last: keys behind one would be its own.
                 kept.sort_by_key(|wish| wish.starts_with('['));
-                if let Err(reason) = accepted(&format!("{PORTS}{}", service.render(&name, kept))) {
+                if let Err(reason) = accepted(&format!("{ports}{}", service.render(&name, kept))) {
                     kept.retain(|kept| kept != wish);
                     own.push(format!("{what}: {reason}"));
                 }
