@@ -51,7 +51,6 @@ const fn choice(
 
 /// In the order of the format.
 static LATER: &[Later] = &[
-    later("service", "secondary_vips", Kind::List(address), "[]"),
     choice("service.health_check", "kind", &["none"], &["tcp", "udp", "http", "https", "sctp", "ping"]),
     passive("service.health_check", "target", Kind::Choice { off: &["endpoint", "vip"], later: &[] }),
     passive("service.health_check", "port", Kind::Value(port_or_zero)),
@@ -66,7 +65,6 @@ static LATER: &[Later] = &[
     passive("service.health_check", "verify", Kind::Value(boolean)),
     passive("service.health_check", "send", Kind::Value(payload)),
     passive("service.health_check", "receive", Kind::Value(payload)),
-    later("service.endpoint", "secondary_addresses", Kind::List(address), "[]"),
     later("limits", "syn_rate", Kind::Value(some_count), "0"),
     later("limits", "connection_rate", Kind::Value(some_count), "0"),
     later("limits", "connections", Kind::Value(some_count), "0"),
@@ -124,10 +122,6 @@ fn threshold(v: &DeValue<'_>) -> Result<bool, Fault> {
 
 fn port_or_zero(v: &DeValue<'_>) -> Result<bool, Fault> {
     Ok(integer(v, &(0..=u16::MAX))? != 0)
-}
-
-fn address(text: &str) -> Result<(), Fault> {
-    value::address(text).map(|_| ())
 }
 
 fn prefix(text: &str) -> Result<(), Fault> {

@@ -82,8 +82,10 @@ pub(super) fn vips(tables: &Tables) -> Vec<Addr> {
     let mut vips = Vec::new();
     for service in tables.services.iter() {
         let serves = service.endpoints.iter().any(|endpoint| endpoint.takes_new());
-        if serves && !vips.contains(&service.vip) {
-            vips.push(service.vip);
+        for vip in service.vips().filter(|_| serves) {
+            if !vips.contains(&vip) {
+                vips.push(vip);
+            }
         }
     }
     vips

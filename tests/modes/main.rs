@@ -142,6 +142,30 @@ fn dsr_by_mac_address() {
 }
 
 #[test]
+fn dsr_through_tunnels() {
+    let mut lab = Lab::new(false);
+    lab.give_server_the_vip();
+    lab.decapsulate();
+    let engine = Engine::start(&lab.lb, lab.dir(), &config());
+    let wire = lab.capture_server();
+    for vip in [topology::IPIP_VIP, topology::GUE_VIP] {
+        let to = SocketAddr::new(addr(vip), PLAIN);
+        fetch_all(&lab, CLIENT4, to);
+        // Requests of full segments: the client learns that the way is narrower by the outer header.
+        let page = lab.client.inside(|| fetch(addr(CLIENT4), to, 20_000, 10));
+        assert_eq!(page.unwrap_or_else(|e| panic!("a long request to {to}: {e}")).echoed, 20_000);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let outer = wire.stop();
+    // GUE is UDP, with a source port for each connection.
+    let gue: Vec<_> = outer.iter().filter(|p| p.protocol == capture::UDP).collect();
+    assert!(gue.len() > 100 && gue.iter().all(|p| p.destination_port == 6080 && p.source_port >= 49_152));
+    let ports: std::collections::HashSet<_> = gue.iter().map(|p| p.source_port).collect();
+    assert!(ports.len() > 15, "{} source ports of 22 connections", ports.len());
+    engine.finish();
+}
+
+#[test]
 fn nginx_learns_the_client_s_address_under_loss_and_reordering() {
     let lab = Lab::new(true);
     let engine = Engine::start(&lab.lb, lab.dir(), &config());

@@ -28,12 +28,15 @@ pub const SNAT6: &str = "fd00:1::2";
 pub const VIP4: &str = "203.0.113.100";
 pub const VIP6: &str = "2001:db8:1::100";
 pub const DSR_VIP: &str = "203.0.113.101";
+pub const IPIP_VIP: &str = "203.0.113.102";
+pub const GUE_VIP: &str = "203.0.113.103";
 
 /// The whole network with its server. One at a time: they share two cores.
 pub struct Lab {
     pub client: Namespace,
     pub lb: Namespace,
     impairing: Option<Mutex<Child>>,
+    decapsulating: Option<Child>,
     _impairer: Namespace,
     _switch: Namespace,
     dir: TempDir,
@@ -87,6 +90,7 @@ impl Lab {
             client,
             lb,
             impairing,
+            decapsulating: None,
             _impairer: impairer,
             _switch: switch,
             dir,
@@ -114,8 +118,27 @@ impl Lab {
                 server.sysctl(&format!("net.ipv4.conf.{interface}.{key}"), value);
             }
         }
-        server.sh(&format!("ip address add {DSR_VIP}/32 dev lo"));
+        for vip in [DSR_VIP, IPIP_VIP, GUE_VIP] {
+            server.sh(&format!("ip address add {vip}/32 dev lo"));
+        }
         server.interface("eth1", &["203.0.113.20/24"]);
+    }
+
+    /// The far end of the tunnels, which this kernel has no devices for: what they bring goes into a TUN.
+    pub fn decapsulate(&mut self) {
+        let mut child = self
+            .server
+            .command("python3")
+            .args(["-c", DECAPSULATE])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("its words");
+        assert_eq!(line, "ready\n");
+        self.server.sysctl("net.ipv4.conf.tunnel.rp_filter", "0");
+        self.server.sh("ip link set tunnel up");
+        self.decapsulating = Some(child);
     }
 
     /// Frames lost and delayed so far.
@@ -131,6 +154,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if let Some(child) = &mut self.decapsulating {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         if let Some(child) = &self.impairing {
             let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = child.kill();
@@ -170,6 +197,20 @@ while True:
     while late and late[0][0] <= time.monotonic():
         _, _, out, frame = heapq.heappop(late)
         out.send(frame)
+"#;
+
+/// Takes off the outer header of IP in IP, and of GUE, variant 1.
+const DECAPSULATE: &str = r#"
+import fcntl, os, select, socket, struct
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454ca, struct.pack("16sH", b"tunnel", 0x1001))
+ipip = socket.socket(socket.AF_INET, socket.SOCK_RAW, 4)
+gue = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); gue.bind(("10.1.0.11", 6080))
+print("ready", flush=True)
+while True:
+    for s in select.select([ipip, gue], [], [])[0]:
+        packet = s.recv(65536)
+        os.write(tun, packet[(packet[0] & 15) * 4:] if s is ipip else packet)
 "#;
 
 fn impair(ns: &Namespace) -> Child {
@@ -237,6 +278,8 @@ socket = ""
         ("nat64", &vip6, 64, format!("{v4}:{PLAIN}"), "mode = \"full-nat\""),
         ("nat46", VIP4, 46, format!("{v6}:{PLAIN}"), "mode = \"full-nat\""),
         ("dsr", DSR_VIP, PLAIN, v4.clone(), "mode = \"dsr-l2\""),
+        ("ipip", IPIP_VIP, PLAIN, v4.clone(), "mode = \"dsr-ipip\""),
+        ("gue", GUE_VIP, PLAIN, v4.clone(), "mode = \"dsr-gue\""),
         ("proxy4", VIP4, PROXIED, format!("{v4}:{PROXIED}"), proxy),
         ("proxy6", &vip6, PROXIED, format!("{v4}:{PROXIED}"), proxy),
     ] {
