@@ -29,6 +29,7 @@ pub mod dpdk;
 pub mod kernel;
 
 pub mod engine;
+pub mod health;
 
 pub mod capture;
 pub mod control;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::health;
 use super::model::{Algorithm, Endpoint, EndpointState, Loss, Protocol, Refusal, Service};
 use super::names;
 use super::network::{Network, special};
@@ -91,12 +92,9 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
         s.choice("on_endpoint_removed", &[("drain", Loss::Keep), ("reset", Loss::Reset)], Loss::Keep);
     let slow_start =
         s.duration("slow_start", Duration::ZERO..=MAX_SLOW_START).map_or(Duration::ZERO, |l| l.value);
-    if let Some(health) =
-        s.table("health_check", "service.health_check", format!("health_check of {}", s.title))
-    {
-        health.finish();
-    }
     let (endpoints, places) = endpoints(&mut s, net, vip.as_ref());
+    let checked = s.table("health_check", "service.health_check", format!("health_check of {}", s.title));
+    let health_check = checked.and_then(|table| health::read(table, &endpoints));
     if has_table {
         check_maglev_size(&s, size.map_or(s.span.clone(), |l| l.span), size_value, endpoints.len());
     }
@@ -115,6 +113,7 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
             on_endpoint_down,
             on_endpoint_removed,
             slow_start,
+            health_check,
             endpoints,
         },
         title: s.title.clone(),

@@ -10,6 +10,7 @@ mod encode;
 mod exposition;
 pub mod families;
 mod flows;
+mod health;
 pub mod http;
 mod minute;
 mod render;
@@ -21,6 +22,6 @@ mod ticker;
 mod totals;
 
 pub use aggregator::{Aggregator, Settings, Step};
-pub use device::{DeviceStats, KernelStats, PoolStats, PortStats};
+pub use device::{DeviceStats, HealthStats, KernelStats, PoolStats, PortStats};
 pub use exposition::{Exposition, Publication, Stale};
 pub use ticker::{Clock, Ticker};

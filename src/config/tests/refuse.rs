@@ -48,7 +48,6 @@ fn what_is_not_supported_yet_is_refused() {
         ("client_address = \"none\"", "client_address = \"proxy-v2\""),
         ("quic_server_id_bytes = 0", "quic_server_id_bytes = 4"),
         ("tunnel_source = \"\"", "tunnel_source = \"10.0.0.1\""),
-        ("kind     = \"none\"", "kind = \"http\""),
         ("secondary_addresses = []", "secondary_addresses = [\"10.0.0.1\"]"),
         ("server_id = \"\"", "server_id = \"0a\""),
         ("[snat]\naddresses = []", "[snat]\naddresses = [\"10.1.0.2\"]"),

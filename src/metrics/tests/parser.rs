@@ -35,7 +35,7 @@ impl Scrape {
                 scrape.help.insert(name.to_owned(), help);
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let Some((name, kind)) = rest.split_once(' ') else { return fail("TYPE without type") };
-                if name != current || !["counter", "gauge"].contains(&kind) {
+                if name != current || !["counter", "gauge", "histogram"].contains(&kind) {
                     return fail("unexpected TYPE");
                 }
                 if scrape.types.insert(name.to_owned(), kind.to_owned()).is_some() {
@@ -43,7 +43,12 @@ impl Scrape {
                 }
             } else {
                 let (name, labels, value) = sample(line).ok_or_else(|| format!("no sample: {line:?}"))?;
-                if name != current || !scrape.types.contains_key(&name) {
+                let kind = scrape.types.get(&current).map(String::as_str);
+                let suffix = name.strip_prefix(&current);
+                if !match kind {
+                    Some("histogram") => matches!(suffix, Some("_bucket" | "_sum" | "_count")),
+                    kind => kind.is_some() && suffix == Some(""),
+                } {
                     return fail("a sample outside its family");
                 }
                 if scrape.samples.insert((name, labels), value).is_some() {
