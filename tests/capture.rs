@@ -406,7 +406,8 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let socket = control::bind(&folder.path().join("p.sock")).unwrap();
-        let admin = control::serve(socket, engine.tap(), engine.clock(), None, runtime.handle()).unwrap();
+        let admin =
+            control::serve(socket, engine.tap(), engine.clock(), None, None, runtime.handle()).unwrap();
         let only = |mut ends: Vec<_>| ends.pop().unwrap();
         Self {
             engine,

@@ -4,10 +4,15 @@ mod bench;
 mod capture;
 mod check;
 mod demo;
+mod engine;
+mod flows;
 mod later;
 mod reload;
 mod replay;
 mod run;
+mod show;
+mod table;
+mod units;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -66,6 +71,20 @@ enum Command {
     Drain(reload::DrainArgs),
     /// Put a drained endpoint back
     Undrain(reload::DrainArgs),
+    /// State of the running engine
+    Status(engine::Engine),
+    /// Its services: endpoints, connections, counters, rates
+    Services(engine::Engine),
+    /// Its endpoints: state, connections, share
+    Endpoints(engine::Engine),
+    /// Its connections, out of the workers' tables
+    Flows(flows::FlowsArgs),
+    /// Its firewall rules, and what they dropped
+    Firewall(engine::Engine),
+    /// Its ports: devices, links, counters
+    Ports(engine::Engine),
+    /// Its workers: CPUs and load
+    Workers(engine::Engine),
     #[command(flatten)]
     Later(later::Later),
 }
@@ -127,6 +146,13 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => reload::diff(args),
         Command::Drain(args) => reload::drain(args),
         Command::Undrain(args) => reload::undrain(args),
+        Command::Status(engine) => show::status(engine),
+        Command::Services(engine) => show::services(engine),
+        Command::Endpoints(engine) => show::endpoints(engine),
+        Command::Flows(args) => flows::run(args),
+        Command::Firewall(engine) => show::firewall(engine),
+        Command::Ports(engine) => show::ports(engine),
+        Command::Workers(engine) => show::workers(engine),
         Command::Later(command) => later::run(command),
     };
     match done {

@@ -10,7 +10,9 @@ use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
 use super::wheel::{Links, NIL, Wheel, tick};
-use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Step, Tuple, opens};
+use super::{
+    Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
+};
 use crate::counters::FlowState;
 use crate::dpdk::memory::{huge_vec, prefetch};
 use crate::parse::{L4, Whole};
@@ -63,6 +65,8 @@ pub struct Conntrack {
     capacity: usize,
     /// The latest time seen, milliseconds.
     now_ms: u64,
+    /// What the entries of full NAT name.
+    own: OwnAddresses,
 }
 
 impl fmt::Debug for Conntrack {
@@ -90,7 +94,20 @@ impl Conntrack {
             len: 0,
             capacity,
             now_ms: 0,
+            own: OwnAddresses::default(),
         }
+    }
+
+    /// The addresses that entries name. A slot must keep its address as long as an entry names it.
+    pub fn set_own(&mut self, own: OwnAddresses) {
+        self.own = own;
+    }
+
+    /// The addresses that entries name.
+    #[inline]
+    #[must_use]
+    pub fn own(&self) -> &OwnAddresses {
+        &self.own
     }
 
     /// Bytes that a table for `capacity` connections comes to take as they fill it.
@@ -111,7 +128,9 @@ impl Conntrack {
     #[must_use]
     pub fn find(&self, tuple: &Tuple, hash: u64) -> Option<(FlowId, Direction)> {
         let key = self.index.find(hash, |key| {
-            self.entries.get(key.id().0 as usize).is_some_and(|e| e.flow.has_tuple(key.direction(), tuple))
+            self.entries
+                .get(key.id().0 as usize)
+                .is_some_and(|e| e.flow.has_tuple(key.direction(), tuple, &self.own))
         })?;
         Some((key.id(), key.direction()))
     }
@@ -155,7 +174,7 @@ impl Conntrack {
     pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
         let Lead(key) = lead;
         let entry = self.entries.get(key.id().0 as usize)?;
-        entry.flow.has_tuple(key.direction(), tuple).then_some((key.id(), key.direction()))
+        entry.flow.has_tuple(key.direction(), tuple, &self.own).then_some((key.id(), key.direction()))
     }
 
     /// An entry.
@@ -183,7 +202,7 @@ impl Conntrack {
     /// # Errors
     /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.
     pub fn insert(&mut self, flow: Flow, first: &L4, now: Instant) -> Result<FlowId, InsertError> {
-        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple(d));
+        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple_by(d, &self.own));
         let [original, reply] = tuples.map(|t| self.hash(&t));
         if tuples[0] == tuples[1]
             || self.find(&tuples[0], original).is_some()
@@ -205,7 +224,7 @@ impl Conntrack {
         }
         let now_ms = self.clock(now);
         let entry = Entry {
-            machine: Machine::open(flow.protocol, first),
+            machine: Machine::open(&flow, first),
             flow,
             touched_ms: now_ms as u32,
             links: Links::NONE,
@@ -323,10 +342,36 @@ impl Conntrack {
         (end < self.entries.len()).then_some(end)
     }
 
+    /// Shows entries from number `from` on, at most `budget` of them, with their state, until `see` wants no more: the one that it refused is
+    /// the next to be shown. Where to go on; none at the end.
+    pub fn show(&self, from: usize, budget: usize, mut see: impl FnMut(&Flow, Age) -> bool) -> Option<usize> {
+        let end = from.saturating_add(budget).min(self.entries.len());
+        for (n, entry) in (from..).zip(self.entries.get(from..end).unwrap_or_default()) {
+            if entry.machine == Machine::Vacant {
+                continue;
+            }
+            let age = Age {
+                state: entry.machine.flow_state(),
+                idle_ms: (self.now_ms as u32).wrapping_sub(entry.touched_ms),
+                left_ms: entry.left_ms(self.now_ms),
+            };
+            if !see(&entry.flow, age) {
+                return Some(n);
+            }
+        }
+        (end < self.entries.len()).then_some(end)
+    }
+
     /// Connections in the table.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether no more fit.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len >= self.capacity
     }
 
     /// Whether there are none.
@@ -346,7 +391,7 @@ impl Conntrack {
         let Entry { flow, ref machine, .. } = self.entries[id.0 as usize];
         let state = machine.flow_state();
         for direction in [Direction::Original, Direction::Reply] {
-            let hash = self.hash.of(&flow.tuple(direction));
+            let hash = self.hash.of(&flow.tuple_by(direction, &self.own));
             self.index.remove(hash, Key::new(id, direction));
         }
         self.wheel.unlink(&mut self.entries, id.0);

@@ -6,7 +6,9 @@
 //! connections is chosen in two places, by the flow: [`rewrite::translate_whole`] here, [`rewrite::translate`] on the long way.
 //! A mode without a short way gives the frame back where the step is not made yet.
 
-use super::shard::{Shard, Turn};
+use super::egress::Exit;
+use super::modes::{self, Passage};
+use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::conntrack::Lead;
 use crate::dpdk::memory::prefetch;
@@ -33,14 +35,21 @@ impl<F: Frame> Shard<F> {
         prefetch(self.writer.bank().pair(flow.pair));
         // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
         let peculiar = packet.is_tcp && packet.flags & flag::SYN != 0 || packet.ttl <= 1;
-        if peculiar || flow.epoch != turn.tables.firewall_epoch || self.sweep.is_some() {
+        let odd = self.sweep.is_some() || !self.modes.has_short_way(flow, direction);
+        if peculiar || flow.epoch != turn.tables.firewall_epoch || odd {
+            return Err(frame);
+        }
+        if turn.tables.services.have_server_ids()
+            && !packet.is_tcp
+            && self.is_misdirected(turn, &frame, &packet.packet(), id, direction)
+        {
             return Err(frame);
         }
         let hop = NextHop::from_bits(flow.next_hop[direction as usize]);
         let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
         let config = &turn.tables.ports[egress.index()];
         let l3 = usize::from(packet.l3);
-        if packet.l3_len > u32::from(config.mtu) || config.l2_len() != l3 {
+        if !modes::fits(flow, direction, packet.l3_len, config.mtu) || config.l2_len() != l3 {
             return Err(frame);
         }
         if !self.conntrack.follow(id, direction, packet)
@@ -50,8 +59,17 @@ impl<F: Frame> Shard<F> {
             return Ok(());
         }
         let flow = self.conntrack.flow(id);
+        let Some(sides) = modes::sides(flow, self.conntrack.own(), packet, direction) else {
+            let Whole { l3_len: bytes, .. } = *packet;
+            let account = Account { pair: flow.pair, service: flow.service, bytes, icmp_error: false };
+            let arrival = Arrival { port, frame, packet: packet.packet() };
+            let (flow, exit) = (*flow, Exit::To(egress, mac));
+            let passage = Passage { id, flow: &flow, direction, exit, account };
+            self.forward_by_mode(turn, arrival, &passage);
+            return Ok(());
+        };
         let bytes = frame.data_mut();
-        let translated = rewrite::translate_whole(bytes, packet, flow, direction);
+        let translated = rewrite::translate_whole(bytes, packet, flow, &sides, direction);
         let (Some(()), Some((header, rest))) = (translated, bytes.split_first_chunk_mut::<12>()) else {
             self.drop(turn, port, frame, DropReason::FrameTooShort);
             return Ok(());

@@ -18,8 +18,10 @@ mod kernel;
 mod limiter;
 mod local;
 mod loss;
+mod modes;
 mod output;
 mod owner;
+mod quic;
 mod shard;
 
 pub use choose::Errand;

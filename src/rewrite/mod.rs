@@ -1,12 +1,17 @@
 //! The bytes of a packet made those of its connection's other side, checksums kept right by difference (RFC 1624).
 
 mod fragment;
+mod full_nat;
 mod icmp_error;
 mod whole;
 
 pub use fragment::{Rest, fragment};
+pub use full_nat::{
+    End, Ends, Renewed, ends, error_ends, full_nat_deltas, other_family, quoted_ends, replace_addresses,
+    replace_ports, translate_error,
+};
 pub use icmp_error::translate_icmp_error;
-pub use whole::translate_whole;
+pub use whole::{Sides, translate_whole};
 
 use crate::addr::Addr;
 use crate::config::Protocol;
@@ -137,7 +142,7 @@ pub fn translate_piece<F: Frame>(
 /// Whether a translation changes what an SCTP packet's CRC32c covers, which no fragment alone can be mended for.
 #[must_use]
 pub fn changes_crc(flow: &Flow) -> bool {
-    flow.protocol == Protocol::Sctp && flow.vip_port != flow.endpoint_port
+    flow.protocol == Protocol::Sctp && (flow.form.is_full_nat() || flow.vip_port != flow.endpoint_port)
 }
 
 /// Replaces the source or destination address and takes one from the TTL.

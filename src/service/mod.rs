@@ -1,17 +1,21 @@
 //! Services: which one a packet is for, and which endpoint takes a new connection.
 
+mod delivery;
 mod least;
 mod lookup;
 mod maglev;
 mod round_robin;
+mod server_ids;
 mod sticky;
 
+pub use delivery::Delivery;
 pub(crate) use round_robin::Cursor;
 pub(crate) use sticky::Sticky;
 
 use std::sync::Arc;
 
 use self::lookup::Index;
+use self::server_ids::ServerIds;
 use crate::addr::Addr;
 use crate::config::{self, Algorithm, EndpointState, Protocol, Refusal};
 use crate::counters::WorkerCounters;
@@ -26,6 +30,8 @@ pub struct Services {
     services: Box<[Arc<Service>]>,
     /// By slot: which of `services` that is.
     by_id: Box<[u32]>,
+    /// Whether any service routes by QUIC server ids.
+    server_ids: bool,
 }
 
 impl Services {
@@ -35,7 +41,9 @@ impl Services {
         for (n, service) in (0..).zip(&services) {
             by_id[service.id.index()] = n;
         }
-        Self { index: Index::new(&services, lingering), services: services.into(), by_id: by_id.into() }
+        let server_ids = services.iter().any(|service| service.has_server_ids());
+        let index = Index::new(&services, lingering);
+        Self { index, services: services.into(), by_id: by_id.into(), server_ids }
     }
 
     /// The one at this place, for the next tables.
@@ -62,6 +70,13 @@ impl Services {
     #[must_use]
     pub fn is_vip(&self, addr: Addr) -> bool {
         self.index.has(addr)
+    }
+
+    /// Whether any service routes by the server ids in QUIC connection ids.
+    #[inline]
+    #[must_use]
+    pub const fn have_server_ids(&self) -> bool {
+        self.server_ids
     }
 
     /// All of them, in file order.
@@ -93,6 +108,8 @@ pub struct Service {
     pub ports: (u16, u16),
     /// L4 protocol.
     pub protocol: Protocol,
+    /// How its packets get to an endpoint.
+    pub delivery: Delivery,
     /// Idle timeout of established connections.
     pub idle_timeout_ms: u32,
     /// A client keeps its endpoint for this long after its last new connection; 0: not at all.
@@ -104,6 +121,7 @@ pub struct Service {
     /// Indices of `endpoints`, by id.
     by_id: Box<[u16]>,
     choice: Choice,
+    server_ids: Option<ServerIds>,
 }
 
 /// One compiled endpoint.
@@ -193,12 +211,14 @@ impl Service {
             vip: service.vip,
             ports: (service.first_port, service.last_port),
             protocol: service.protocol,
+            delivery: Delivery::compile(service.mode, slots),
             idle_timeout_ms: u32::try_from(service.idle_timeout.as_millis()).unwrap_or(u32::MAX),
             persistence_ms: u32::try_from(service.persistence.as_millis()).unwrap_or(u32::MAX),
             on_no_endpoint: service.on_no_endpoint,
             endpoints,
             by_id,
             choice,
+            server_ids: ServerIds::compile(service),
         }
     }
 
@@ -243,6 +263,21 @@ impl Service {
             views.released(worker, endpoint);
         }
     }
+
+    /// Whether QUIC connection ids name endpoints.
+    #[inline]
+    #[must_use]
+    pub const fn has_server_ids(&self) -> bool {
+        self.server_ids.is_some()
+    }
+
+    /// The endpoint that the connection id in this UDP payload names, whatever its state and weight: a connection exists there, and
+    /// nowhere else.
+    #[inline]
+    #[must_use]
+    pub fn named(&self, payload: &[u8]) -> Option<&Endpoint> {
+        self.endpoints.get(self.server_ids.as_ref()?.named(payload)?)
+    }
 }
 
 #[cfg(test)]
@@ -269,6 +304,7 @@ pub(crate) mod tests {
             port: 8080,
             weight,
             state,
+            server_id: Vec::new(),
         });
         config::Service {
             name: "web".into(),
@@ -276,10 +312,12 @@ pub(crate) mod tests {
             first_port: 80,
             last_port: 80,
             protocol: Protocol::Tcp,
+            mode: config::Mode::Dnat,
             algorithm,
             persistence: Duration::ZERO,
             idle_timeout: Duration::from_secs(240),
             on_no_endpoint: Refusal::Drop,
+            quic_server_id_bytes: 0,
             on_endpoint_down: config::Loss::Keep,
             on_endpoint_removed: config::Loss::Keep,
             slow_start: Duration::ZERO,

@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use crate::addr::Addr;
 use crate::config::{self, Config, Loss, Protocol};
-use crate::ids::{EndpointId, RuleId, ServiceId};
+use crate::conntrack::OwnAddresses;
+use crate::ids::{EndpointId, RuleId, ServiceId, SourceId};
 use crate::service::{Cursor, Service};
 
 /// A removed endpoint's slot is not another's before this time, whatever else: packets of its last connections have left by then,
@@ -33,6 +34,8 @@ pub struct Slots {
     services: HashMap<ServiceKey, ServiceId>,
     endpoints: HashMap<EndpointKey, EndpointId>,
     rules: HashMap<String, RuleId>,
+    /// Never forgotten: connections name them. By slot, from 1 on.
+    own: Vec<Addr>,
     /// By service slot: where round-robin stands, so that a reload goes on and does not begin with the first endpoint.
     cursors: Vec<Arc<Cursor>>,
     /// Endpoint slots that were ever given out, and those of them that wait for another endpoint.
@@ -94,7 +97,7 @@ struct Gone {
      possible; restart, or configure less"
 )]
 pub struct SlotsFull {
-    /// `services`, `endpoints` or `firewall rules`.
+    /// `services`, `endpoints`, `firewall rules` or `SNAT and tunnel addresses`.
     pub kind: &'static str,
     /// How many different ones there were since the start, with those of the new configuration.
     pub needed: usize,
@@ -108,6 +111,7 @@ impl Default for Slots {
             services: HashMap::new(),
             endpoints: HashMap::new(),
             rules: HashMap::new(),
+            own: Vec::new(),
             cursors: Vec::new(),
             given: 0,
             free: Vec::new(),
@@ -130,6 +134,11 @@ impl Slots {
     /// # Errors
     /// What there is too much of.
     pub fn fits(&self, config: &Config) -> Result<(), SlotsFull> {
+        let fresh: HashSet<Addr> = config.sources().filter(|addr| !self.own.contains(addr)).collect();
+        let (needed, capacity) = (self.own.len() + fresh.len(), usize::from(u8::MAX));
+        if needed > capacity {
+            return Err(SlotsFull { kind: "SNAT and tunnel addresses", needed, capacity });
+        }
         self.have_room_for(&config.services, &config.firewall)
     }
 
@@ -193,6 +202,22 @@ impl Slots {
         let id = RuleId(self.rules.len() as u32);
         self.rules.insert(name.to_owned(), id);
         id
+    }
+
+    /// The slot of an address that the engine sends from.
+    pub(crate) fn source(&mut self, addr: Addr) -> SourceId {
+        let known = self.own.iter().position(|own| *own == addr);
+        let at = known.unwrap_or_else(|| {
+            self.own.push(addr);
+            self.own.len() - 1
+        });
+        // 0 is none; so is what is beyond the last, which `fits` keeps from happening.
+        SourceId(u8::try_from(at + 1).unwrap_or(0))
+    }
+
+    /// All of them, those of earlier configurations, too.
+    pub(super) fn own(&self) -> OwnAddresses {
+        OwnAddresses::new(&self.own)
     }
 
     /// Where the round-robin of a service stands.

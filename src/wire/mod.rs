@@ -16,6 +16,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
 pub mod protocol;
+pub mod quic;
 pub mod sctp;
 pub mod tcp;
 pub mod udp;

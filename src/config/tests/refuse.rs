@@ -43,14 +43,8 @@ fn unknown_keys_name_the_nearest_in_every_table() {
 fn what_is_not_supported_yet_is_refused() {
     let refusals = [
         ("secondary_vips = []", "secondary_vips = [\"10.0.0.1\"]"),
-        ("mode        = \"dnat\"", "mode = \"full-nat\""),
-        ("mode        = \"dnat\"", "mode = \"dsr-l2\""),
-        ("client_address = \"none\"", "client_address = \"proxy-v2\""),
-        ("quic_server_id_bytes = 0", "quic_server_id_bytes = 4"),
-        ("tunnel_source = \"\"", "tunnel_source = \"10.0.0.1\""),
+        ("target   = \"endpoint\"", "target = \"vip\""),
         ("secondary_addresses = []", "secondary_addresses = [\"10.0.0.1\"]"),
-        ("server_id = \"\"", "server_id = \"0a\""),
-        ("[snat]\naddresses = []", "[snat]\naddresses = [\"10.1.0.2\"]"),
         ("syn_rate          = 0", "syn_rate = 1"),
         ("connection_rate   = 0", "connection_rate = 1"),
         ("connections       = 0", "connections = 1"),
@@ -95,7 +89,6 @@ fn the_form_of_what_is_not_supported_yet_is_checked() {
     refused_line("send     = \"\"", "send = \"hex:0\"", &["hexadecimal"]);
     refused_line("max_bytes  = 4_000_000_000", "max_bytes = -1", &["is -1"]);
     refused_line("\"10s\" = \"7d\"", "\"10s\" = \"7 days\"", &["`retention` of [history]", "7 days"]);
-    refused_line("server_id = \"\"", "server_id = \"xyz\"", &["hexadecimal"]);
     refused_line("gue_port      = 6080", "gue_port = 0", &["is 0, not 1 to 65535"]);
     refused_line(
         "external_labels = { job = \"pollux\" }",
@@ -309,6 +302,45 @@ fn endpoints_are_checked() {
         "state = \"down\"\n",
         "no endpoint that is up",
     );
+}
+
+#[test]
+fn server_ids_are_checked() {
+    refused_line("server_id = \"\"", "server_id = \"xyz\"", &["hexadecimal"]);
+    refused_line("server_id = \"\"", "server_id = \"0a0\"", &["hexadecimal", "two digits"]);
+    refused_line(
+        "server_id = \"\"",
+        "server_id = \"0a0b\"",
+        &["its service does not look at", "quic_server_id_bytes = 2"],
+    );
+    refused_line("quic_server_id_bytes = 0", "quic_server_id_bytes = 16", &["is 16, not 0 to 15"]);
+    refused_line(
+        "quic_server_id_bytes = 0",
+        "quic_server_id_bytes = 4",
+        &["its protocol is tcp", "QUIC is UDP"],
+    );
+    let quic = WHOLE.replace("protocol    = \"tcp\"", "protocol = \"udp\"");
+    let text = |first: &str, second: &str| {
+        quic.replace("quic_server_id_bytes = 0", "quic_server_id_bytes = 2")
+            .replace("server_id = \"\"", first)
+            .replace("weight  = 2", second)
+    };
+    let found = bad(&text("server_id = \"0a0b0c\"", "server_id = \"0a\""));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].contains("has 3 bytes, not 2") && found[0].contains("4 hexadecimal digits"),
+        "{found:?}"
+    );
+    assert!(found[1].contains("has 1 byte, not 2"), "{found:?}");
+    let found = bad(&text("server_id = \"0A0b\"", "server_id = \"0a0B\""));
+    assert!(found.len() == 1 && found[0].contains("is another endpoint's, too"), "{found:?}");
+    let (config, warnings) = good(&text("server_id = \"0A0b\"", "server_id = \"0000\""));
+    assert_eq!(warnings.len(), 0, "{warnings:?}");
+    let service = &config.services[0];
+    assert_eq!(service.quic_server_id_bytes, 2);
+    assert_eq!([&service.endpoints[0].server_id, &service.endpoints[1].server_id], [&[10, 11], &[0, 0]]);
+    let (_, warnings) = good(&text("server_id = \"0A0b\"", ""));
+    assert!(warnings.len() == 1 && warnings[0].contains("has no `server_id`"), "{warnings:?}");
 }
 
 #[test]

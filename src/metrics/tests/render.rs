@@ -461,7 +461,9 @@ impl DeviceStats for Fake {
             probe,
         };
         let mut round_trips = Histogram::default();
-        [1, 3, 2000].map(|ms| round_trips.record(Duration::from_millis(ms)));
+        for ms in [1, 3, 2000] {
+            round_trips.record(Duration::from_millis(ms));
+        }
         let probe = |verdict| ProbeHealth {
             kind: "tcp",
             verdict,
