@@ -42,6 +42,9 @@ pub mod reload;
 
 pub mod pcap;
 pub mod replay;
+pub mod trace;
+
+pub mod import;
 
 pub mod demo;
 

@@ -167,11 +167,11 @@ fn unknown_algorithm() {
 
 #[test]
 fn what_is_not_supported_yet() {
-    let text = format!("{PORT}{}[history]\n", service("web", "10.0.0.9:80", &["10.0.0.5:80"]));
+    let service = service("web", "10.0.0.9:80", &["10.0.0.5:80"]);
     refused(
-        &text.replace("vip =", "quic_server_id_bytes = 4\nvip ="),
+        &format!("{PORT}{service}[limits]\nconnections = 5\n[history]\n"),
         &[
-            "error: `quic_server_id_bytes` of service \"web\" is not supported yet",
+            "error: `connections` of [limits] is not supported yet",
             "error: `path` of [history] is not supported yet",
             "2 errors",
         ],

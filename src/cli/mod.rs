@@ -6,12 +6,15 @@ mod check;
 mod demo;
 mod engine;
 mod flows;
-mod later;
+mod import;
 mod reload;
 mod replay;
 mod run;
+mod shell;
 mod show;
 mod table;
+mod top;
+mod trace;
 mod units;
 
 use std::fmt::Display;
@@ -85,8 +88,17 @@ enum Command {
     Ports(engine::Engine),
     /// Its workers: CPUs and load
     Workers(engine::Engine),
-    #[command(flatten)]
-    Later(later::Later),
+    /// Live view: rates, services, endpoints, top clients, drops, workers
+    Top(top::TopArgs),
+    /// What the pipeline does to one described packet, stage by stage
+    Trace(trace::TraceArgs),
+    /// Turn another balancer's export into a configuration
+    Import(import::ImportArgs),
+    /// Print what a shell needs to complete commands and options
+    Completions(shell::CompletionsArgs),
+    /// Write the manual's pages into a folder
+    #[command(hide = true)]
+    Man(shell::ManArgs),
 }
 
 /// The configuration file of a command.
@@ -153,7 +165,11 @@ pub fn main() -> ExitCode {
         Command::Firewall(engine) => show::firewall(engine),
         Command::Ports(engine) => show::ports(engine),
         Command::Workers(engine) => show::workers(engine),
-        Command::Later(command) => later::run(command),
+        Command::Top(args) => top::run(args),
+        Command::Trace(args) => trace::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
     };
     match done {
         Ok(status) => status,

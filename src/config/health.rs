@@ -138,13 +138,15 @@ impl Probe {
 }
 
 impl HealthCheck {
-    /// The port that is probed of an endpoint.
+    /// The port that is probed of an endpoint: the configured one, or its own, or that of its service where it keeps the client's. 0
+    /// where none of them is one.
     #[must_use]
-    pub const fn port_of(&self, endpoint: &Endpoint) -> u16 {
-        match (&self.probe, self.port) {
-            (Probe::Ping, _) => 0,
-            (_, 0) => endpoint.port,
-            (_, port) => port,
+    pub const fn port_of(&self, endpoint: &Endpoint, service: u16) -> u16 {
+        match (&self.probe, self.port, endpoint.port) {
+            (Probe::Ping, ..) => 0,
+            (_, 0, 0) => service,
+            (_, 0, own) => own,
+            (_, port, _) => port,
         }
     }
 
@@ -199,8 +201,8 @@ const KINDS: [(&str, Kind); 7] = [
     ("ping", Kind::Ping),
 ];
 
-/// Reads the table; none where nothing is to be probed.
-pub(super) fn read(mut s: Section<'_>, endpoints: &[Endpoint]) -> Option<HealthCheck> {
+/// Reads the table; none where nothing is to be probed. `service_port` is the service's where it has one.
+pub(super) fn read(mut s: Section<'_>, endpoints: &[Endpoint], service_port: u16) -> Option<HealthCheck> {
     let kind = s.choice("kind", &KINDS, Kind::None);
     s.choice("target", &[("endpoint", ())], ());
     let port = s.integer("port", 0..=u16::MAX).map_or(0, |l| l.value);
@@ -233,7 +235,7 @@ pub(super) fn read(mut s: Section<'_>, endpoints: &[Endpoint]) -> Option<HealthC
         HealthCheck { probe, port, interval, timeout, rise, fall }
     });
     if let Some(check) = &check {
-        check_sense(&s, check, endpoints);
+        check_sense(&s, check, endpoints, service_port);
     }
     s.finish();
     check
@@ -248,7 +250,7 @@ fn check_timeout(s: &Section<'_>, interval: Duration, timeout: Option<&Located<D
     }
 }
 
-fn check_sense(s: &Section<'_>, check: &HealthCheck, endpoints: &[Endpoint]) {
+fn check_sense(s: &Section<'_>, check: &HealthCheck, endpoints: &[Endpoint], service_port: u16) {
     if let Probe::Udp { send, .. } = &check.probe
         && send.is_empty()
     {
@@ -257,7 +259,8 @@ fn check_sense(s: &Section<'_>, check: &HealthCheck, endpoints: &[Endpoint]) {
             Finding::warning(s.span.clone(), message).help("write a request in `send`, or use \"ping\""),
         );
     }
-    let portless = endpoints.iter().find(|e| check.probe != Probe::Ping && check.port_of(e) == 0);
+    let portless =
+        endpoints.iter().find(|e| check.probe != Probe::Ping && check.port_of(e, service_port) == 0);
     if let Some(endpoint) = portless {
         let message = format!("{} has no port to probe: endpoint {} has none", s.title, endpoint.address);
         s.sink.push(Finding::cross(s.span.clone(), message).help("write the `port` that tells its health"));

@@ -51,9 +51,7 @@ const fn choice(
 
 /// In the order of the format.
 static LATER: &[Later] = &[
-    later("service", "secondary_vips", Kind::List(address), "[]"),
     choice("service.health_check", "target", &["endpoint"], &["vip"]),
-    later("service.endpoint", "secondary_addresses", Kind::List(address), "[]"),
     later("limits", "syn_rate", Kind::Value(some_count), "0"),
     later("limits", "connection_rate", Kind::Value(some_count), "0"),
     later("limits", "connections", Kind::Value(some_count), "0"),
@@ -99,10 +97,6 @@ fn some_text(v: &DeValue<'_>) -> Result<bool, Fault> {
 
 fn some_count(v: &DeValue<'_>) -> Result<bool, Fault> {
     Ok(integer(v, &(0..=i64::MAX))? != 0)
-}
-
-fn address(text: &str) -> Result<(), Fault> {
-    value::address(text).map(|_| ())
 }
 
 fn prefix(text: &str) -> Result<(), Fault> {

@@ -15,6 +15,7 @@ mod modes;
 mod names;
 mod network;
 mod report;
+mod secondary;
 mod section;
 mod server_ids;
 mod services;

@@ -205,6 +205,8 @@ pub struct Service {
     pub name: String,
     /// Virtual address.
     pub vip: Addr,
+    /// Further virtual addresses of the same service, SCTP alone.
+    pub secondary_vips: Vec<Addr>,
     /// First port.
     pub first_port: u16,
     /// Last port, equal to `first_port` unless a range.
@@ -233,6 +235,13 @@ pub struct Service {
     pub health_check: Option<HealthCheck>,
     /// In file order; (address, port) unique within the service.
     pub endpoints: Vec<Endpoint>,
+}
+
+impl Service {
+    /// All its virtual addresses, the first one first.
+    pub fn vips(&self) -> impl Iterator<Item = Addr> {
+        [self.vip].into_iter().chain(self.secondary_vips.iter().copied())
+    }
 }
 
 /// `service.mode`, with the keys that belong to it.
@@ -356,6 +365,8 @@ pub enum Loss {
 pub struct Endpoint {
     /// Address, of the VIP's family unless the mode can do otherwise.
     pub address: Addr,
+    /// Further addresses, one for each of [`Service::secondary_vips`] and of its family.
+    pub secondary_addresses: Vec<Addr>,
     /// Port. For a service on a port range that names no port here: 0, the client's destination port is kept.
     pub port: u16,
     /// Relative share, ≥ 1… 0 is a valid weight and means no new connections.

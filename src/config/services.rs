@@ -10,6 +10,7 @@ use super::modes::{self, SnatDraft};
 use super::names;
 use super::network::{Network, special};
 use super::report::{Finding, Sink};
+use super::secondary::Secondary;
 use super::section::{Located, Section, text};
 use super::server_ids::ServerIds;
 use super::value::{self, Fault, quote};
@@ -44,6 +45,8 @@ struct Draft {
     title: String,
     name: Option<Located<String>>,
     vip: Option<Located<Vip>>,
+    /// Its further VIPs, with the ports of the first.
+    secondary: Vec<Located<Vip>>,
     endpoints: Vec<Located<Addr>>,
 }
 
@@ -97,9 +100,12 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
     let slow_start =
         s.duration("slow_start", Duration::ZERO..=MAX_SLOW_START).map_or(Duration::ZERO, |l| l.value);
     let mut server_ids = ServerIds::read(&mut s, protocol);
-    let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &mode, &mut server_ids);
+    let secondary = Secondary::read(&mut s, protocol, mode.name, vip.as_ref().map(|l| l.value.0));
+    let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &secondary, &mode, &mut server_ids);
     let checked = s.table("health_check", "service.health_check", format!("health_check of {}", s.title));
-    let health_check = checked.and_then(|table| health::read(table, &endpoints));
+    let own_port =
+        vip.as_ref().map(|l| l.value.1).filter(|(first, last)| first == last).map_or(0, |(p, _)| p);
+    let health_check = checked.and_then(|table| health::read(table, &endpoints, own_port));
     // One complaint is enough.
     let _ = places.iter().all(|endpoint| snat.check(&s, &mode, endpoint));
     if has_table {
@@ -110,6 +116,7 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
         service: Service {
             name: name.as_ref().map_or_else(String::new, |l| l.value.clone()),
             vip: vip_addr,
+            secondary_vips: secondary.0.iter().map(|l| l.value).collect(),
             first_port,
             last_port,
             protocol,
@@ -127,6 +134,14 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
         },
         title: s.title.clone(),
         name,
+        secondary: match &vip {
+            Some(vip) => secondary
+                .0
+                .into_iter()
+                .map(|l| Located { value: (l.value, vip.value.1), span: l.span })
+                .collect(),
+            None => Vec::new(),
+        },
         vip,
         endpoints: places,
     };
@@ -183,6 +198,7 @@ fn endpoints(
     s: &mut Section<'_>,
     net: &Network,
     vip: Option<&Located<Vip>>,
+    secondary: &Secondary,
     mode: &modes::Draft,
     server_ids: &mut ServerIds,
 ) -> (Vec<Endpoint>, Vec<Located<Addr>>) {
@@ -197,6 +213,7 @@ fn endpoints(
             [("up", EndpointState::Up), ("drain", EndpointState::Drain), ("down", EndpointState::Down)];
         let state = e.choice("state", &states, EndpointState::Up);
         let server_id = server_ids.endpoint(&mut e);
+        let further = secondary.endpoint(&mut e, given.as_ref().map(|l| l.value.0));
         if let Some(Located { value: (address, port), span }) = given {
             check_endpoint(&e, net, vip, mode, (address, port), &span);
             let key = (address, port.unwrap_or(0));
@@ -208,7 +225,13 @@ fn endpoints(
                 first.insert(key, span.clone());
             }
             places.push(Located { value: address, span });
-            out.push(Endpoint { address, port: port.unwrap_or(0), weight, state, server_id });
+            let secondary_addresses = further.iter().map(|l| l.value).collect();
+            for l in further {
+                check_host(&e, net, l.value, &l.span);
+                places.push(l);
+            }
+            let port = port.unwrap_or(0);
+            out.push(Endpoint { address, secondary_addresses, port, weight, state, server_id });
         }
         e.finish();
     }
@@ -269,6 +292,11 @@ fn check_endpoint(
             );
         }
     }
+    check_host(e, net, address, span);
+}
+
+/// Whether an endpoint's address is one that a host can have.
+fn check_host(e: &Section<'_>, net: &Network, address: Addr, span: &Range<usize>) {
     if let Some((port, own)) = net.own(address) {
         let message = format!("{} is an address of port {} itself", e.title, quote(port));
         let finding = Finding::cross(span.clone(), message).see(own, "the port's address");
@@ -283,7 +311,7 @@ fn check_endpoint(
 /// Services that claim the same address, protocol and port.
 fn check_overlaps(sink: &Sink, drafts: &[Draft]) {
     let mut claims: Vec<(&Draft, &Located<Vip>)> =
-        drafts.iter().filter_map(|d| d.vip.as_ref().map(|vip| (d, vip))).collect();
+        drafts.iter().flat_map(|d| d.vip.iter().chain(&d.secondary).map(move |vip| (d, vip))).collect();
     claims.sort_by_key(|(d, vip)| (d.service.protocol, vip.value, vip.span.start));
     // Of the claims so far on this address and protocol, the one that reaches furthest.
     let mut furthest: Option<(&Draft, &Located<Vip>)> = None;
@@ -339,7 +367,7 @@ fn check_snat(sink: &Sink, drafts: &[Draft], snat: &SnatDraft) {
 fn check_loops(sink: &Sink, drafts: &[Draft]) {
     let vips: HashMap<Addr, (&Draft, Range<usize>)> = drafts
         .iter()
-        .filter_map(|d| d.vip.as_ref().map(|vip| (vip.value.0, (d, vip.span.clone()))))
+        .flat_map(|d| d.vip.iter().chain(&d.secondary).map(move |vip| (vip.value.0, (d, vip.span.clone()))))
         .collect();
     for d in drafts {
         for e in &d.endpoints {

@@ -196,6 +196,11 @@ impl Machine {
         }
     }
 
+    /// SCTP: the tag that the client has chosen, if it is known.
+    pub(super) fn client_tag(&self) -> Option<u32> {
+        if let Self::Sctp(state) = self { state.client_tag() } else { None }
+    }
+
     /// Whether an opening packet of the client starts anew.
     pub(super) fn is_over(&self) -> bool {
         match self {

@@ -4,6 +4,7 @@
 //! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due
 //! - `entry`: the 128 bytes of a connection
 //! - `tcp`, `udp`, `sctp`: the state machines, pure and without a clock; `one_sided`: of what is seen of a DSR connection
+//! - `paths`: the further paths of multi-homed SCTP associations
 //! - `form`: what is done with its packets
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod form;
 mod hash;
 mod index;
 mod one_sided;
+mod paths;
 mod sctp;
 mod table;
 mod tcp;
@@ -21,6 +23,7 @@ mod wheel;
 
 pub use form::{Form, OwnAddresses};
 pub(crate) use hash::TupleHash;
+pub use paths::{Path, PathId, Paths};
 pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;

@@ -197,6 +197,12 @@ impl Conntrack {
         self.entries[id.0 as usize].machine.flow_state()
     }
 
+    /// The tag that packets to an SCTP association's client carry.
+    #[must_use]
+    pub fn client_tag(&self, id: FlowId) -> Option<u32> {
+        self.entries[id.0 as usize].machine.client_tag()
+    }
+
     /// Enters a connection by the first packet seen of it, in state half-open; picked up by a RST, closed.
     ///
     /// # Errors

@@ -163,6 +163,7 @@ impl Worker {
             for &(vlan, other) in &**others {
                 let mut tagged = Inlet::tagged(&mut frames, vlan);
                 if !tagged.is_empty() {
+                    io.tap.received(other, &tagged);
                     shard.receive(tables, now, other, &mut tagged, io);
                     io.relieve(shard.writer());
                     worked = true;

@@ -33,10 +33,11 @@ pub(super) struct Target {
 
 impl Target {
     fn of(service: &Service, check: &Arc<HealthCheck>, endpoint: &Endpoint) -> Option<Self> {
+        let own_port = if service.first_port == service.last_port { service.first_port } else { 0 };
         // Nothing comes of probing one that the file calls down.
         (endpoint.state != EndpointState::Down).then(|| Self {
             address: endpoint.address,
-            port: service.health_check.as_ref().map_or(0, |check| check.port_of(endpoint)),
+            port: service.health_check.as_ref().map_or(0, |check| check.port_of(endpoint, own_port)),
             check: Arc::clone(check),
         })
     }

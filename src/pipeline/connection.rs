@@ -2,6 +2,7 @@
 
 use super::egress::Exit;
 use super::modes::{self, Passage};
+use super::multihome::behind;
 use super::quic::named;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
@@ -38,7 +39,10 @@ impl<F: Frame> Shard<F> {
                 self.first(turn, arrival);
             }
             Some((id, direction)) => self.established(turn, arrival, id, direction),
-            None => self.first(turn, arrival),
+            None => match self.path_of_packet(&arrival.packet) {
+                Some((path, direction)) => self.on_path(turn, arrival, path, direction),
+                None => self.first(turn, arrival),
+            },
         }
     }
 
@@ -74,7 +78,7 @@ impl<F: Frame> Shard<F> {
         if let Err(reason) = self.advance(turn, id, direction, &arrival.packet.l4_info) {
             return self.drop(turn, arrival.port, arrival.frame, reason);
         }
-        self.forward(turn, arrival, id, &flow, direction, exit);
+        self.forward_sctp(turn, arrival, id, &flow, direction, exit);
     }
 
     /// Lets a packet act on its connection's state, and counts what that does. Whether it may pass.
@@ -150,7 +154,7 @@ impl<F: Frame> Shard<F> {
                 let flow = *self.conntrack.flow(id);
                 self.as_client_sees(id, &flow, Direction::Original, &mut arrival.packet);
                 match self.way_out(turn, &arrival, id, Direction::Original) {
-                    Ok(exit) => self.forward(turn, arrival, id, &flow, Direction::Original, exit),
+                    Ok(exit) => self.forward_sctp(turn, arrival, id, &flow, Direction::Original, exit),
                     Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
                 }
             }
@@ -185,7 +189,8 @@ impl<F: Frame> Shard<F> {
         if packet.fragment.is_some() && service.protocol == Protocol::Sctp && moves {
             return Err(DropReason::FragmentSctp);
         }
-        let Some(route) = turn.tables.routes.lookup(endpoint.addr) else {
+        let address = behind(service, endpoint, packet.dst);
+        let Some(route) = turn.tables.routes.lookup(address) else {
             counters.refused_no_route.add(1);
             return Err(DropReason::NoRoute);
         };
@@ -205,7 +210,7 @@ impl<F: Frame> Shard<F> {
         let mut flow = Flow {
             client: packet.src,
             vip: packet.dst,
-            endpoint: endpoint.addr,
+            endpoint: address,
             client_port,
             vip_port,
             endpoint_port,
@@ -264,20 +269,27 @@ impl<F: Frame> Shard<F> {
         let found = quoted.filter(honest).and_then(|quoted| {
             // The error travels against the packet that it quotes.
             let tuple = quoted.tuple.reversed();
-            self.conntrack.find(&tuple, self.conntrack.hash(&tuple)).map(|found| (quoted, found))
+            let found = self.conntrack.find(&tuple, self.conntrack.hash(&tuple));
+            let path = if found.is_none() { self.path_of(&tuple) } else { None };
+            let flow = |(path, direction)| (self.paths.get(path).flow, direction);
+            let found = found.or_else(|| path.map(flow))?;
+            Some((quoted, found, path.map(|(path, _)| path)))
         });
-        let Some((quoted, (id, direction))) = found else {
+        let Some((quoted, (id, direction), path)) = found else {
             if self.firewalled(turn, &arrival) {
                 return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
             }
             return self.unclaimed(turn, arrival, DropReason::IcmpUnrelated);
         };
-        let exit = self.still_allowed(turn, id).and_then(|()| self.way_out(turn, &arrival, id, direction));
+        let exit = self.still_allowed(turn, id).and_then(|()| match path {
+            Some(path) => self.way_on(turn, &arrival, path, direction),
+            None => self.way_out(turn, &arrival, id, direction),
+        });
         let exit = match exit {
             Ok(exit) => exit,
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
-        let flow = *self.conntrack.flow(id);
+        let flow = path.map_or_else(|| *self.conntrack.flow(id), |path| self.flow_on(path));
         if flow.form != Form::Dnat {
             let account = account(&flow, &arrival.packet, true);
             let passage = Passage { id, flow: &flow, direction, exit, account };
@@ -299,7 +311,7 @@ impl<F: Frame> Shard<F> {
     }
 
     /// Translates a packet of a connection and sends it.
-    fn forward<O: Output<F>>(
+    pub(super) fn forward<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
         mut arrival: Arrival<F>,

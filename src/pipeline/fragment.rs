@@ -117,6 +117,8 @@ impl<F: Frame> Shard<F> {
         if packet.fragment.is_none_or(|fragment| fragment.is_first()) {
             return self.transport(turn, arrival, found);
         }
+        let path = if found.is_none() { tuple.and_then(|t| self.path_of(&t)) } else { None };
+        let found = found.or_else(|| path.map(|(path, direction)| (self.paths.get(path).flow, direction)));
         let Some((id, direction)) = found else {
             // Its first piece may be on a detour: it goes after that.
             let arrival = match Self::sticky_service(turn, tuple) {
@@ -129,13 +131,16 @@ impl<F: Frame> Shard<F> {
             return self.stray(turn, arrival, ports);
         };
         let mut arrival = arrival;
-        let flow = *self.conntrack.flow(id);
+        let flow = path.map_or_else(|| *self.conntrack.flow(id), |(path, _)| self.flow_on(path));
         if flow.form != Form::Dnat {
             return self.piece_by_mode(turn, arrival, id, &flow, direction);
         }
         let translated = self
             .still_allowed(turn, id)
-            .and_then(|()| self.way_out(turn, &arrival, id, direction))
+            .and_then(|()| match path {
+                Some((path, _)) => self.way_on(turn, &arrival, path, direction),
+                None => self.way_out(turn, &arrival, id, direction),
+            })
             .and_then(|exit| {
                 rewrite::translate_piece(&mut arrival.frame, &packet, &flow, direction)?;
                 Ok((exit, account(&flow, &packet, false)))

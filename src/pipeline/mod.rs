@@ -19,6 +19,7 @@ mod limiter;
 mod local;
 mod loss;
 mod modes;
+mod multihome;
 mod output;
 mod owner;
 mod quic;

@@ -11,7 +11,7 @@ use super::limiter::Limiter;
 use super::modes::Modes;
 use super::owner::Owner;
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
-use crate::conntrack::{Age, Conntrack, Expired, Flow, FlowError, Tuple};
+use crate::conntrack::{Age, Conntrack, Expired, Flow, FlowError, Paths, Tuple};
 use crate::counters::{Pairs, Term, WorkerCounters, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
@@ -20,6 +20,9 @@ use crate::parse::Packet;
 use crate::service::Sticky;
 use crate::tables::Tables;
 use crate::time::Instant;
+
+/// Most paths of multi-homed SCTP associations in a worker: some 6 MiB, whose pages are taken as they are first used.
+const MAX_PATHS: usize = 1 << 16;
 
 /// How next hops become MACs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +76,7 @@ pub struct Shard<F> {
     pub(super) worker: WorkerId,
     pub(super) owner: Owner,
     pub(super) conntrack: Conntrack,
+    pub(super) paths: Paths,
     pub(super) pairs: Pairs,
     pub(super) neighbors: Neighbors,
     pub(super) hold: Hold<F>,
@@ -114,6 +118,7 @@ impl<F: Frame> Shard<F> {
             owner,
             conntrack,
             modes,
+            paths: Paths::new(config.max_flows.saturating_mul(4).min(MAX_PATHS), key(5)),
             pairs: Pairs::new(writer.sizes(), key(2)),
             neighbors: Neighbors::new(&tables.neighbors, assume),
             hold: Hold::new(),
@@ -200,9 +205,10 @@ impl<F: Frame> Shard<F> {
         }
         let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
         self.modes.maintain(now);
-        let Self { worker, conntrack, pairs, modes, writer, removals, .. } = self;
+        let Self { worker, conntrack, paths, pairs, modes, writer, removals, .. } = self;
         conntrack.expire(now, budget, |expired| {
             *removals += 1;
+            paths.remove_all(&expired.flow);
             count_gone(writer, *worker, tables, pairs, &expired);
             modes.gone(&expired, tables.own.get(expired.flow.source), now);
         }) || more
@@ -303,6 +309,7 @@ impl<F: Frame> Shard<F> {
 
     pub(super) fn forget<O>(&mut self, turn: &Turn<'_, O>, expired: &Expired) {
         self.removals += 1;
+        self.paths.remove_all(&expired.flow);
         count_gone(&self.writer, self.worker, turn.tables, &mut self.pairs, expired);
         self.modes.gone(expired, self.conntrack.own().get(expired.flow.source), turn.now);
     }

@@ -228,6 +228,7 @@ impl Diff {
                 field("on_endpoint_down", word(old.on_endpoint_down), word(service.on_endpoint_down)),
                 field("on_endpoint_removed", removed(old), removed(service)),
                 field("slow_start", old.slow_start, service.slow_start),
+                field("secondary_vips", many(&old.secondary_vips), many(&service.secondary_vips)),
                 field("quic_server_id_bytes", old.quic_server_id_bytes, service.quic_server_id_bytes),
             ]);
             fields.extend(health_check(old.health_check.as_ref(), service.health_check.as_ref()));
@@ -247,6 +248,7 @@ impl Diff {
             differing([
                 field("weight", a.weight, b.weight),
                 field("state", word(a.state), word(b.state)),
+                field("secondary_addresses", many(&a.secondary_addresses), many(&b.secondary_addresses)),
                 field("server_id", hex(&a.server_id), hex(&b.server_id)),
             ])
         };

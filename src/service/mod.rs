@@ -104,6 +104,8 @@ pub struct Service {
     pub id: ServiceId,
     /// Virtual address.
     pub vip: Addr,
+    /// Further virtual addresses.
+    pub secondary_vips: Box<[Addr]>,
     /// First and last port.
     pub ports: (u16, u16),
     /// L4 protocol.
@@ -131,6 +133,8 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Address.
     pub addr: Addr,
+    /// Further addresses, in the order of the service's VIPs.
+    pub secondary: Box<[Addr]>,
     /// Port, 0: the client's destination port is kept.
     pub port: u16,
     /// Relative share.
@@ -140,6 +144,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// All its addresses, in the order of the service's VIPs.
+    pub fn addresses(&self) -> impl Iterator<Item = Addr> {
+        [self.addr].into_iter().chain(self.secondary.iter().copied())
+    }
+
     /// Whether new connections may go here.
     #[must_use]
     pub fn takes_new(&self) -> bool {
@@ -179,6 +188,7 @@ impl Service {
             .map(|endpoint| Endpoint {
                 id: slots.endpoint(id, endpoint),
                 addr: endpoint.address,
+                secondary: endpoint.secondary_addresses.as_slice().into(),
                 port: endpoint.port,
                 weight: endpoint.weight,
                 state: endpoint.state,
@@ -209,6 +219,7 @@ impl Service {
         Self {
             id,
             vip: service.vip,
+            secondary_vips: service.secondary_vips.as_slice().into(),
             ports: (service.first_port, service.last_port),
             protocol: service.protocol,
             delivery: Delivery::compile(service.mode, slots),
@@ -264,6 +275,11 @@ impl Service {
         }
     }
 
+    /// All its virtual addresses, the first one first.
+    pub fn vips(&self) -> impl Iterator<Item = Addr> {
+        [self.vip].into_iter().chain(self.secondary_vips.iter().copied())
+    }
+
     /// Whether QUIC connection ids name endpoints.
     #[inline]
     #[must_use]
@@ -292,6 +308,7 @@ pub(crate) mod tests {
         Endpoint {
             id: EndpointId(n),
             addr: Addr::v4([10, 0, hi, lo]),
+            secondary: Box::default(),
             port: 8080,
             weight,
             state: EndpointState::Up,
@@ -301,6 +318,7 @@ pub(crate) mod tests {
     pub(crate) fn service(algorithm: Algorithm, endpoints: &[(u32, EndpointState)]) -> config::Service {
         let endpoints = (0..).zip(endpoints).map(|(n, &(weight, state))| config::Endpoint {
             address: endpoint(n, 1).addr,
+            secondary_addresses: Vec::new(),
             port: 8080,
             weight,
             state,
@@ -309,6 +327,7 @@ pub(crate) mod tests {
         config::Service {
             name: "web".into(),
             vip: Addr::v4([203, 0, 113, 100]),
+            secondary_vips: Vec::new(),
             first_port: 80,
             last_port: 80,
             protocol: Protocol::Tcp,

@@ -74,7 +74,7 @@ impl Capacity {
 /// A configured service.
 #[derive(Clone, Debug)]
 struct Live {
-    vip: Addr,
+    vips: Vec<Addr>,
     endpoints: Vec<EndpointKey>,
     on_endpoint_removed: Loss,
     /// The last pass in which it was there.
@@ -85,7 +85,7 @@ struct Live {
 #[derive(Clone, Debug)]
 struct Gone {
     key: EndpointKey,
-    vip: Addr,
+    vips: Vec<Addr>,
     fate: Loss,
     since: Instant,
 }
@@ -247,14 +247,17 @@ impl Slots {
                     && let Some(&id) = self.endpoints.get(&key)
                 {
                     let fate = config.on_endpoint_removed;
-                    gone.insert(id, Gone { key, vip: config.vip, fate, since: now });
+                    gone.insert(id, Gone { key, vips: config.vips().collect(), fate, since: now });
                 }
             }
             for endpoint in &compiled.endpoints {
                 gone.remove(&endpoint.id);
             }
             let on_endpoint_removed = config.on_endpoint_removed;
-            live.insert(compiled.id, Live { vip: config.vip, endpoints, on_endpoint_removed, pass });
+            live.insert(
+                compiled.id,
+                Live { vips: config.vips().collect(), endpoints, on_endpoint_removed, pass },
+            );
         }
         live.retain(|_, service| {
             if service.pass == pass {
@@ -263,7 +266,7 @@ impl Slots {
             for key in std::mem::take(&mut service.endpoints) {
                 if let Some(&id) = self.endpoints.get(&key) {
                     let fate = service.on_endpoint_removed;
-                    gone.insert(id, Gone { key, vip: service.vip, fate, since: now });
+                    gone.insert(id, Gone { key, vips: service.vips.clone(), fate, since: now });
                 }
             }
             false
@@ -272,7 +275,7 @@ impl Slots {
 
     /// VIPs of services that are not configured any more, and whose connections may go on.
     pub(super) fn lingering(&self) -> impl Iterator<Item = Addr> {
-        self.gone.values().map(|gone| gone.vip)
+        self.gone.values().flat_map(|gone| gone.vips.iter().copied())
     }
 
     /// Endpoints whose connections are to be reset, and a number that grows with each that joins them: those that are gone, and

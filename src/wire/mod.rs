@@ -18,6 +18,7 @@ pub mod ndp;
 pub mod protocol;
 pub mod quic;
 pub mod sctp;
+pub mod sctp_params;
 pub mod tcp;
 pub mod udp;
 

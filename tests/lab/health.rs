@@ -34,8 +34,7 @@ fn probed_config() -> String {
 /// A page: which server it is of.
 fn ask(lab: &Lab) -> Result<String, String> {
     let to = SocketAddr::new(WEB4.address(), WEB4.port);
-    lab.client
-        .inside(|| get(clients(true)[0], to, "/1", Duration::from_secs(2)).map(|page| page.server))
+    lab.client.inside(|| get(clients(true)[0], to, "/1", Duration::from_secs(2)).map(|page| page.server))
 }
 
 fn wait(what: &str, mut done: impl FnMut() -> bool) -> Duration {
@@ -102,7 +101,10 @@ fn a_dead_server_gets_no_connections_and_a_revived_one_does() {
     });
     let took = failed.last().map_or(Duration::ZERO, |last| *last - failed[0]);
     let bound = INTERVAL * FALL + TIMEOUT;
-    println!("failover: {} requests failed, the last one {took:?} after the first, of {bound:?}", failed.len());
+    println!(
+        "failover: {} requests failed, the last one {took:?} after the first, of {bound:?}",
+        failed.len()
+    );
     assert!(!failed.is_empty(), "nobody noticed");
     assert!(took <= bound + LATE, "requests failed for {took:?}, more than {bound:?}");
     for _ in 0..20 {
@@ -113,7 +115,8 @@ fn a_dead_server_gets_no_connections_and_a_revived_one_does() {
     assert_eq!(scrape.value("healthy_endpoints_count"), 12.0);
     assert_eq!(scrape.value("unhealthy_endpoints_count"), 6.0);
     assert_eq!(endpoint_metric(&scrape, "pollux_endpoint_flaps_total", 0), 1.0);
-    let state = |state| scrape.get("pollux_service_endpoints", &[("service", &WEB6.label()), ("state", state)]);
+    let state =
+        |state| scrape.get("pollux_service_endpoints", &[("service", &WEB6.label()), ("state", state)]);
     assert_eq!(["up", "drain", "down", "pending"].map(state), [2.0, 0.0, 1.0, 0.0]);
 
     // A reload with nothing new about it forgets nothing; and nobody fails.
@@ -146,8 +149,9 @@ fn the_alerts_of_dead_endpoints_fire_and_clear() {
     let mut lab = Lab::new();
     let engine = Engine::start(&lab.lb, lab.dir(), &probed_config());
     // The rules as they are, but in a hurry.
-    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus/rules/loxilb.yml"))
-        .expect("the rules");
+    let rules =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus/rules/loxilb.yml"))
+            .expect("the rules");
     let hurried = rules.lines().map(|line| match line.trim_start().split_once(' ') {
         Some(("interval:", _)) => line.replace(line.trim_start(), "interval: 1s"),
         Some(("for:", _)) => line.replace(line.trim_start(), "for: 2s"),
@@ -157,7 +161,8 @@ fn the_alerts_of_dead_endpoints_fire_and_clear() {
     std::fs::write(&file, hurried.collect::<Vec<_>>().join("\n") + "\n").expect("the rules");
     let prometheus = Prometheus::start_with_rules(&lab.lb, lab.dir(), METRICS, Some(&file));
     let firing = |alert: &str| {
-        prometheus.query(&lab.lb, &format!("ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}")) == Some(1.0)
+        prometheus.query(&lab.lb, &format!("ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}"))
+            == Some(1.0)
     };
     let alerts = || ["UnhealthyEndpoints", "AllEndpointsDown"].map(firing);
     std::thread::sleep(Duration::from_secs(4));
@@ -170,7 +175,8 @@ fn the_alerts_of_dead_endpoints_fire_and_clear() {
     wait("all are dead", || alerts() == [true, true]);
     lab.nginx = vec![Nginx::start(&lab.servers[0], SERVERS[0], lab.dir())];
     wait("one is back", || alerts() == [true, false]);
-    lab.nginx.extend((1..3).map(|i| Nginx::start(&lab.servers[i], SERVERS[i], lab.dir())));
+    let others: Vec<_> = (1..3).map(|i| Nginx::start(&lab.servers[i], SERVERS[i], lab.dir())).collect();
+    lab.nginx.extend(others);
     wait("all are back", || alerts() == [false, false]);
     assert_eq!(Scrape::fetch(&lab.lb, METRICS).value("unhealthy_endpoints_count"), 0.0, "{}", EMPTY.name);
     engine.finish();

@@ -42,9 +42,7 @@ fn unknown_keys_name_the_nearest_in_every_table() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let refusals = [
-        ("secondary_vips = []", "secondary_vips = [\"10.0.0.1\"]"),
         ("target   = \"endpoint\"", "target = \"vip\""),
-        ("secondary_addresses = []", "secondary_addresses = [\"10.0.0.1\"]"),
         ("syn_rate          = 0", "syn_rate = 1"),
         ("connection_rate   = 0", "connection_rate = 1"),
         ("connections       = 0", "connections = 1"),
@@ -341,6 +339,64 @@ fn server_ids_are_checked() {
     assert_eq!([&service.endpoints[0].server_id, &service.endpoints[1].server_id], [&[10, 11], &[0, 0]]);
     let (_, warnings) = good(&text("server_id = \"0A0b\"", ""));
     assert!(warnings.len() == 1 && warnings[0].contains("has no `server_id`"), "{warnings:?}");
+}
+
+#[test]
+fn further_addresses_are_checked() {
+    refused_line(
+        "secondary_vips = []",
+        "secondary_vips = [\"10.0.0.1\"]",
+        &["its protocol is tcp", "only SCTP"],
+    );
+    refused_line(
+        "secondary_addresses = []",
+        "secondary_addresses = [\"10.1.0.20\"]",
+        &["has 1 `secondary_addresses`, and its service has 0 `secondary_vips`"],
+    );
+    refused_line("secondary_vips = []", "secondary_vips = [\"10.0.0.1:80\"]", &["leave out the port"]);
+    refused_line("secondary_vips = []", "secondary_vips = [\"224.0.0.1\"]", &["multicast"]);
+    let text = |vips: &str, first: &str, second: &str| {
+        WHOLE
+            .replace("protocol    = \"tcp\"", "protocol = \"sctp\"")
+            .replace("secondary_vips = []", &format!("secondary_vips = [{vips}]"))
+            .replace("secondary_addresses = []", &format!("secondary_addresses = [{first}]"))
+            .replace("weight  = 2", &format!("secondary_addresses = [{second}]"))
+    };
+    let found = |vips: &str, first: &str, second: &str| errors(&text(vips, first, second));
+    let one = |vips: &str, first: &str, second: &str, says: &[&str]| {
+        let found = found(vips, first, second);
+        assert_eq!(found.len(), 1, "{found:?}");
+        says.iter().for_each(|say| assert!(found[0].contains(say), "{say}: {found:?}"));
+    };
+    let (vip, a, b) = ("\"203.0.113.101\"", "\"10.1.0.20\"", "\"10.1.0.21\"");
+    one(vip, a, "", &["has 0 `secondary_addresses`, and its service has 1", "in the same order"]);
+    one(
+        vip,
+        "\"2001:db8::1\"",
+        b,
+        &["2001:db8::1 of endpoint", "not of the family of its VIP 203.0.113.101"],
+    );
+    one(vip, "\"10.1.0.10\"", b, &["have 10.1.0.10, which it has already"]);
+    one(vip, "\"10.1.0.1\"", b, &["an address of port \"lan\" itself"]);
+    one(vip, vip, b, &["endpoint 203.0.113.101 of service \"web\" is the VIP of service \"web\""]);
+    let other = format!(
+        "{}[[service]]\nname = \"x\"\nprotocol = \"sctp\"\nvip = \"203.0.113.101:80\"\n\
+         [[service.endpoint]]\naddress = \"10.1.0.9:80\"\n",
+        text(vip, a, b)
+    );
+    let found = errors(&other);
+    assert!(found.len() == 1 && found[0].contains("both have sctp port 80 of 203.0.113.101"), "{found:?}");
+    let found = errors(&text(vip, a, b).replace("mode        = \"dnat\"", "mode = \"dsr-l2\""));
+    assert!(found.iter().any(|f| f.contains("but its mode is dsr-l2")), "{found:?}");
+    let most = (1..=8).map(|n| format!("\"203.0.113.20{n}\"")).collect::<Vec<_>>().join(", ");
+    assert!(errors(&text(&most, a, b))[0].contains("are 8, more than 7"));
+    let both = format!("{vip}, \"2001:db8::100\"");
+    let (config, warnings) =
+        good(&text(&both, "\"10.1.0.20\", \"2001:db8::1\"", "\"10.1.0.21\", \"2001:db8::2\""));
+    assert!(warnings.iter().all(|w| w.contains("no route leads to it")), "{warnings:?}");
+    let service = &config.services[0];
+    assert_eq!(service.vips().count(), 3);
+    assert_eq!(service.endpoints[1].secondary_addresses[0], v4([10, 1, 0, 21]));
 }
 
 #[test]
