@@ -105,9 +105,9 @@ families! {
         TOTAL_ERRORS = Counter "total_errors" [];
         /// Refused attempts, and connections that ended badly, per service.
         TOTAL_ERRORS_PER_SERVICE = Counter "total_errors_per_service" ["service"];
-        /// Distinct endpoints (address, port, protocol) that are up or draining.
+        /// Distinct endpoints (address, port, protocol) that are up or draining, and whose probe, where they have one, is good.
         HEALTHY_ENDPOINTS_COUNT = Gauge "healthy_endpoints_count" [];
-        /// Distinct endpoints that are down.
+        /// Distinct endpoints that are down, or wait for their first probe.
         UNHEALTHY_ENDPOINTS_COUNT = Gauge "unhealthy_endpoints_count" [];
     }
     "Traffic", Engine {
