@@ -35,7 +35,7 @@ pub fn traffic() -> Vec<Vec<u8>> {
         let client = format!("198.51.100.{}", 1 + n % 4);
         let tcp = || ip(&client, WEB.0).tcp(4000 + n, WEB.1);
         frames.push(tcp().syn().padded());
-        frames.push(tcp().ack(1).payload(&vec![7; usize::from(n) * 10]).padded());
+        frames.push(tcp().ack(1).payload(vec![7; usize::from(n) * 10]).padded());
     }
     for n in 0..5 {
         frames.push(ip("198.51.100.77", DNS.0).udp(5000 + n, DNS.1).payload(b"who").padded());
