@@ -57,7 +57,7 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     let telemetry = serve(listener, config, &engine, runtime.handle())?;
     let reloader = Arc::new(Reloader::new(Arc::clone(&engine), telemetry.ticker(), file));
     health::raise_file_limit();
-    runtime.spawn(reload::probe(Arc::clone(&reloader)));
+    let probing = runtime.spawn(reload::probe(Arc::clone(&reloader)));
     let (admin, missing) = match socket {
         Bound::At(socket) => (
             Some(control::serve(
@@ -105,6 +105,7 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
             }
         }
     });
+    probing.abort();
     // The last counts are served until the workers have ended.
     engine.stop();
     if let Some(admin) = admin {

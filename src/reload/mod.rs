@@ -119,13 +119,19 @@ pub struct Reloader {
 struct State {
     path: PathBuf,
     starting: SlowStart,
+    /// The endpoints that the engine began with have had their first probes: who comes up from now on comes later than others.
+    settled: bool,
 }
 
 impl Reloader {
     /// For an engine that was started with this file.
     #[must_use]
     pub fn new(engine: Arc<Engine>, ticker: Arc<Ticker>, path: &Path) -> Self {
-        let state = State { path: path.to_owned(), starting: SlowStart::default() };
+        let state = State {
+            path: path.to_owned(),
+            starting: SlowStart::default(),
+            settled: engine.board().is_settled(),
+        };
         Self { engine, ticker, state: Mutex::new(state) }
     }
 
@@ -274,7 +280,10 @@ impl Reloader {
             board.plan(Some(&old), new);
         }
         board.write(config, &mut conditions);
-        state.starting.begin((&old, before), (config, &conditions), now);
+        if state.settled {
+            state.starting.begin((&old, before), (config, &conditions), now);
+        }
+        state.settled = board.is_settled();
         state.starting.step(config, &mut conditions, now);
         let (metrics, other) = (config.metrics.clone(), new.is_some());
         let applied = self.engine.apply(new, conditions, |tables, publish| {
