@@ -33,6 +33,7 @@ pub mod dpdk;
 pub mod kernel;
 
 pub mod engine;
+pub mod health;
 
 pub mod api;
 pub mod capture;

@@ -99,7 +99,8 @@ async fn services(With(api): With<Api>) -> Answer<ServiceList> {
 }
 
 async fn endpoints(With(api): With<Api>) -> Answer<EndpointList> {
-    api.show(|state| EndpointList { endpoints: state.endpoints(), of: state.of })
+    let probes = api.engine.health();
+    api.show(|state| EndpointList { endpoints: state.endpoints(probes), of: state.of })
 }
 
 async fn firewall(With(api): With<Api>) -> Answer<Firewall> {

@@ -283,7 +283,7 @@ pub struct Endpoint {
 pub struct Health {
     /// `up`, `down`, `pending`
     pub state: String,
-    /// Of the last change.
+    /// Of the last failure, or why it cannot be probed; none after a success.
     pub reason: Option<String>,
     /// Of the last probe that was answered.
     pub rtt_seconds: Option<f64>,

@@ -11,6 +11,7 @@ use crate::addr::Prefix;
 use crate::config::{self, Action, Algorithm, Config, EndpointState, Protocol, Role};
 use crate::counters::{FlowState, Term};
 use crate::engine::PortStatus;
+use crate::health::{EndpointHealth, ProbeHealth, Verdict};
 use crate::metrics::{Count, Figures};
 use crate::pipeline::DropReason;
 use crate::tables::{Conditions, Tables};
@@ -139,7 +140,11 @@ impl State<'_> {
         rows.collect()
     }
 
-    pub fn endpoints(&self) -> Vec<Endpoint> {
+    pub fn endpoints(&self, probes: Vec<EndpointHealth>) -> Vec<Endpoint> {
+        let mut probes: HashMap<_, _> = probes
+            .into_iter()
+            .filter_map(|health| Some(((health.service, health.endpoint), health.probe?)))
+            .collect();
         let configured = self.configured();
         let names = &self.tables.names;
         let of_service = names.services.iter().flat_map(|service| {
@@ -158,7 +163,7 @@ impl State<'_> {
                 state: state(name.state).to_owned(),
                 configured: state(config.map_or(name.state, |config| config.state)).to_owned(),
                 drained: condition.drained,
-                health: health(),
+                health: probes.remove(&(service.name.clone(), name.address)).map(health),
                 weight: config.map_or(0, |config| config.weight),
                 weight_percent: condition.percent,
                 connections: figures.connections,
@@ -285,9 +290,18 @@ fn mode(service: &config::Service) -> &'static str {
     service.mode.name()
 }
 
-/// What probes say: there are none yet.
-fn health() -> Option<Health> {
-    None
+fn health(probe: ProbeHealth) -> Health {
+    Health {
+        state: match probe.verdict {
+            Verdict::Up => "up",
+            Verdict::Down => "down",
+            Verdict::Pending => "pending",
+        }
+        .to_owned(),
+        reason: Some(probe.reason).filter(|reason| !reason.is_empty()),
+        rtt_seconds: probe.rtt.map(|rtt| rtt.as_secs_f64()),
+        flaps: probe.flaps,
+    }
 }
 
 pub(crate) fn algorithm(algorithm: Algorithm) -> &'static str {

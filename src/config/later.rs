@@ -4,7 +4,7 @@
 use toml::de::DeValue;
 
 use super::section::{boolean, integer, text};
-use super::value::{self, Fault, quote};
+use super::value::{self, Fault};
 
 /// A key that is read nowhere else, or some of whose values are not supported.
 pub(super) struct Later {
@@ -51,20 +51,7 @@ const fn choice(
 
 /// In the order of the format.
 static LATER: &[Later] = &[
-    choice("service.health_check", "kind", &["none"], &["tcp", "udp", "http", "https", "sctp", "ping"]),
-    passive("service.health_check", "target", Kind::Choice { off: &["endpoint", "vip"], later: &[] }),
-    passive("service.health_check", "port", Kind::Value(port_or_zero)),
-    passive("service.health_check", "interval", Kind::Value(some_duration)),
-    passive("service.health_check", "timeout", Kind::Value(some_duration)),
-    passive("service.health_check", "rise", Kind::Value(threshold)),
-    passive("service.health_check", "fall", Kind::Value(threshold)),
-    passive("service.health_check", "host", Kind::Value(some_text)),
-    passive("service.health_check", "path", Kind::Value(some_text)),
-    passive("service.health_check", "expect", Kind::Value(http_status)),
-    passive("service.health_check", "body", Kind::Value(some_text)),
-    passive("service.health_check", "verify", Kind::Value(boolean)),
-    passive("service.health_check", "send", Kind::Value(payload)),
-    passive("service.health_check", "receive", Kind::Value(payload)),
+    choice("service.health_check", "target", &["endpoint"], &["vip"]),
     later("limits", "syn_rate", Kind::Value(some_count), "0"),
     later("limits", "connection_rate", Kind::Value(some_count), "0"),
     later("limits", "connections", Kind::Value(some_count), "0"),
@@ -108,44 +95,12 @@ fn some_text(v: &DeValue<'_>) -> Result<bool, Fault> {
     Ok(!text(v)?.is_empty())
 }
 
-fn some_duration(v: &DeValue<'_>) -> Result<bool, Fault> {
-    Ok(!value::duration(text(v)?)?.is_zero())
-}
-
 fn some_count(v: &DeValue<'_>) -> Result<bool, Fault> {
     Ok(integer(v, &(0..=i64::MAX))? != 0)
 }
 
-fn threshold(v: &DeValue<'_>) -> Result<bool, Fault> {
-    integer(v, &(1..=1000_u16)).map(|_| true)
-}
-
-fn port_or_zero(v: &DeValue<'_>) -> Result<bool, Fault> {
-    Ok(integer(v, &(0..=u16::MAX))? != 0)
-}
-
 fn prefix(text: &str) -> Result<(), Fault> {
     value::prefix(text).map(|_| ())
-}
-
-/// Text as it is, or bytes as `hex:…`.
-fn payload(v: &DeValue<'_>) -> Result<bool, Fault> {
-    let text = text(v)?;
-    text.strip_prefix("hex:").map_or(Ok(()), value::hex).map(|()| !text.is_empty())
-}
-
-/// `200`, `200-399`.
-fn http_status(v: &DeValue<'_>) -> Result<bool, Fault> {
-    let text = text(v)?;
-    let code = |s: &str| s.parse::<u16>().ok().filter(|n| s.len() == 3 && (100..=599).contains(n));
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (code(first), code(last)) {
-        (Some(a), Some(b)) if a <= b => Ok(true),
-        _ => Err(Fault::new(
-            format!("is {}, which is no range of HTTP status codes", quote(text)),
-            "for example \"200-399\"",
-        )),
-    }
 }
 
 fn table<'v, 'i>(v: &'v DeValue<'i>) -> Result<&'v toml::de::DeTable<'i>, Fault> {

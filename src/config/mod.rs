@@ -7,6 +7,7 @@
 mod control;
 mod engine;
 mod firewall;
+mod health;
 mod later;
 mod metrics;
 mod model;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+pub use health::{HealthCheck, Http, Probe, Statuses, Tls};
 pub use model::*;
 pub use report::{Problem, Report, Severity, Style, Warning};
 pub use source::{Position, Source};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::health::HealthCheck;
 use crate::addr::{Addr, Mac, Prefix};
 
 /// A whole, valid configuration.
@@ -230,6 +231,8 @@ pub struct Service {
     pub on_endpoint_removed: Loss,
     /// A new or recovered endpoint's share grows to its weight over this time; 0: at once.
     pub slow_start: Duration,
+    /// How its endpoints are probed; none: not at all.
+    pub health_check: Option<HealthCheck>,
     /// In file order; (address, port) unique within the service.
     pub endpoints: Vec<Endpoint>,
 }

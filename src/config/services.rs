@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::health;
 use super::model::{Algorithm, Endpoint, EndpointState, Loss, Protocol, Refusal, Service};
 use super::modes::{self, SnatDraft};
 use super::names;
@@ -98,14 +99,13 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
         s.choice("on_endpoint_removed", &[("drain", Loss::Keep), ("reset", Loss::Reset)], Loss::Keep);
     let slow_start =
         s.duration("slow_start", Duration::ZERO..=MAX_SLOW_START).map_or(Duration::ZERO, |l| l.value);
-    if let Some(health) =
-        s.table("health_check", "service.health_check", format!("health_check of {}", s.title))
-    {
-        health.finish();
-    }
     let mut server_ids = ServerIds::read(&mut s, protocol);
     let secondary = Secondary::read(&mut s, protocol, mode.name, vip.as_ref().map(|l| l.value.0));
     let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &secondary, &mode, &mut server_ids);
+    let checked = s.table("health_check", "service.health_check", format!("health_check of {}", s.title));
+    let own_port =
+        vip.as_ref().map(|l| l.value.1).filter(|(first, last)| first == last).map_or(0, |(p, _)| p);
+    let health_check = checked.and_then(|table| health::read(table, &endpoints, own_port));
     // One complaint is enough.
     let _ = places.iter().all(|endpoint| snat.check(&s, &mode, endpoint));
     if has_table {
@@ -129,6 +129,7 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
             on_endpoint_down,
             on_endpoint_removed,
             slow_start,
+            health_check,
             endpoints,
         },
         title: s.title.clone(),

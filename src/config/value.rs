@@ -245,6 +245,13 @@ pub(super) fn hex(text: &str) -> Result<(), Fault> {
     ))
 }
 
+/// The bytes of an even number of hexadecimal digits.
+pub(super) fn bytes(text: &str) -> Result<Vec<u8>, Fault> {
+    hex(text)?;
+    let digit = |d: u8| (d as char).to_digit(16).unwrap_or_default() as u8;
+    Ok(text.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect())
+}
+
 /// Whether `n` is a prime. Trial division: for numbers of a configuration file.
 pub(super) fn is_prime(n: u64) -> bool {
     n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))

@@ -54,10 +54,11 @@ use crate::dpdk::{
     Clock, Device, DeviceInfo, Eal, EalOptions, Granted, Mempool, Port, PortSetup, PortStats, allowed_cpus,
     set_sctp_crc_offload,
 };
+use crate::health::{Board, EndpointHealth};
 use crate::ids::PortId;
 use crate::kernel::Guard;
 use crate::steering::Steering;
-use crate::tables::{LinkInfo, Slots, Tables};
+use crate::tables::{Conditions, LinkInfo, Slots, Sources, Tables};
 
 /// A device for a configured port.
 #[derive(Debug)]
@@ -126,6 +127,8 @@ pub struct Engine {
     publisher: Arc<Mutex<Publisher>>,
     /// Stable ids, and what the devices told: for the next configuration.
     compiler: Arc<Mutex<Compiler>>,
+    /// What endpoints' probes say.
+    health: Arc<Board>,
     lost_updates: Arc<AtomicU64>,
     kernel_refused: Arc<AtomicU64>,
     tap: Arc<Tap>,
@@ -292,20 +295,23 @@ impl Engine {
 
         let links: Vec<_> = ports.iter().map(|port| LinkInfo { mac: port.mac, promiscuous: false }).collect();
         let mut slots = Slots::default();
-        let tables = Arc::new(Tables::compile(config, &links, &mut slots));
+        // Nobody has been probed yet.
+        let health = Arc::new(Board::default());
+        let mut conditions = Conditions::default();
+        health.plan(None, config);
+        health.write(config, &mut conditions);
+        let sources = Sources { config, links: &links, conditions: &conditions };
+        let tables = Arc::new(Tables::next(&sources, None, &mut slots, true));
         let kernel = kernel::open(config, &tables)?;
         let sizes = tables.sizes(pairs(config, workers));
         let (counters, writers): (_, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
         let (tap, taps) = Tap::new(workers, config.ports.iter().map(|port| port.name.clone()).collect());
 
         let (listing, clerks) = Listing::new(workers);
-        let compiler = Compiler {
-            config: Arc::new(config.clone()),
-            conditions: Arc::default(),
-            slots,
-            links,
-            learned: Vec::new(),
-        };
+        let shared = Arc::new(config.clone());
+        health.settle(Arc::clone(&shared));
+        let compiler =
+            Compiler { config: shared, conditions: Arc::new(conditions), slots, links, learned: Vec::new() };
         let (publisher, subscriptions) = Publisher::new(workers);
         let mut engine = Self {
             running: Mutex::new(None),
@@ -317,6 +323,7 @@ impl Engine {
             tables: watch::Sender::new(Arc::clone(&tables)),
             publisher: Arc::new(Mutex::new(publisher)),
             compiler: Arc::new(Mutex::new(compiler)),
+            health,
             lost_updates: Arc::default(),
             kernel_refused: Arc::default(),
             tap,
@@ -378,6 +385,18 @@ impl Engine {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Tables>> {
         self.tables.subscribe()
+    }
+
+    /// What is probed, and what came of it.
+    #[must_use]
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.health)
+    }
+
+    /// Every configured endpoint, in file order: its state, and what its probe says.
+    #[must_use]
+    pub fn health(&self) -> Vec<EndpointHealth> {
+        self.health.endpoints(&self.tables().names)
     }
 
     /// The CPU of each worker.
@@ -471,12 +490,13 @@ impl Engine {
             .map(|Running { pool, .. }| MempoolStatus { in_use: pool.in_use(), size: pool.size() })
     }
 
-    /// Whether traffic may be sent here: the workers poll, the kernel has found the next hops (or has had its time to), every
-    /// link is up, and nobody has said that the end is near.
+    /// Whether traffic may be sent here: the workers poll, the kernel has found the next hops and every endpoint's first probe has ended
+    /// (or they have had their time to), every link is up, and nobody has said that the end is near.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
             && self.resolved.load(Ordering::Acquire)
+            && self.health.is_settled()
             && self.running().as_ref().is_some_and(|running| running.ports.iter().all(RunningPort::link_up))
     }
 

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Engine, EngineError, inventory, serve};
 use crate::config::{Config, Style};
 use crate::control::{self, Bound};
+use crate::health;
 use crate::metrics::http::{self, BindError};
 use crate::reload::{self, Outcome, Refusal, Reloader};
 
@@ -55,6 +56,8 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     };
     let telemetry = serve(listener, config, &engine, runtime.handle())?;
     let reloader = Arc::new(Reloader::new(Arc::clone(&engine), telemetry.ticker(), file));
+    health::raise_file_limit();
+    let probing = runtime.spawn(reload::probe(Arc::clone(&reloader)));
     let (admin, missing) = match socket {
         Bound::At(socket) => (
             Some(control::serve(
@@ -102,6 +105,7 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
             }
         }
     });
+    probing.abort();
     // The last counts are served until the workers have ended.
     engine.stop();
     if let Some(admin) = admin {

@@ -15,7 +15,8 @@ use crate::dpdk;
 use crate::ids::PortId;
 use crate::metrics::http::{self, Context, Limits};
 use crate::metrics::{
-    Aggregator, Clock, DeviceStats, KernelStats, PoolStats, PortStats, Publication, Settings, Ticker,
+    Aggregator, Clock, DeviceStats, HealthStats, KernelStats, PoolStats, PortStats, Publication, Settings,
+    Ticker,
 };
 
 /// How often readiness is looked at.
@@ -134,5 +135,9 @@ impl DeviceStats for Devices {
             routes: self.0.tables().routes.learned() as u64,
             lost_updates: self.0.lost_neighbor_updates(),
         }
+    }
+
+    fn health(&mut self) -> HealthStats {
+        HealthStats { endpoints: self.0.health(), probes: self.0.board().results() }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::Catalog;
-use super::device::{DeviceStats, KernelStats, PoolStats, PortStats};
+use super::device::{DeviceStats, HealthStats, KernelStats, PoolStats, PortStats};
 use super::exposition::{Exposition, Publication};
 use super::flows::{Amount, Flows};
 use super::minute::TimeLine;
@@ -68,6 +68,7 @@ pub(super) struct Devices {
     pub ports: Vec<PortStats>,
     pub pools: Vec<PoolStats>,
     pub kernel: KernelStats,
+    pub health: HealthStats,
 }
 
 /// Totals of everything, and when they are due.
@@ -359,8 +360,12 @@ impl Aggregator {
     pub fn publish(&mut self) {
         let began = std::time::Instant::now();
         if let Some(devices) = &mut self.devices {
-            self.device_stats =
-                Devices { ports: devices.ports(), pools: devices.pools(), kernel: devices.kernel() };
+            self.device_stats = Devices {
+                ports: devices.ports(),
+                pools: devices.pools(),
+                kernel: devices.kernel(),
+                health: devices.health(),
+            };
         }
         if let Some(machine) = &mut self.machine {
             let busy = self.totals.load.iter().map(|load| load.busy_ratio);

@@ -1,5 +1,6 @@
 //! What the engine must tell of its devices, so that this module needs to know none.
 
+use crate::health::{EndpointHealth, Results};
 use crate::ids::PortId;
 
 /// Reads what devices and buffer pools count themselves. Called once a tick in the aggregator's thread.
@@ -12,6 +13,20 @@ pub trait DeviceStats: Send {
 
     /// What goes between workers and the kernel.
     fn kernel(&mut self) -> KernelStats;
+
+    /// Configured endpoints, and how their probes ended.
+    fn health(&mut self) -> HealthStats {
+        HealthStats::default()
+    }
+}
+
+/// What is known of endpoints' health.
+#[derive(Clone, Debug, Default)]
+pub struct HealthStats {
+    /// All that are configured.
+    pub endpoints: Vec<EndpointHealth>,
+    /// How probes ended, by kind.
+    pub probes: Vec<(&'static str, Results)>,
 }
 
 /// Counters of a NIC or vdev.

@@ -9,6 +9,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Distribution of values: samples `_bucket`, `_sum` and `_count`.
+    Histogram,
 }
 
 impl Kind {
@@ -18,6 +20,7 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }
@@ -102,9 +105,9 @@ families! {
         TOTAL_ERRORS = Counter "total_errors" [];
         /// Refused attempts, and connections that ended badly, per service.
         TOTAL_ERRORS_PER_SERVICE = Counter "total_errors_per_service" ["service"];
-        /// Distinct endpoints (address, port, protocol) that are up or draining.
+        /// Distinct endpoints (address, port, protocol) that are up or draining, and whose probe, where they have one, is good.
         HEALTHY_ENDPOINTS_COUNT = Gauge "healthy_endpoints_count" [];
-        /// Distinct endpoints that are down.
+        /// Distinct endpoints that are down, or wait for their first probe.
         UNHEALTHY_ENDPOINTS_COUNT = Gauge "unhealthy_endpoints_count" [];
     }
     "Traffic", Engine {
@@ -264,6 +267,18 @@ families! {
         KERNEL_ROUTES = Gauge "pollux_kernel_routes" [];
         /// Neighbours that a worker was not told of, because it took nothing from its ring: it asks for itself.
         NEIGHBOR_UPDATES_LOST = Counter "pollux_neighbor_updates_lost_total" [];
+    }
+    "Health checks", Machine {
+        /// Whether an endpoint is up or draining (1), or down or waiting for its first probe (0).
+        ENDPOINT_UP = Gauge "pollux_endpoint_up" ["service", "endpoint"];
+        /// Endpoints of a service by state: up, drain, down, pending (its first probe).
+        SERVICE_ENDPOINTS = Gauge "pollux_service_endpoints" ["service", "state"];
+        /// How often an endpoint went up or down by its probe, the first result not counted.
+        ENDPOINT_FLAPS = Counter "pollux_endpoint_flaps_total" ["service", "endpoint"];
+        /// How long answers to an endpoint's probe took.
+        PROBE_SECONDS = Histogram "pollux_probe_seconds" ["service", "endpoint"];
+        /// Probes by kind and result: good, failed, unable (it could not be made, and says nothing of the endpoint).
+        PROBES = Counter "pollux_probes_total" ["kind", "result"];
     }
     "Workers", Machine {
         /// Share of the last tick that the worker spent on packets and other work, 0 to 1.

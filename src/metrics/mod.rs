@@ -11,6 +11,7 @@ mod exposition;
 pub mod families;
 mod figures;
 mod flows;
+mod health;
 pub mod http;
 mod minute;
 mod render;
@@ -22,7 +23,7 @@ mod ticker;
 mod totals;
 
 pub use aggregator::{Aggregator, Settings, Step};
-pub use device::{DeviceStats, KernelStats, PoolStats, PortStats};
+pub use device::{DeviceStats, HealthStats, KernelStats, PoolStats, PortStats};
 pub use exposition::{Exposition, Publication, Stale};
 pub use figures::{Count, EndpointFigures, Figures, Load, PortFigures, ServiceFigures, Total};
 pub use ticker::{Clock, Ticker};

@@ -6,7 +6,7 @@
 //! into the text.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 
 use metrics::Label;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -23,9 +23,9 @@ use crate::pipeline::DropReason;
 
 /// Samples on their way into the recorder that is local to this thread, and those that it cannot take.
 #[derive(Default)]
-struct Samples {
-    /// Counters with a fraction.
-    fractions: Vec<(&'static Family, String)>,
+pub(super) struct Samples {
+    /// Counters with a fraction, and whole histograms.
+    lines: Vec<(&'static Family, String)>,
 }
 
 fn labels(family: &Family, values: &[&str]) -> Vec<Label> {
@@ -34,12 +34,12 @@ fn labels(family: &Family, values: &[&str]) -> Vec<Label> {
 }
 
 impl Samples {
-    fn counter(&self, family: &'static Family, values: &[&str], value: u64) {
+    pub fn counter(&self, family: &'static Family, values: &[&str], value: u64) {
         debug_assert_eq!(family.kind, Kind::Counter, "{}", family.name);
         metrics::counter!(family.name, labels(family, values)).increment(value);
     }
 
-    fn gauge(&self, family: &'static Family, values: &[&str], value: f64) {
+    pub fn gauge(&self, family: &'static Family, values: &[&str], value: f64) {
         debug_assert_eq!(family.kind, Kind::Gauge, "{}", family.name);
         metrics::gauge!(family.name, labels(family, values)).set(value);
     }
@@ -49,7 +49,32 @@ impl Samples {
         let escaped: Vec<&dyn Display> = escaped.iter().map(|value| value as &dyn Display).collect();
         let mut line = String::new();
         sample(&mut line, family, &escaped, value);
-        self.fractions.push((family, line));
+        self.lines.push((family, line));
+    }
+
+    /// A histogram: counts by the first bound that is not exceeded, of `count` values that add up to `sum`.
+    pub fn histogram(
+        &mut self,
+        family: &'static Family,
+        values: &[&str],
+        (bounds, buckets): (&[f64], &[u64]),
+        (count, sum): (u64, f64),
+    ) {
+        debug_assert_eq!(family.kind, Kind::Histogram, "{}", family.name);
+        let pairs =
+            family.labels.iter().zip(values).map(|(name, value)| format!("{name}=\"{}\"", veil(value)));
+        let (name, labels) = (family.name, pairs.collect::<Vec<_>>().join(","));
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut lines = String::new();
+        let mut below = 0;
+        for (bound, bucket) in bounds.iter().zip(buckets) {
+            below += bucket;
+            let _ = writeln!(lines, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}");
+        }
+        let _ = writeln!(lines, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}");
+        let _ = writeln!(lines, "{name}_sum{{{labels}}} {sum}");
+        let _ = writeln!(lines, "{name}_count{{{labels}}} {count}");
+        self.lines.push((family, lines));
     }
 }
 
@@ -66,6 +91,8 @@ impl Aggregator {
                 match family.kind {
                     Kind::Counter => metrics::describe_counter!(family.name, family.help()),
                     Kind::Gauge => metrics::describe_gauge!(family.name, family.help()),
+                    // Written without the recorder.
+                    Kind::Histogram => {}
                 }
             }
             self.connections(&samples);
@@ -79,9 +106,10 @@ impl Aggregator {
             self.snapshot(&samples, &pending);
             if !last {
                 self.machine(&mut samples);
+                self.health(&mut samples);
             }
         });
-        let mut text = arrange(&handle.render(), &samples.fractions);
+        let mut text = arrange(&handle.render(), &samples.lines);
         let flows = text.len();
         self.flow_families(&mut text, last);
         (text, flows)
@@ -373,13 +401,13 @@ impl Aggregator {
 
 /// Puts what the recorder rendered in order: families as in the table, samples by their labels. Every family of the table has its headers,
 /// also one without samples.
-fn arrange(rendered: &str, fractions: &[(&'static Family, String)]) -> String {
+fn arrange(rendered: &str, lines: &[(&'static Family, String)]) -> String {
     let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
     for line in rendered.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let end = line.find(['{', ' ']).unwrap_or(line.len());
         by_name.entry(&line[..end]).or_default().push(line);
     }
-    for (family, line) in fractions {
+    for (family, line) in lines {
         by_name.entry(family.name).or_default().push(line.trim_end());
     }
     let mut text = String::with_capacity(rendered.len() + rendered.len() / 4);

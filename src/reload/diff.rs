@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::addr::Addr;
 use crate::config::{
-    Algorithm, Config, Endpoint, Engine, Loss, Metrics, Neighbor, Port, Route, Rule, Service,
+    Algorithm, Config, Endpoint, Engine, HealthCheck, Loss, Metrics, Neighbor, Port, Route, Rule, Service,
 };
 
 /// What is changed.
@@ -216,7 +216,7 @@ impl Diff {
             if *old == service {
                 continue;
             }
-            let fields = differing([
+            let mut fields = differing([
                 field("algorithm", algorithm(old), algorithm(service)),
                 field("maglev_size", some(maglev_size(old)), some(maglev_size(service))),
                 field("mode", old.mode.name(), service.mode.name()),
@@ -231,6 +231,7 @@ impl Diff {
                 field("secondary_vips", many(&old.secondary_vips), many(&service.secondary_vips)),
                 field("quic_server_id_bytes", old.quic_server_id_bytes, service.quic_server_id_bytes),
             ]);
+            fields.extend(health_check(old.health_check.as_ref(), service.health_check.as_ref()));
             let same = Service { endpoints: Vec::new(), ..(*old).clone() }
                 == Service { endpoints: Vec::new(), ..service.clone() };
             if !same {
@@ -282,6 +283,27 @@ impl Diff {
         let fields = |a: &Neighbor, b: &Neighbor| differing([field("mac", a.mac, b.mac)]);
         compare(&mut self.changes, Thing::Neighbor, &old.neighbors, &new.neighbors, name, fields);
     }
+}
+
+/// What differs between two health checks.
+fn health_check(old: Option<&HealthCheck>, new: Option<&HealthCheck>) -> Vec<Field> {
+    let keys = |check: Option<&HealthCheck>| match check {
+        Some(check) => check.keys(),
+        None => vec![("kind", "none".to_owned())],
+    };
+    let (old, new) = (keys(old), keys(new));
+    let value = |keys: &[(&str, String)], key: &str| {
+        keys.iter().find(|(name, _)| *name == key).map_or_else(|| "-".to_owned(), |(_, value)| value.clone())
+    };
+    let names = new.iter().chain(old.iter().filter(|(name, _)| !new.iter().any(|(n, _)| n == name)));
+    names
+        .map(|(name, _)| Field {
+            key: format!("health_check.{name}"),
+            from: value(&old, name),
+            to: value(&new, name),
+        })
+        .filter(|field| field.from != field.to)
+        .collect()
 }
 
 /// Things that have a name each.

@@ -21,6 +21,7 @@ use self::slow_start::SlowStart;
 use crate::addr::Addr;
 use crate::config::{self, Config, EndpointState, Report, Warning};
 use crate::engine::{ApplyError, Engine};
+use crate::health;
 use crate::metrics::Ticker;
 use crate::tables::{Conditions, Tables};
 
@@ -118,13 +119,19 @@ pub struct Reloader {
 struct State {
     path: PathBuf,
     starting: SlowStart,
+    /// The endpoints that the engine began with have had their first probes: who comes up from now on comes later than others.
+    settled: bool,
 }
 
 impl Reloader {
     /// For an engine that was started with this file.
     #[must_use]
     pub fn new(engine: Arc<Engine>, ticker: Arc<Ticker>, path: &Path) -> Self {
-        let state = State { path: path.to_owned(), starting: SlowStart::default() };
+        let state = State {
+            path: path.to_owned(),
+            starting: SlowStart::default(),
+            settled: engine.board().is_settled(),
+        };
         Self { engine, ticker, state: Mutex::new(state) }
     }
 
@@ -223,6 +230,21 @@ impl Reloader {
         Ok(Override { service: service.to_owned(), endpoint: name, state: word.to_owned() })
     }
 
+    /// Makes hold what the probes say of the endpoints.
+    ///
+    /// # Errors
+    /// The engine cannot.
+    pub fn probed(&self) -> Result<(), ApplyError> {
+        let mut state = self.state();
+        let before = self.engine.conditions();
+        let mut next = (*before).clone();
+        self.engine.board().write(&self.engine.config(), &mut next);
+        if next != *before {
+            self.apply(None, &before, next, &mut state, Instant::now())?;
+        }
+        Ok(())
+    }
+
     /// What is to be done now and then: slow starts, and what removed endpoints have left.
     pub fn look(&self, drains: bool) {
         let mut state = self.state();
@@ -253,17 +275,42 @@ impl Reloader {
     ) -> Result<Arc<Tables>, ApplyError> {
         let old = self.engine.config();
         let config = new.as_ref().unwrap_or(&old);
-        state.starting.begin((&old, before), (config, &conditions), now);
+        let board = self.engine.board();
+        if let Some(new) = &new {
+            board.plan(Some(&old), new);
+        }
+        board.write(config, &mut conditions);
+        if state.settled {
+            state.starting.begin((&old, before), (config, &conditions), now);
+        }
+        state.settled = board.is_settled();
         state.starting.step(config, &mut conditions, now);
-        let metrics = config.metrics.clone();
-        self.engine.apply(new, conditions, |tables, publish| {
+        let (metrics, other) = (config.metrics.clone(), new.is_some());
+        let applied = self.engine.apply(new, conditions, |tables, publish| {
             self.ticker.reconfigure(&metrics, &tables.names, tables.generation, publish);
-        })
+        });
+        if other {
+            board.settle(self.engine.config());
+        }
+        applied
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Probes the endpoints, for as long as the runtime lives.
+pub async fn probe(reloader: Arc<Reloader>) {
+    let board = reloader.engine.board();
+    health::keep(board, move || match reloader.probed() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!("endpoints' states are not published: {error}");
+            false
+        }
+    })
+    .await;
 }
 
 /// Sees to what is to be done now and then, for as long as the runtime lives.

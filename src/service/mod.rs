@@ -340,6 +340,7 @@ pub(crate) mod tests {
             on_endpoint_down: config::Loss::Keep,
             on_endpoint_removed: config::Loss::Keep,
             slow_start: Duration::ZERO,
+            health_check: None,
             endpoints: endpoints.collect(),
         }
     }

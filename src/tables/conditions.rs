@@ -52,6 +52,12 @@ impl Conditions {
         self.0.get(service).and_then(|all| all.get(&endpoint)).copied().unwrap_or_default()
     }
 
+    /// Whether any endpoint of a service has one that is not the default.
+    #[must_use]
+    pub fn has(&self, service: &str) -> bool {
+        self.0.contains_key(service)
+    }
+
     /// Changes an endpoint's.
     pub fn set(&mut self, service: &str, endpoint: (Addr, u16), condition: Condition) {
         let all = self.0.entry(service.to_owned()).or_default();

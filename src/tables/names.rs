@@ -48,7 +48,7 @@ pub struct EndpointName {
     pub address: SocketAddr,
     /// L4 protocol of its service.
     pub protocol: Protocol,
-    /// Administrative state.
+    /// What holds for it: of the file's state and the run-time conditions the strictest.
     pub state: EndpointState,
 }
 
@@ -86,7 +86,7 @@ impl Names {
         self.services.push(ServiceName { endpoints: first..self.endpoints.len(), ..service.clone() });
     }
 
-    /// Healthy and unhealthy endpoints as the configuration alone has them, no probe asked.
+    /// Healthy and unhealthy endpoints: by the file, by what was said at run time, and by their probes.
     #[must_use]
     pub fn health(&self) -> Health {
         let mut up = HashMap::new();

@@ -18,11 +18,17 @@ pub struct Prometheus(Child);
 impl Prometheus {
     /// Starts one that scrapes `target` each second.
     pub fn start(ns: &Namespace, dir: &Path, target: SocketAddr) -> Self {
+        Self::start_with_rules(ns, dir, target, None)
+    }
+
+    /// The same, with a file of alerts.
+    pub fn start_with_rules(ns: &Namespace, dir: &Path, target: SocketAddr, rules: Option<&Path>) -> Self {
+        let rules = rules.map_or_else(String::new, |file| format!("rule_files: [{}]\n", file.display()));
         let config = dir.join("prometheus.yml");
         std::fs::write(
             &config,
             format!(
-                "scrape_configs:\n  - job_name: pollux\n    scrape_interval: 1s\n    scrape_timeout: 1s\n    \
+                "{rules}scrape_configs:\n  - job_name: pollux\n    scrape_interval: 1s\n    scrape_timeout: 1s\n    \
                  static_configs: [{{ targets: ['{target}'] }}]\n"
             ),
         )

@@ -111,7 +111,8 @@ pub struct Lab {
     pub switch: Namespace,
     dir: TempDir,
     _echoes: Vec<Echo>,
-    _nginx: Vec<Nginx>,
+    /// By [`SERVERS`].
+    pub nginx: Vec<Nginx>,
     pub servers: Vec<Namespace>,
     _alone: MutexGuard<'static, ()>,
 }
@@ -155,7 +156,7 @@ impl Lab {
             nginx.push(Nginx::start(ns, name, dir.path()));
             echoes.push(Echo::start(ns));
         }
-        Self { client, lb, switch, dir, _echoes: echoes, _nginx: nginx, servers, _alone: alone }
+        Self { client, lb, switch, dir, _echoes: echoes, nginx, servers, _alone: alone }
     }
 
     /// A folder that goes with the lab.

@@ -35,7 +35,7 @@ impl Scrape {
                 scrape.help.insert(name.to_owned(), help);
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let Some((name, kind)) = rest.split_once(' ') else { return fail("TYPE without type") };
-                if name != current || !["counter", "gauge"].contains(&kind) {
+                if name != current || !["counter", "gauge", "histogram"].contains(&kind) {
                     return fail("unexpected TYPE");
                 }
                 if scrape.types.insert(name.to_owned(), kind.to_owned()).is_some() {
@@ -43,7 +43,12 @@ impl Scrape {
                 }
             } else {
                 let (name, labels, value) = sample(line).ok_or_else(|| format!("no sample: {line:?}"))?;
-                if name != current || !scrape.types.contains_key(&name) {
+                let kind = scrape.types.get(&current).map(String::as_str);
+                let suffix = name.strip_prefix(&current);
+                if !match kind {
+                    Some("histogram") => matches!(suffix, Some("_bucket" | "_sum" | "_count")),
+                    kind => kind.is_some() && suffix == Some(""),
+                } {
                     return fail("a sample outside its family");
                 }
                 if scrape.samples.insert((name, labels), value).is_some() {
@@ -163,7 +168,9 @@ fn it_is_strict() {
         "# HELP a b\n# TYPE a counter\na{b=\"c\"} 1\na{b=\"c\"} 2\n",
         "# HELP a b\n# TYPE a counter\n# HELP c d\n# TYPE c gauge\na 1\n",
         "# HELP a b\n# TYPE a counter\n# HELP a b\n",
-        "# HELP a b\n# TYPE a histogram\n",
+        "# HELP a b\n# TYPE a summary\n",
+        "# HELP a b\n# TYPE a histogram\na 1\n",
+        "# HELP a b\n# TYPE a counter\na_sum 1\n",
         "# HELP a b\n# TYPE a counter\na{b=\"\\x\"} 1\n",
         "# HELP a b\n# TYPE a counter\na{b=\"c} 1\n",
         "# HELP a b\n# TYPE a counter\na{b=\"c\",} 1\n",

@@ -1,9 +1,14 @@
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::*;
+use crate::config::{EndpointState, Protocol, ServiceLabel};
 use crate::counters::{FlowState, Term};
+use crate::health::{EndpointHealth, Histogram, ProbeHealth, Results, Verdict};
 use crate::metrics::families::{self, Kind};
-use crate::metrics::{DeviceStats, KernelStats, PoolStats, PortStats};
+use crate::metrics::{DeviceStats, HealthStats, KernelStats, PoolStats, PortStats};
 use crate::pipeline::DropReason;
 
 const WEB: &str = "203.0.113.100:80";
@@ -25,9 +30,12 @@ fn every_family_has_its_headers_also_without_samples() {
 #[test]
 fn the_exporter_writes_the_headers_of_the_table() {
     let recorder = PrometheusBuilder::new().build_recorder();
+    // Histograms are written without it.
+    let its = || families::ALL.iter().filter(|family| family.kind != Kind::Histogram);
     metrics::with_local_recorder(&recorder, || {
-        for family in families::ALL {
+        for family in its() {
             match family.kind {
+                Kind::Histogram => {}
                 Kind::Counter => {
                     metrics::describe_counter!(family.name, family.help());
                     metrics::counter!(family.name).increment(u64::MAX - 1);
@@ -40,8 +48,7 @@ fn the_exporter_writes_the_headers_of_the_table() {
         }
     });
     let rendered = recorder.handle().render();
-    let ours: String = families::ALL
-        .iter()
+    let ours: String = its()
         .map(|family| {
             let mut text = String::new();
             crate::metrics::encode::header(&mut text, family);
@@ -442,6 +449,78 @@ impl DeviceStats for Fake {
 
     fn kernel(&mut self) -> KernelStats {
         KernelStats { refused: 5, routes: 6, lost_updates: 7 }
+    }
+
+    fn health(&mut self) -> HealthStats {
+        let endpoint = |last: u8, protocol, state, probe| EndpointHealth {
+            service: "a\"b".into(),
+            service_address: WEB.into(),
+            protocol,
+            endpoint: SocketAddr::from(([10, 1, 0, last], 80)),
+            state,
+            probe,
+        };
+        let mut round_trips = Histogram::default();
+        for ms in [1, 3, 2000] {
+            round_trips.record(Duration::from_millis(ms));
+        }
+        let probe = |verdict| ProbeHealth {
+            kind: "tcp",
+            verdict,
+            since: SystemTime::UNIX_EPOCH,
+            reason: String::new(),
+            rtt: None,
+            flaps: 3,
+            round_trips,
+        };
+        let endpoints = vec![
+            endpoint(10, Protocol::Tcp, EndpointState::Up, Some(probe(Verdict::Up))),
+            endpoint(10, Protocol::Udp, EndpointState::Down, Some(probe(Verdict::Down))),
+            endpoint(11, Protocol::Tcp, EndpointState::Down, Some(probe(Verdict::Pending))),
+            endpoint(12, Protocol::Tcp, EndpointState::Drain, None),
+        ];
+        HealthStats { endpoints, probes: vec![("tcp", Results { good: 8, failed: 2, unable: 1 })] }
+    }
+}
+
+#[test]
+fn endpoints_health() {
+    for (label, service) in [(ServiceLabel::Address, WEB), (ServiceLabel::Name, "a\"b")] {
+        let (shared, _) = shared(SIZES);
+        let mut settings = settings(1);
+        settings.metrics.service_label = label;
+        let mut aggregator =
+            Aggregator::new(settings, vec![shared], &names(), 1).with_devices(Box::new(Fake));
+        aggregator.publish();
+        let newest = aggregator.publication().newest(second(0)).unwrap();
+        let s = Scrape::parse(std::str::from_utf8(&newest.text).unwrap()).unwrap();
+        let endpoint = |family: &str, last: u8| {
+            s.count(family, &[("service", service), ("endpoint", &format!("10.1.0.{last}:80"))])
+        };
+        assert_eq!([10, 11, 12].map(|last| endpoint("pollux_endpoint_up", last)), [1, 0, 1]);
+        assert_eq!(endpoint("pollux_endpoint_flaps_total", 10), 6, "of both");
+        for (state, count) in [("up", 1), ("drain", 1), ("down", 1), ("pending", 1)] {
+            let labels = [("service", service), ("state", state)];
+            assert_eq!(s.count("pollux_service_endpoints", &labels), count);
+        }
+        for (result, count) in [("good", 8), ("failed", 2), ("unable", 1)] {
+            assert_eq!(s.count("pollux_probes_total", &[("kind", "tcp"), ("result", result)]), count);
+        }
+        let text = std::str::from_utf8(&newest.text).unwrap();
+        let shown = format!("service=\"{}\",endpoint=\"10.1.0.11:80\"", service.replace('"', "\\\""));
+        let lines: Vec<_> =
+            text.lines().filter(|l| l.starts_with("pollux_probe_seconds") && l.contains(&shown)).collect();
+        let expected: Vec<_> =
+            ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "+Inf"]
+                .into_iter()
+                .zip([1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3])
+                .map(|(le, n)| format!("pollux_probe_seconds_bucket{{{shown},le=\"{le}\"}} {n}"))
+                .chain([
+                    format!("pollux_probe_seconds_sum{{{shown}}} 2.004"),
+                    format!("pollux_probe_seconds_count{{{shown}}} 3"),
+                ])
+                .collect();
+        assert_eq!(lines, expected);
     }
 }
 
