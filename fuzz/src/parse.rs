@@ -3,7 +3,7 @@
 use pollux::addr::{Addr, Mac};
 use pollux::parse::{self, L4, Link, Packet, Parsed};
 use pollux::pipeline::RxChecksum;
-use pollux::wire::{arp, build, ethernet, icmp, ipv4, ipv6, ndp, quic, sctp, tcp, udp};
+use pollux::wire::{arp, build, ethernet, icmp, ipv4, ipv6, ndp, quic, sctp, sctp_params, tcp, udp};
 
 use super::repair::repair;
 
@@ -115,6 +115,11 @@ fn views(bytes: &[u8]) {
         assert!(v.chunks().count() <= bytes.len() / 4);
         for chunk in v.chunks() {
             let _ = (chunk.initiate_tag(), chunk.is_reflected());
+        }
+        let mut from = 0;
+        while let Some(param) = sctp_params::next_address(bytes, from) {
+            assert!(param.at >= 32.max(from) && param.value().end <= bytes.len(), "{param:?}");
+            from = param.value().end;
         }
     }
     if let Ok(v) = icmp::Icmp::new_checked(bytes) {

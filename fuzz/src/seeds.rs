@@ -1,6 +1,7 @@
 //! What fuzzing begins with: small inputs that reach each part of the code. The files in `seeds/` are these;
 //! `POLLUX_UPDATE_SEEDS=1 cargo test --test fuzz_cases` writes them anew.
 
+use pollux::addr::Addr;
 use pollux::pcap::{Direction, PcapWriter, PcapngWriter};
 use pollux::wire::build::{self, ip};
 use pollux::wire::tcp::flag::{ACK, FIN, PSH, RST, SYN};
@@ -12,6 +13,10 @@ const A: &str = "192.0.2.1";
 const B: &str = "203.0.113.100";
 const A6: &str = "2001:db8:c::1";
 const B6: &str = "2001:db8:1::100";
+
+fn addr(text: &str) -> Addr {
+    text.parse::<std::net::IpAddr>().unwrap().into()
+}
 
 /// Target, file, content.
 pub type Seed = (&'static str, &'static str, Vec<u8>);
@@ -42,6 +47,10 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("quic", ip(A, B).udp(4000, 443).payload([0x41, 0x0b, 0xa1, 1, 2, 3, 4, 5, 6, 7, 8, 9]).frame()),
         ("quic6", ip(A6, B6).udp(4000, 443).payload([&[0xc3, 0, 0, 0, 1, 8], &[7; 17][..]].concat()).frame()),
         ("sctp", ip(A, B).sctp(4000, 2905).init(7).frame()),
+        (
+            "sctp_addresses",
+            ip(A, B).sctp(2905, 4000).tag(7).init_ack_from(7, &[A, A6].map(addr), [9; 5]).frame(),
+        ),
         (
             "sctp6",
             ip(A6, B6).authentication().sctp(4000, 2905).tag(7).cookie_echo([1]).data(1, 2, [3]).frame(),

@@ -286,8 +286,8 @@ fn ledger(figures: &Figures) -> Ledger {
 }
 
 /// How a service forwards.
-fn mode(_: &config::Service) -> &'static str {
-    "dnat"
+fn mode(service: &config::Service) -> &'static str {
+    service.mode.name()
 }
 
 fn health(probe: ProbeHealth) -> Health {

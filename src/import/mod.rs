@@ -15,7 +15,7 @@ use thiserror::Error;
 pub use self::ipvsadm::ipvsadm;
 pub use self::loxilb::loxilb;
 
-use crate::config::{self, Protocol};
+use crate::config::{self, Protocol, Severity};
 
 /// The dump is none.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -283,7 +283,8 @@ fn accepted(text: &str) -> Result<(), String> {
     match config::parse("import", text) {
         Ok(_) => Ok(()),
         Err(report) => {
-            Err(report.problems().first().map_or_else(String::new, |problem| problem.message().to_owned()))
+            let error = report.problems().iter().find(|problem| problem.severity() == Severity::Error);
+            Err(error.map_or_else(String::new, |problem| problem.message().to_owned()))
         }
     }
 }

@@ -249,6 +249,12 @@ impl Story<'_> {
             if verdict == Verdict::Drop(DropReason::NoEndpoint) {
                 let why = format!("{} configured, {taking} take new connections", service.endpoints.len());
                 step("endpoint", "none".into(), why);
+            } else if let Verdict::Forward(_) = verdict {
+                step(
+                    "conntrack",
+                    "not entered".into(),
+                    "direct server return by the hash of the client".into(),
+                );
             }
             return end(&mut step);
         };
@@ -345,7 +351,10 @@ impl Story<'_> {
         let egress = &self.tables.ports[port.index()];
         let link = Link { mac: None, vlan: egress.vlan };
         if let Ok(Parsed::Ip(after)) = parse::parse(&link, frame, RxChecksum::Unknown) {
-            step("rewrite", differences(packet, &after), "checksums follow".into());
+            match differences(packet, &after) {
+                none if none.is_empty() => step("rewrite", "nothing".into(), String::new()),
+                some => step("rewrite", some, "checksums follow".into()),
+            }
         }
         if let Some(hop) = self.tables.routes.lookup(flow.endpoint) {
             let why = if hop.addr == flow.endpoint {

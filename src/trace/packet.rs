@@ -132,8 +132,8 @@ impl Described {
         let ether = eth(STATION, to);
         let ether = if vlan == 0 { ether } else { ether.vlan(vlan) };
         let mut ip: Ip = ether.ip(self.from.0, self.to.0).ttl(self.ttl);
-        if self.dont_fragment && self.from.0.is_v4() {
-            ip = ip.df(true);
+        if self.from.0.is_v4() {
+            ip = ip.df(self.dont_fragment);
         }
         let payload = vec![0; self.len];
         let (sport, dport) = (self.from.1, self.to.1);

@@ -32,6 +32,26 @@ fn what_an_engine_says() {
     flows(&engine, &document);
     tables(&engine);
     refusals(&engine, &document);
+    top(&engine);
+}
+
+fn top(engine: &Running) {
+    let (status, out, err) = engine.ask(&["top"]);
+    assert_eq!((status, err.as_str()), (0, ""), "no terminal: one frame");
+    assert!(!out.contains('\x1b'), "{out}");
+    let lines: Vec<String> =
+        out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert!(lines[1].contains("connections 45 of 1024 endpoints 3 up, 1 down"), "{out}");
+    for begin in
+        ["web 203.0.113.100:80 tcp 2/3 40 ", "10.1.0.12:8080 web down 0 ", "firewall 3 0 pps", "0 0 "]
+    {
+        assert!(lines.iter().any(|line| line.starts_with(begin)), "{begin:?} in {out}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("198.51.100.")), "top clients: {out}");
+    assert_eq!(engine.ask(&["top", "--once"]).0, 0);
+    let json = engine.json(&["top"]);
+    assert_eq!(json["status"]["connections"]["active"], 45);
+    assert_eq!(json["workers"]["workers"].as_array().unwrap().len(), 2);
 }
 
 fn every_answer_is_as_described(engine: &Running, document: &Value) {
@@ -215,7 +235,9 @@ fn figures_are_those_of_the_traffic(engine: &Running) {
     assert_eq!((&rule["drops"], &rule["destination_port"]), (&3.into(), &json!([1, 1023])));
     let ports = engine.json(&["ports"]);
     assert_eq!(ports["ports"][0]["rx_packets"], sent.len());
-    assert_eq!(ports["ports"][1]["tx_packets"], 85);
+    // 85 of them forwarded; a neighbour may be asked for again where the machine is slow.
+    let told = ports["ports"][1]["tx_packets"].as_u64().unwrap();
+    assert!((85..95).contains(&told), "{told}");
     assert_eq!(engine.json(&["workers"])["workers"].as_array().unwrap().len(), 2);
 }
 
