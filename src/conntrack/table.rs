@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use arrayvec::ArrayVec;
+
 use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
@@ -18,6 +20,9 @@ use crate::time::Instant;
 
 /// Entry numbers leave room for a direction and the wheel's marks in 32 bits.
 const MAX_CAPACITY: usize = 1 << 30;
+
+/// Entries that are looked at for expiry together, so that their cache misses overlap.
+const AHEAD: usize = 16;
 
 /// Where a lookup by steps has got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +70,48 @@ pub struct Conntrack {
     now_ms: u64,
 }
 
+/// The connection of a packet in hand: found once, read and written where it lies.
+#[derive(Debug)]
+pub struct Known<'a> {
+    entry: &'a mut Entry,
+    key: Key,
+    now_ms: u32,
+}
+
+impl Known<'_> {
+    /// Which it is.
+    #[inline]
+    #[must_use]
+    pub fn id(&self) -> FlowId {
+        self.key.id()
+    }
+
+    /// Which way the packet goes.
+    #[inline]
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        self.key.direction()
+    }
+
+    /// What its creator said.
+    #[inline]
+    #[must_use]
+    pub fn flow(&self) -> &Flow {
+        &self.entry.flow
+    }
+
+    /// [`Conntrack::step`] for a packet that changes no state, as most do: `false`, and no change, for any other. Its time is that of
+    /// [`Conntrack::begin`].
+    #[inline(always)]
+    pub fn follow(&mut self, packet: &Whole) -> bool {
+        let follows = self.entry.machine.follow(self.key.direction(), packet);
+        if follows {
+            self.entry.touched_ms = self.now_ms;
+        }
+        follows
+    }
+}
+
 impl fmt::Debug for Conntrack {
     /// Without the hash key and the entries.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,6 +151,14 @@ impl Conntrack {
     #[must_use]
     pub fn hash(&self, tuple: &Tuple) -> u64 {
         self.hash.of(tuple)
+    }
+
+    /// [`hash`](Self::hash) of the tuple of a packet.
+    #[inline]
+    #[must_use]
+    pub fn hash_of(&self, packet: &Whole) -> u64 {
+        let tuple = packet.tuple();
+        if packet.is_v4() { self.hash.of_v4(&tuple) } else { self.hash.of(&tuple) }
     }
 
     /// Finds the connection that a packet with this tuple belongs to; `hash` is [`Self::hash`] of it.
@@ -149,13 +204,16 @@ impl Conntrack {
     }
 
     /// Third step: the connection that a lead is to, if it is this tuple's. `None` where [`find`](Self::find) has to tell. To be called
-    /// before anything is removed from the table.
-    #[inline]
+    /// before anything is removed from the table, after [`begin`](Self::begin).
+    #[inline(always)]
     #[must_use]
-    pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
+    pub fn confirm(&mut self, lead: Lead, tuple: &Tuple) -> Option<Known<'_>> {
         let Lead(key) = lead;
-        let entry = self.entries.get(key.id().0 as usize)?;
-        entry.flow.has_tuple(key.direction(), tuple).then_some((key.id(), key.direction()))
+        let entry = self.entries.get_mut(key.id().0 as usize)?;
+        if !entry.flow.has_tuple(key.direction(), tuple) {
+            return None;
+        }
+        Some(Known { entry, key, now_ms: self.now_ms as u32 })
     }
 
     /// An entry.
@@ -215,6 +273,10 @@ impl Conntrack {
             Some(vacant) => {
                 self.vacant = vacant.links.next;
                 *vacant = entry;
+                // The next connection's.
+                if let Some(next) = self.entries.get(self.vacant as usize) {
+                    prefetch(next);
+                }
             }
             // Within the capacity taken at the start: does not allocate.
             None => self.entries.push(entry),
@@ -224,23 +286,10 @@ impl Conntrack {
         Ok(id)
     }
 
-    /// Begins a burst of [`follow`](Self::follow)s.
+    /// Begins a burst of [`confirm`](Self::confirm)s.
     #[inline]
     pub fn begin(&mut self, now: Instant) {
         self.clock(now);
-    }
-
-    /// [`step`](Self::step) for a packet that changes no state, as most do: `false`, and no change, for any other. Its time is
-    /// that of [`begin`](Self::begin).
-    #[inline]
-    pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
-        let now_ms = self.now_ms as u32;
-        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return false };
-        let follows = entry.machine.follow(direction, packet);
-        if follows {
-            entry.touched_ms = now_ms;
-        }
-        follows
     }
 
     /// Fetches the entry that the `n`-th connection from now on will have, if that is a fresh one.
@@ -283,33 +332,70 @@ impl Conntrack {
         if self.entries[id.0 as usize].machine == Machine::Vacant {
             return Expired { flow: *self.flow(id), state: FlowState::Closed, error: None };
         }
-        self.take(id, None)
+        let hashes = self.hashes(self.flow(id));
+        self.take(id, None, hashes)
     }
 
     /// Removes what has expired by `now`, looking at no more than `budget` entries, and says whether any are left to look at.
     ///
     /// An entry goes in the first call that comes 128 ms or more after its deadline; never before the deadline.
     pub fn expire(&mut self, now: Instant, budget: usize, mut gone: impl FnMut(Expired)) -> bool {
+        self.expire_with(now, budget, &mut (), |(), _| {}, |(), expired| gone(expired))
+    }
+
+    /// [`expire`](Self::expire) that shows `near` each entry some time before `gone` gets it: to fetch what that will write. Both have
+    /// the use of `with`.
+    pub fn expire_with<T>(
+        &mut self,
+        now: Instant,
+        budget: usize,
+        with: &mut T,
+        near: impl Fn(&T, &Flow),
+        mut gone: impl FnMut(&mut T, Expired),
+    ) -> bool {
         let now_ms = self.clock(now);
-        for _ in 0..budget {
-            let Some(id) = self.wheel.due(tick(now_ms)) else { return false };
-            // The one behind it in the list is looked at next.
-            if let Some(next) = self.entries.get(self.entries[id as usize].links.next as usize) {
-                prefetch(next);
-            }
-            let entry = &mut self.entries[id as usize];
-            match entry.left_ms(now_ms) {
-                0 => {
-                    let error = entry.machine.expiry_error();
-                    gone(self.take(FlowId(id), error));
+        let mut left = budget;
+        while left > 0 {
+            let Some(head) = self.wheel.due(tick(now_ms)) else { return false };
+            let mut batch = ArrayVec::<(u32, Option<[u64; 2]>), AHEAD>::new();
+            let mut id = head;
+            while batch.len() < AHEAD.min(left)
+                && let Some(entry) = self.entries.get(id as usize)
+            {
+                let next = entry.links.next;
+                if let Some(next) = self.entries.get(next as usize) {
+                    prefetch(next);
                 }
-                left => {
+                let hashes = (entry.left_ms(now_ms) == 0).then(|| {
+                    near(with, &entry.flow);
+                    let hashes = self.hashes(&entry.flow);
+                    for hash in hashes {
+                        self.index.prefetch(hash);
+                    }
+                    hashes
+                });
+                batch.push((id, hashes));
+                id = next;
+            }
+            left -= batch.len();
+            for (id, hashes) in batch {
+                let entry = &mut self.entries[id as usize];
+                if let Some(hashes) = hashes {
+                    let error = entry.machine.expiry_error();
+                    gone(with, self.take(FlowId(id), error, hashes));
+                } else {
+                    let deadline = now_ms + u64::from(entry.left_ms(now_ms));
                     self.wheel.unlink(&mut self.entries, id);
-                    self.wheel.link(&mut self.entries, id, now_ms + u64::from(left));
+                    self.wheel.link(&mut self.entries, id, deadline);
                 }
             }
         }
         self.wheel.due(tick(now_ms)).is_some()
+    }
+
+    /// The hashes of both directions.
+    fn hashes(&self, flow: &Flow) -> [u64; 2] {
+        [Direction::Original, Direction::Reply].map(|direction| self.hash.of(&flow.tuple(direction)))
     }
 
     /// Shows up to `budget` entries from number `from` on to `see`, which may write the epoch. Where to go on; none at the end.
@@ -342,11 +428,10 @@ impl Conntrack {
     }
 
     /// Makes the entry of a connection vacant.
-    fn take(&mut self, id: FlowId, error: Option<FlowError>) -> Expired {
+    fn take(&mut self, id: FlowId, error: Option<FlowError>, hashes: [u64; 2]) -> Expired {
         let Entry { flow, ref machine, .. } = self.entries[id.0 as usize];
         let state = machine.flow_state();
-        for direction in [Direction::Original, Direction::Reply] {
-            let hash = self.hash.of(&flow.tuple(direction));
+        for (direction, hash) in [Direction::Original, Direction::Reply].into_iter().zip(hashes) {
             self.index.remove(hash, Key::new(id, direction));
         }
         self.wheel.unlink(&mut self.entries, id.0);
