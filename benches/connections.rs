@@ -39,6 +39,9 @@ fn flow(n: u32, client: u128, port: u16) -> Flow {
         next_hop: [0; 2],
         epoch: 0,
         idle_timeout_ms: 3_600_000,
+        form: pollux::conntrack::Form::Dnat,
+        source: pollux::ids::SourceId(0),
+        source_port: 0,
     }
 }
 
@@ -135,7 +138,7 @@ fn counting(c: &mut Criterion) {
     let mut group = c.benchmark_group("counters");
     group.throughput(Throughput::Elements(1));
     for pairs in [1_usize, 500_000] {
-        let sizes = Sizes { ports: 2, services: 1, endpoints: 1, rules: 0, pairs };
+        let sizes = Sizes { ports: 2, services: 1, endpoints: 1, rules: 0, snat: 0, pairs };
         let (_shared, writer) = WorkerCounters::new(sizes);
         let mut index = Pairs::new(sizes, (1, 2));
         let slots: Vec<_> = (0..pairs)

@@ -72,6 +72,9 @@ fn rewriting(c: &mut Criterion) {
             next_hop: [0; 2],
             epoch: 0,
             idle_timeout_ms: 60_000,
+            form: pollux::conntrack::Form::Dnat,
+            source: pollux::ids::SourceId(0),
+            source_port: 0,
         };
         flow.delta = rewrite::deltas(&flow);
         let fresh = VecFrame::new(&frame);

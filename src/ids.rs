@@ -37,6 +37,10 @@ id!(
     EndpointId(u32)
 );
 id!(
+    /// The stable slot of an address that the engine sends from in its own name: SNAT's, a tunnel's. 0: none of them.
+    SourceId(u8)
+);
+id!(
     /// The stable slot of a firewall rule.
     RuleId(u32)
 );

@@ -11,6 +11,7 @@ pub mod wire;
 
 pub mod parse;
 
+pub mod client_address;
 pub mod conntrack;
 pub mod firewall;
 pub mod fragment;
@@ -20,7 +21,10 @@ pub mod responder;
 pub mod rewrite;
 pub mod route;
 pub mod service;
+pub mod siit;
+pub mod snat;
 pub mod steering;
+pub mod tunnel;
 
 pub mod counters;
 pub mod metrics;
@@ -30,12 +34,16 @@ pub mod kernel;
 
 pub mod engine;
 
+pub mod api;
 pub mod capture;
 pub mod control;
 pub mod reload;
 
 pub mod pcap;
 pub mod replay;
+pub mod trace;
+
+pub mod import;
 
 pub mod demo;
 

@@ -167,18 +167,13 @@ fn unknown_algorithm() {
 
 #[test]
 fn what_is_not_supported_yet() {
-    let text = format!(
-        "{PORT}{}[snat]\naddresses = [\"10.0.0.7\"]\n[history]\n",
-        service("web", "10.0.0.9:80", &["10.0.0.5:80"])
-    );
+    let service = service("web", "10.0.0.9:80", &["10.0.0.5:80"]);
     refused(
-        &text.replace("vip =", "slow_start = \"5s\"\nmode = \"full-nat\"\nvip ="),
+        &format!("{PORT}{service}[limits]\nconnections = 5\n[history]\n"),
         &[
-            "error: `slow_start` of service \"web\" is not supported yet",
-            "f.toml:8:8: error: `mode` of service \"web\" is \"full-nat\", which is not supported yet",
-            "error: `addresses` of [snat] is not supported yet",
+            "error: `connections` of [limits] is not supported yet",
             "error: `path` of [history] is not supported yet",
-            "4 errors",
+            "2 errors",
         ],
     );
 }

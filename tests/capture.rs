@@ -34,6 +34,7 @@ fn capture_while_traffic_runs() {
     everything_is_in_the_file(&eal, &config, &pool);
     a_slow_reader_costs_nothing_but_the_count(&eal, &config, &pool);
     the_engines_end_ends_the_file(&eal, &config, &pool);
+    ports_that_share_a_device(&eal, &pool);
     assert_eq!(pool.in_use(), 0);
 }
 
@@ -378,6 +379,31 @@ impl Found {
     }
 }
 
+/// Each packet is of the port that its VLAN says, also where another port has the device.
+fn ports_that_share_a_device(eal: &Eal, pool: &Mempool) {
+    let mut config = configuration();
+    let device = config.ports[0].device.clone();
+    for (port, vlan) in config.ports.iter_mut().zip([10, 20]) {
+        (port.device, port.vlan) = (device.clone(), vlan);
+    }
+    let mut world = World::start(eal, &config, pool, "vlans");
+    let captures = [("wan", 10_u8, 3_u64), ("lan", 20, 5)];
+    for (port, vlan, n) in captures {
+        let name = format!("{port}.pcapng");
+        let capture = world.capture(&name, &["--port", port]);
+        for (tag, n) in captures.map(|(_, vlan, n)| (vlan, n)) {
+            // No service.
+            let mut frame = udp(54, 60);
+            frame.splice(12..12, [0x81, 0, 0, tag]);
+            (0..n).for_each(|_| world.send_frame(&frame));
+        }
+        world.settle();
+        let tally = capture.interrupt();
+        assert_eq!((&tally["received"], &tally["dropped"]), (&n.into(), &n.into()), "VLAN {vlan}: {tally}");
+    }
+    world.stop();
+}
+
 // --- the engine and the other ends of its wires
 
 struct World {
@@ -397,16 +423,20 @@ impl World {
     fn start(eal: &Eal, config: &Config, pool: &Mempool, name: &str) -> Self {
         let [wan, lan] =
             ["wan", "lan"].map(|side| ring_port(eal, &format!("{name}{side}"), 1, 1, 2048).unwrap());
-        let ports = vec![
+        let mut ports = vec![
             EnginePort { device: wan.device, mac: Some(Mac([2, 0, 0, 0, 1, 1])) },
             EnginePort { device: lan.device, mac: Some(Mac([2, 0, 0, 0, 1, 2])) },
         ];
+        if config.ports[0].device == config.ports[1].device {
+            ports.truncate(1);
+        }
         let engine = Engine::start_on(eal, config, ports).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let socket = control::bind(&folder.path().join("p.sock")).unwrap();
-        let admin = control::serve(socket, engine.tap(), engine.clock(), None, runtime.handle()).unwrap();
+        let admin =
+            control::serve(socket, engine.tap(), engine.clock(), None, None, runtime.handle()).unwrap();
         let only = |mut ends: Vec<_>| ends.pop().unwrap();
         Self {
             engine,

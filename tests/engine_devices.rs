@@ -107,6 +107,7 @@ fn config(devices: &[&str]) -> Config {
         routes: vec![],
         neighbors: vec![],
         services: vec![],
+        snat: pollux::config::Snat { addresses: vec![], ports: (1024, 65_535) },
         firewall: vec![],
         control: Control { socket: AdminSocket::Off, watch: false },
         metrics: Metrics {

@@ -3,7 +3,7 @@
 use pollux::addr::{Addr, Mac};
 use pollux::parse::{self, L4, Link, Packet, Parsed};
 use pollux::pipeline::RxChecksum;
-use pollux::wire::{arp, build, ethernet, icmp, ipv4, ipv6, ndp, sctp, tcp, udp};
+use pollux::wire::{arp, build, ethernet, icmp, ipv4, ipv6, ndp, quic, sctp, tcp, udp};
 
 use super::repair::repair;
 
@@ -71,6 +71,15 @@ fn check(link: &Link, frame: &[u8], packet: &Packet, checksum: RxChecksum) {
     assert_eq!(build::l3(frame).len(), packet.l3_len as usize);
 }
 
+/// What a QUIC packet's connection id names is in the packet, behind the first octet of the id, for any length.
+fn server_ids(payload: &[u8]) {
+    for len in 0..=quic::MAX_SERVER_ID {
+        let id = quic::server_id(payload, len);
+        let routable = payload.len() >= 2 + len && payload[0] & quic::LONG_HEADER == 0 && payload[1] < 0xe0;
+        assert_eq!(id, routable.then(|| &payload[2..2 + len]));
+    }
+}
+
 /// Every accessor of every view that takes these bytes.
 fn views(bytes: &[u8]) {
     let (src, dst) = (Addr(1 << 100), Addr(1 << 101));
@@ -99,6 +108,7 @@ fn views(bytes: &[u8]) {
     }
     if let Ok(v) = udp::Udp::new_checked(bytes) {
         let _ = (v.sport(), v.dport());
+        server_ids(v.payload());
     }
     if let Ok(v) = sctp::Sctp::new_checked(bytes) {
         // A chunk has a header of 4 bytes.

@@ -41,6 +41,9 @@ fn run(input: &mut Input<'_>) -> Option<()> {
         next_hop: [0; 2],
         epoch: 0,
         idle_timeout_ms: 1000,
+        form: pollux::conntrack::Form::Dnat,
+        source: pollux::ids::SourceId(0),
+        source_port: 0,
     };
     flow.delta = rewrite::deltas(&flow);
 

@@ -39,6 +39,8 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("tcp6", ip(A6, B6).destination_options().tcp(4000, 80).ack(1).frame()),
         ("udp", ip(A, B).options([1, 7, 7, 4, 0, 0, 0]).udp(4000, 53).payload(b"x").padded()),
         ("udp6", ip(A6, B6).hop_by_hop().routing(2, 0).udp(4000, 53).payload(b"x").frame()),
+        ("quic", ip(A, B).udp(4000, 443).payload([0x41, 0x0b, 0xa1, 1, 2, 3, 4, 5, 6, 7, 8, 9]).frame()),
+        ("quic6", ip(A6, B6).udp(4000, 443).payload([&[0xc3, 0, 0, 0, 1, 8], &[7; 17][..]].concat()).frame()),
         ("sctp", ip(A, B).sctp(4000, 2905).init(7).frame()),
         (
             "sctp6",
@@ -97,6 +99,21 @@ fn pipeline(seeds: &mut Vec<Seed>) {
         "udp",
         0,
         &[udp(0, 1, 1), udp(SERVER, 1, 9), SHORT.to_vec(), udp(0, 2, 1), udp(SERVER, 2, 0), udp(0, 6, 2)],
+    );
+    // Of the range, whose server ids are 1 and 2: a payload is one byte, again and again.
+    add(
+        "quic",
+        0,
+        &[
+            udp(0, 2, 1),
+            udp(SERVER, 2, 9),
+            udp(0, 2, 2),
+            udp(SERVER | who::SECOND, 2, 9),
+            udp(0, 0x12, 1),
+            udp(0, 0x22, 3),
+            udp(who::V6, 2, 2),
+            udp(who::V6, 2, 1),
+        ],
     );
     let associate = |s| {
         [

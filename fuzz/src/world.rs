@@ -118,7 +118,7 @@ fn services() -> String {
             let protocol = ["tcp", "udp", "udp", "sctp", "sctp", "tcp", "udp"][i];
             let (ports, algorithm) = match i {
                 1 => ("53".to_owned(), "algorithm = \"round-robin\""),
-                2 => ("5000-5999".to_owned(), "maglev_size = 13"),
+                2 => ("5000-5999".to_owned(), "maglev_size = 13\nquic_server_id_bytes = 1"),
                 _ => (vip_port.to_string(), "maglev_size = 251"),
             };
             let host = |a: Addr| if v4 { a.to_string() } else { format!("[{a}]") };
@@ -134,6 +134,9 @@ fn services() -> String {
                 };
                 let state = if i == 5 || i == 0 && n == 1 { "down" } else { "up" };
                 text += &format!("[[service.endpoint]]\naddress = \"{to}\"\nstate = \"{state}\"\n");
+                if i == 2 {
+                    text += &format!("server_id = \"0{}\"\n", n + 1);
+                }
             }
         }
     }

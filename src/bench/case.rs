@@ -60,7 +60,19 @@ pub struct Mode {
 }
 
 /// The modes there are.
-pub static MODES: &[Mode] = &[Mode { name: "dnat", service: "", tables: "", replies: true }];
+pub static MODES: &[Mode] = &[
+    Mode { name: "dnat", service: "", tables: "", replies: true },
+    Mode {
+        name: "full-nat",
+        service: "",
+        tables: "[snat]\naddresses = [\"10.1.0.2\", \"10.1.0.3\", \"10.1.0.4\", \"10.1.0.5\", \
+                 \"2001:db8:2::2\", \"2001:db8:2::3\", \"2001:db8:2::4\", \"2001:db8:2::5\"]\n",
+        replies: true,
+    },
+    Mode { name: "dsr-l2", service: "", tables: "", replies: false },
+    Mode { name: "dsr-ipip", service: "", tables: "", replies: false },
+    Mode { name: "dsr-gue", service: "", tables: "", replies: false },
+];
 
 /// One line of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -89,7 +89,9 @@ pub struct Lane {
     pub stand: Stand,
     inject: [RingProducer; 2],
     collect: [RingConsumer; 2],
-    /// Folds what it counts, where it is the only one.
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+    /// Folds that, where it is the only one.
     pub aggregator: Option<Aggregator>,
     /// The pipeline's time: it passes as the case wants.
     pub now: Instant,
@@ -136,7 +138,9 @@ pub fn lanes(rig: &Rig<'_>, spec: &Spec, name: &str, chunk: usize) -> Result<Vec
             stand,
             inject: [wan.0, lan.0],
             collect: [wan.1, lan.1],
-            aggregator: (spec.workers == 1).then(|| aggregator(&config, &tables, vec![counters], capacity)),
+            aggregator: (spec.workers == 1)
+                .then(|| aggregator(&config, &tables, vec![Arc::clone(&counters)], capacity)),
+            counters,
             now: Instant(1_000_000_000),
             books: Books::default(),
             clock: rig.clock,

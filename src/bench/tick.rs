@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::BenchError;
 use super::case::Spec;
 use super::lane::{self, Store};
-use super::measure::{Random, Rig};
+use super::measure::{COLD, Random, Rig, thread_time};
 use super::report::{Spread, round};
 use super::traffic::{Step, Traffic};
 use super::world::{LAN, WAN};
@@ -20,8 +20,11 @@ use crate::time::Instant;
 
 /// Time between two ticks.
 const SECOND: Duration = Duration::from_secs(1);
-/// Packets whose processing is timed as one piece: a turn.
+/// Seconds of each kind.
 const LEAST_SECONDS: usize = 3;
+
+/// Asked for at the end.
+const END: u32 = u32::MAX;
 
 /// What came out.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +33,7 @@ pub struct Tick {
     pub connections: usize,
     /// Client–endpoint pairs of theirs.
     pub pairs: usize,
-    /// Longest turn in a second with a tick, nanoseconds.
+    /// Longest turn in a second with a tick, nanoseconds of the worker's CPU time.
     pub longest: Spread,
     /// Longest turn in a second without.
     pub longest_without: Spread,
@@ -64,21 +67,19 @@ struct Second {
 pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
     let traffic = Traffic::new(spec, rig.options.packet_size);
     let burst = rig.options.burst;
-    let mut lane = lane::lanes(rig, spec, "tick", super::measure::COLD)?
-        .pop()
-        .ok_or(BenchError::Internal("no worker"))?;
+    let mut lane = lane::lanes(rig, spec, "tick", COLD)?.pop().ok_or(BenchError::Internal("no worker"))?;
     let mut store = rig.frames(rig.frames)?;
-    let chunk = super::measure::COLD.min(rig.frames);
+    let chunk = COLD.min(rig.frames);
     lane.establish(&traffic, spec, &mut store, chunk, 0..spec.connections)?;
     let Some(mut aggregator) = lane.aggregator.take() else {
         return Err(BenchError::Internal("no aggregator"));
     };
     let mut random = Random::below(spec.connections);
-    let pairs = lane.stand.shard().writer().sizes().pairs.min(spec.connections);
+    let endpoints = lane.counters.sizes().endpoints;
+    let pairs = lane.counters.pair_slots().count().saturating_sub(endpoints);
 
     let asked = AtomicU32::new(0);
-    const END: u32 = u32::MAX;
-    let (clock, cpu) = (rig.clock, rig.cpus[0]);
+    let cpu = rig.cpus[0];
     thread::scope(|scope| {
         let asked = &asked;
         scope.spawn(move || {
@@ -118,7 +119,11 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
                     rung = true;
                 }
                 for _ in 0..store.len() / burst {
+                    let before = thread_time();
                     let took = lane.chunk(store, burst, WAN, LAN)?;
+                    // A turn out of which the kernel took the CPU is not longer for that.
+                    let had = thread_time().saturating_sub(before).as_nanos() as u64;
+                    let took = took.min(had);
                     lane.now = Instant(lane.now.0 + took);
                     nanos += took;
                     packets += burst as u64;
@@ -155,7 +160,6 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
         let done = go();
         asked.store(END, Ordering::Release);
         done?;
-        let _ = clock;
         Ok(Tick {
             connections: spec.connections,
             pairs,

@@ -118,7 +118,9 @@ fn text(spec: &Spec, ports: Ports) -> String {
     for n in 0..ENDPOINTS {
         let addr = if spec.ipv4 { format!("10.1.0.{}", 10 + n) } else { format!("2001:db8:2::{}", 10 + n) };
         let host = if spec.ipv4 { addr.clone() } else { format!("[{addr}]") };
-        let _ = write!(text, "[[service.endpoint]]\naddress = \"{host}:8080\"\n");
+        // Without NAT the port stays the VIP's.
+        let port = if spec.mode.replies { 8080 } else { port };
+        let _ = write!(text, "[[service.endpoint]]\naddress = \"{host}:{port}\"\n");
         let _ = write!(
             text,
             "[[neighbor]]\naddress = \"{addr}\"\nmac = \"02:00:00:00:03:{:02x}\"\nport = \"{inside}\"\n",

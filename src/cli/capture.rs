@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use super::later::Engine;
+use super::engine::Engine;
 use super::{Failure, complain, print};
 
 /// For the engine to end the file, once it was asked to.

@@ -4,10 +4,18 @@ mod bench;
 mod capture;
 mod check;
 mod demo;
-mod later;
+mod engine;
+mod flows;
+mod import;
 mod reload;
 mod replay;
 mod run;
+mod shell;
+mod show;
+mod table;
+mod top;
+mod trace;
+mod units;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -66,8 +74,31 @@ enum Command {
     Drain(reload::DrainArgs),
     /// Put a drained endpoint back
     Undrain(reload::DrainArgs),
-    #[command(flatten)]
-    Later(later::Later),
+    /// State of the running engine
+    Status(engine::Engine),
+    /// Its services: endpoints, connections, counters, rates
+    Services(engine::Engine),
+    /// Its endpoints: state, connections, share
+    Endpoints(engine::Engine),
+    /// Its connections, out of the workers' tables
+    Flows(flows::FlowsArgs),
+    /// Its firewall rules, and what they dropped
+    Firewall(engine::Engine),
+    /// Its ports: devices, links, counters
+    Ports(engine::Engine),
+    /// Its workers: CPUs and load
+    Workers(engine::Engine),
+    /// Live view: rates, services, endpoints, top clients, drops, workers
+    Top(top::TopArgs),
+    /// What the pipeline does to one described packet, stage by stage
+    Trace(trace::TraceArgs),
+    /// Turn another balancer's export into a configuration
+    Import(import::ImportArgs),
+    /// Print what a shell needs to complete commands and options
+    Completions(shell::CompletionsArgs),
+    /// Write the manual's pages into a folder
+    #[command(hide = true)]
+    Man(shell::ManArgs),
 }
 
 /// The configuration file of a command.
@@ -127,7 +158,18 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => reload::diff(args),
         Command::Drain(args) => reload::drain(args),
         Command::Undrain(args) => reload::undrain(args),
-        Command::Later(command) => later::run(command),
+        Command::Status(engine) => show::status(engine),
+        Command::Services(engine) => show::services(engine),
+        Command::Endpoints(engine) => show::endpoints(engine),
+        Command::Flows(args) => flows::run(args),
+        Command::Firewall(engine) => show::firewall(engine),
+        Command::Ports(engine) => show::ports(engine),
+        Command::Workers(engine) => show::workers(engine),
+        Command::Top(args) => top::run(args),
+        Command::Trace(args) => trace::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
     };
     match done {
         Ok(status) => status,

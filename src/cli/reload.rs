@@ -13,7 +13,7 @@ use pollux::reload::{Change, Override};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::later::Engine;
+use super::engine::Engine;
 use super::{ConfigFile, Failure, INVALID, complain, print};
 
 /// Arguments of `pollux reload`.

@@ -51,12 +51,6 @@ const fn choice(
 
 /// In the order of the format.
 static LATER: &[Later] = &[
-    later("service", "secondary_vips", Kind::List(address), "[]"),
-    choice("service", "mode", &["dnat"], &["full-nat", "dsr-l2", "dsr-ipip", "dsr-gue"]),
-    choice("service", "client_address", &["none"], &["toa", "proxy-v2"]),
-    later("service", "quic_server_id_bytes", Kind::Value(server_id_bytes), "0"),
-    later("service", "tunnel_source", Kind::Value(some_address), "\"\""),
-    passive("service", "gue_port", Kind::Value(port)),
     choice("service.health_check", "kind", &["none"], &["tcp", "udp", "http", "https", "sctp", "ping"]),
     passive("service.health_check", "target", Kind::Choice { off: &["endpoint", "vip"], later: &[] }),
     passive("service.health_check", "port", Kind::Value(port_or_zero)),
@@ -71,10 +65,6 @@ static LATER: &[Later] = &[
     passive("service.health_check", "verify", Kind::Value(boolean)),
     passive("service.health_check", "send", Kind::Value(payload)),
     passive("service.health_check", "receive", Kind::Value(payload)),
-    later("service.endpoint", "secondary_addresses", Kind::List(address), "[]"),
-    later("service.endpoint", "server_id", Kind::Value(some_hex), "\"\""),
-    later("snat", "addresses", Kind::List(address), "[]"),
-    passive("snat", "ports", Kind::Value(port_range)),
     later("limits", "syn_rate", Kind::Value(some_count), "0"),
     later("limits", "connection_rate", Kind::Value(some_count), "0"),
     later("limits", "connections", Kind::Value(some_count), "0"),
@@ -130,39 +120,12 @@ fn threshold(v: &DeValue<'_>) -> Result<bool, Fault> {
     integer(v, &(1..=1000_u16)).map(|_| true)
 }
 
-/// RFC 9000 §17.2: a connection id has at most 20 bytes.
-fn server_id_bytes(v: &DeValue<'_>) -> Result<bool, Fault> {
-    Ok(integer(v, &(0..=20_u8))? != 0)
-}
-
-fn port(v: &DeValue<'_>) -> Result<bool, Fault> {
-    integer(v, &(1..=u16::MAX)).map(|_| true)
-}
-
 fn port_or_zero(v: &DeValue<'_>) -> Result<bool, Fault> {
     Ok(integer(v, &(0..=u16::MAX))? != 0)
 }
 
-fn port_range(v: &DeValue<'_>) -> Result<bool, Fault> {
-    value::port_range(text(v)?, 1).map(|_| true)
-}
-
-fn address(text: &str) -> Result<(), Fault> {
-    value::address(text).map(|_| ())
-}
-
 fn prefix(text: &str) -> Result<(), Fault> {
     value::prefix(text).map(|_| ())
-}
-
-fn some_address(v: &DeValue<'_>) -> Result<bool, Fault> {
-    let text = text(v)?;
-    if text.is_empty() { Ok(false) } else { value::address(text).map(|_| true) }
-}
-
-fn some_hex(v: &DeValue<'_>) -> Result<bool, Fault> {
-    let text = text(v)?;
-    value::hex(text).map(|()| !text.is_empty())
 }
 
 /// Text as it is, or bytes as `hex:…`.

@@ -10,10 +10,13 @@ mod firewall;
 mod later;
 mod metrics;
 mod model;
+mod modes;
 mod names;
 mod network;
 mod report;
+mod secondary;
 mod section;
+mod server_ids;
 mod services;
 mod source;
 mod syntax;
@@ -124,8 +127,9 @@ fn read_config(sink: &Sink, document: &DeTable<'_>) -> Config {
     let mut root = Section::root(sink, document);
     let network = network::read(&mut root);
     let engine = engine::read(root.table_or("engine", &empty), &network);
-    let services = services::read(&mut root, &network);
-    for (key, title) in [("snat", "[snat]"), ("limits", "[limits]"), ("history", "[history]")] {
+    let snat = modes::read_snat(&mut root, &network);
+    let services = services::read(&mut root, &network, &snat);
+    for (key, title) in [("limits", "[limits]"), ("history", "[history]")] {
         if let Some(table) = root.table(key, key, title.to_owned()) {
             table.finish();
         }
@@ -135,7 +139,7 @@ fn read_config(sink: &Sink, document: &DeTable<'_>) -> Config {
     let control = control::read(root.table_or("control", &empty));
     root.finish();
     let (ports, routes, neighbors) = network.into_parts();
-    Config { engine, ports, routes, neighbors, services, firewall, metrics, control }
+    Config { engine, ports, routes, neighbors, services, snat: snat.snat, firewall, metrics, control }
 }
 
 fn report(source: Arc<Source>, findings: Vec<Finding>) -> Report {

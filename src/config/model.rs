@@ -19,12 +19,25 @@ pub struct Config {
     pub neighbors: Vec<Neighbor>,
     /// `[[service]]`, names unique, (VIP, ports, protocol) disjoint.
     pub services: Vec<Service>,
+    /// `[snat]`
+    pub snat: Snat,
     /// `[[firewall]]`, first match wins.
     pub firewall: Vec<Rule>,
     /// `[metrics]`
     pub metrics: Metrics,
     /// `[control]`
     pub control: Control,
+}
+
+impl Config {
+    /// The addresses that the engine sends from in its own name: SNAT's and tunnels'.
+    pub fn sources(&self) -> impl Iterator<Item = Addr> {
+        let tunnels = self.services.iter().filter_map(|service| match service.mode {
+            Mode::DsrTunnel { source, .. } => source,
+            _ => None,
+        });
+        self.snat.addresses.iter().copied().chain(tunnels)
+    }
 }
 
 /// `[engine]`
@@ -191,12 +204,16 @@ pub struct Service {
     pub name: String,
     /// Virtual address.
     pub vip: Addr,
+    /// Further virtual addresses of the same service, SCTP alone.
+    pub secondary_vips: Vec<Addr>,
     /// First port.
     pub first_port: u16,
     /// Last port, equal to `first_port` unless a range.
     pub last_port: u16,
     /// L4 protocol.
     pub protocol: Protocol,
+    /// How its packets get to an endpoint.
+    pub mode: Mode,
     /// How an endpoint is chosen.
     pub algorithm: Algorithm,
     /// A client address sticks to its endpoint for this long after its last new connection; zero: not at all.
@@ -205,6 +222,8 @@ pub struct Service {
     pub idle_timeout: Duration,
     /// What a client is told when no endpoint can be chosen.
     pub on_no_endpoint: Refusal,
+    /// Bytes of the server id in QUIC connection ids, 0: not looked at. Only with UDP.
+    pub quic_server_id_bytes: u8,
     /// What becomes of the connections of an endpoint that is down.
     pub on_endpoint_down: Loss,
     /// What becomes of the connections of an endpoint that is no longer configured.
@@ -213,6 +232,91 @@ pub struct Service {
     pub slow_start: Duration,
     /// In file order; (address, port) unique within the service.
     pub endpoints: Vec<Endpoint>,
+}
+
+impl Service {
+    /// All its virtual addresses, the first one first.
+    pub fn vips(&self) -> impl Iterator<Item = Addr> {
+        [self.vip].into_iter().chain(self.secondary_vips.iter().copied())
+    }
+}
+
+/// `service.mode`, with the keys that belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The destination becomes the endpoint; answers come back this way.
+    Dnat,
+    /// The source becomes a SNAT address, too.
+    FullNat(ClientAddress),
+    /// Nothing but MAC addresses; the endpoint answers the client itself.
+    DsrL2,
+    /// The packet goes to the endpoint in another, and that answers the client itself.
+    DsrTunnel {
+        /// How packets are wrapped.
+        kind: crate::tunnel::Kind,
+        /// `service.tunnel_source`; none: an address of the port.
+        source: Option<Addr>,
+    },
+}
+
+impl Mode {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Dnat => "dnat",
+            Self::FullNat(_) => "full-nat",
+            Self::DsrL2 => "dsr-l2",
+            Self::DsrTunnel { kind: crate::tunnel::Kind::Ipip, .. } => "dsr-ipip",
+            Self::DsrTunnel { kind: crate::tunnel::Kind::Gue(_), .. } => "dsr-gue",
+        }
+    }
+
+    /// `client_address`, as it is written.
+    #[must_use]
+    pub const fn client_address(&self) -> &'static str {
+        match self {
+            Self::FullNat(ClientAddress::Toa) => "toa",
+            Self::FullNat(ClientAddress::ProxyV2) => "proxy-v2",
+            _ => "none",
+        }
+    }
+
+    /// `tunnel_source`.
+    #[must_use]
+    pub const fn tunnel_source(&self) -> Option<Addr> {
+        if let Self::DsrTunnel { source, .. } = self { *source } else { None }
+    }
+
+    /// `gue_port`.
+    #[must_use]
+    pub const fn gue_port(&self) -> Option<u16> {
+        if let Self::DsrTunnel { kind: crate::tunnel::Kind::Gue(port), .. } = self {
+            Some(*port)
+        } else {
+            None
+        }
+    }
+}
+
+/// `service.client_address`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// The endpoint does not learn it.
+    None,
+    /// By the TCP option.
+    Toa,
+    /// By a PROXY protocol header.
+    ProxyV2,
+}
+
+/// `[snat]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snat {
+    /// Source addresses of full NAT, none twice, no port's own.
+    pub addresses: Vec<Addr>,
+    /// First and last port.
+    pub ports: (u16, u16),
 }
 
 /// `service.algorithm`
@@ -256,14 +360,18 @@ pub enum Loss {
 /// `[[service.endpoint]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
-    /// Address, of the VIP's family.
+    /// Address, of the VIP's family unless the mode can do otherwise.
     pub address: Addr,
+    /// Further addresses, one for each of [`Service::secondary_vips`] and of its family.
+    pub secondary_addresses: Vec<Addr>,
     /// Port. For a service on a port range that names no port here: 0, the client's destination port is kept.
     pub port: u16,
     /// Relative share, ≥ 1… 0 is a valid weight and means no new connections.
     pub weight: u32,
     /// Administrative state.
     pub state: EndpointState,
+    /// What it is called in QUIC connection ids: [`Service::quic_server_id_bytes`], unique in the service; or empty.
+    pub server_id: Vec<u8>,
 }
 
 /// `endpoint.state`

@@ -334,6 +334,11 @@ impl Network {
         self.drafts.iter().enumerate().filter(move |(_, d)| on(d)).map(|(i, _)| i)
     }
 
+    /// Whether `a` is on a port's own network; unknown where ports have errors.
+    pub fn is_connected(&self, a: Addr) -> Option<bool> {
+        self.ports_whole.then(|| self.connected(a).next().is_some())
+    }
+
     /// Whether a packet to `a` can leave; unknown where ports or routes have errors.
     pub fn reaches(&self, a: Addr) -> Option<bool> {
         let whole = self.ports_whole && self.routes_whole;

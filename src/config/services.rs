@@ -5,10 +5,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::model::{Algorithm, Endpoint, EndpointState, Loss, Protocol, Refusal, Service};
+use super::modes::{self, SnatDraft};
 use super::names;
 use super::network::{Network, special};
 use super::report::{Finding, Sink};
+use super::secondary::Secondary;
 use super::section::{Located, Section, text};
+use super::server_ids::ServerIds;
 use super::value::{self, Fault, quote};
 use crate::addr::Addr;
 
@@ -41,28 +44,32 @@ struct Draft {
     title: String,
     name: Option<Located<String>>,
     vip: Option<Located<Vip>>,
+    /// Its further VIPs, with the ports of the first.
+    secondary: Vec<Located<Vip>>,
     endpoints: Vec<Located<Addr>>,
 }
 
 /// Reads all services.
-pub(super) fn read(root: &mut Section<'_>, net: &Network) -> Vec<Service> {
+pub(super) fn read(root: &mut Section<'_>, net: &Network, snat: &SnatDraft) -> Vec<Service> {
     let sink = root.sink;
     let sections = root.tables("service", "service", "name");
     if sections.is_empty() && root.place("service").is_none() {
         let finding = Finding::warning(0..0, "the configuration has no service: nothing is balanced");
         sink.push(finding.help("add a [[service]] with `name`, `vip` and endpoints"));
     }
-    let drafts: Vec<Draft> = sections.into_iter().map(|s| service(s, net)).collect();
+    let drafts: Vec<Draft> = sections.into_iter().map(|s| service(s, net, snat)).collect();
     names::check_unique(sink, "service", drafts.iter().filter_map(|d| d.name.as_ref()));
     check_overlaps(sink, &drafts);
     check_loops(sink, &drafts);
+    check_snat(sink, &drafts, snat);
     drafts.into_iter().map(|d| d.service).collect()
 }
 
-fn service(mut s: Section<'_>, net: &Network) -> Draft {
+fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
     let name = names::read(&mut s, "\"web\"");
     let vip = s.require("vip", "\"203.0.113.100:80\"", |v| vip(text(v)?));
     let protocol = s.choice("protocol", &Protocol::ALL.map(|p| (p.name(), p)), Protocol::Tcp);
+    let mode = modes::read(&mut s, protocol);
     let chosen = s.chosen("algorithm", &ALGORITHMS).map_or(Algorithm::Maglev { size: 0 }, |l| l.value);
     let size = s.integer("maglev_size", 2..=MAX_MAGLEV);
     if let Some(size) = &size {
@@ -96,7 +103,11 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
     {
         health.finish();
     }
-    let (endpoints, places) = endpoints(&mut s, net, vip.as_ref());
+    let mut server_ids = ServerIds::read(&mut s, protocol);
+    let secondary = Secondary::read(&mut s, protocol, mode.name, vip.as_ref().map(|l| l.value.0));
+    let (endpoints, places) = endpoints(&mut s, net, vip.as_ref(), &secondary, &mode, &mut server_ids);
+    // One complaint is enough.
+    let _ = places.iter().all(|endpoint| snat.check(&s, &mode, endpoint));
     if has_table {
         check_maglev_size(&s, size.map_or(s.span.clone(), |l| l.span), size_value, endpoints.len());
     }
@@ -105,13 +116,16 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
         service: Service {
             name: name.as_ref().map_or_else(String::new, |l| l.value.clone()),
             vip: vip_addr,
+            secondary_vips: secondary.0.iter().map(|l| l.value).collect(),
             first_port,
             last_port,
             protocol,
+            mode: mode.mode,
             algorithm,
             persistence,
             idle_timeout,
             on_no_endpoint,
+            quic_server_id_bytes: server_ids.bytes,
             on_endpoint_down,
             on_endpoint_removed,
             slow_start,
@@ -119,6 +133,14 @@ fn service(mut s: Section<'_>, net: &Network) -> Draft {
         },
         title: s.title.clone(),
         name,
+        secondary: match &vip {
+            Some(vip) => secondary
+                .0
+                .into_iter()
+                .map(|l| Located { value: (l.value, vip.value.1), span: l.span })
+                .collect(),
+            None => Vec::new(),
+        },
         vip,
         endpoints: places,
     };
@@ -175,6 +197,9 @@ fn endpoints(
     s: &mut Section<'_>,
     net: &Network,
     vip: Option<&Located<Vip>>,
+    secondary: &Secondary,
+    mode: &modes::Draft,
+    server_ids: &mut ServerIds,
 ) -> (Vec<Endpoint>, Vec<Located<Addr>>) {
     let before = s.sink.errors();
     let mut out = Vec::new();
@@ -186,8 +211,10 @@ fn endpoints(
         let states =
             [("up", EndpointState::Up), ("drain", EndpointState::Drain), ("down", EndpointState::Down)];
         let state = e.choice("state", &states, EndpointState::Up);
+        let server_id = server_ids.endpoint(&mut e);
+        let further = secondary.endpoint(&mut e, given.as_ref().map(|l| l.value.0));
         if let Some(Located { value: (address, port), span }) = given {
-            check_endpoint(&e, net, vip, address, port, &span);
+            check_endpoint(&e, net, vip, mode, (address, port), &span);
             let key = (address, port.unwrap_or(0));
             if let Some(old) = first.get(&key) {
                 let message = format!("{} is there twice", e.title);
@@ -197,7 +224,13 @@ fn endpoints(
                 first.insert(key, span.clone());
             }
             places.push(Located { value: address, span });
-            out.push(Endpoint { address, port: port.unwrap_or(0), weight, state });
+            let secondary_addresses = further.iter().map(|l| l.value).collect();
+            for l in further {
+                check_host(&e, net, l.value, &l.span);
+                places.push(l);
+            }
+            let port = port.unwrap_or(0);
+            out.push(Endpoint { address, secondary_addresses, port, weight, state, server_id });
         }
         e.finish();
     }
@@ -241,20 +274,14 @@ fn check_endpoint(
     e: &Section<'_>,
     net: &Network,
     vip: Option<&Located<Vip>>,
-    address: Addr,
-    port: Option<u16>,
+    mode: &modes::Draft,
+    (address, port): (Addr, Option<u16>),
     span: &Range<usize>,
 ) {
     if let Some(vip) = vip {
-        let (virtual_address, (first, last)) = vip.value;
-        if virtual_address.is_v4() != address.is_v4() {
-            let family = |a: Addr| if a.is_v4() { "IPv4" } else { "IPv6" };
-            let (own, other) = (family(address), family(virtual_address));
-            let message = format!("{} is {own}, but the service's VIP is {other}", e.title);
-            let finding = Finding::cross(span.clone(), message).see(vip.span.clone(), "the VIP");
-            e.sink.push(finding.help(format!("dnat keeps the family: write an {other} address")));
-        }
-        if port.is_none() && first == last {
+        modes::check_endpoint(e, mode, vip, (address, port), span, net);
+        let (_, (first, last)) = vip.value;
+        if port.is_none() && first == last && !mode.name.is_dsr() {
             let message = format!("{} has no port", e.title);
             let shown = if address.is_v4() { address.to_string() } else { format!("[{address}]") };
             let finding =
@@ -264,6 +291,11 @@ fn check_endpoint(
             );
         }
     }
+    check_host(e, net, address, span);
+}
+
+/// Whether an endpoint's address is one that a host can have.
+fn check_host(e: &Section<'_>, net: &Network, address: Addr, span: &Range<usize>) {
     if let Some((port, own)) = net.own(address) {
         let message = format!("{} is an address of port {} itself", e.title, quote(port));
         let finding = Finding::cross(span.clone(), message).see(own, "the port's address");
@@ -278,7 +310,7 @@ fn check_endpoint(
 /// Services that claim the same address, protocol and port.
 fn check_overlaps(sink: &Sink, drafts: &[Draft]) {
     let mut claims: Vec<(&Draft, &Located<Vip>)> =
-        drafts.iter().filter_map(|d| d.vip.as_ref().map(|vip| (d, vip))).collect();
+        drafts.iter().flat_map(|d| d.vip.iter().chain(&d.secondary).map(move |vip| (d, vip))).collect();
     claims.sort_by_key(|(d, vip)| (d.service.protocol, vip.value, vip.span.start));
     // Of the claims so far on this address and protocol, the one that reaches furthest.
     let mut furthest: Option<(&Draft, &Located<Vip>)> = None;
@@ -316,11 +348,25 @@ fn overlapping(sink: &Sink, a: (&Draft, &Located<Vip>), b: (&Draft, &Located<Vip
     sink.push(finding.help("give one of them other ports, another address or another protocol"));
 }
 
+/// SNAT addresses that are a VIP or an endpoint: answers would go astray.
+fn check_snat(sink: &Sink, drafts: &[Draft], snat: &SnatDraft) {
+    for d in drafts {
+        let vip = d.vip.iter().map(|vip| (vip.value.0, &vip.span, "the VIP"));
+        let endpoints = d.endpoints.iter().map(|e| (e.value, &e.span, "an endpoint"));
+        for (addr, span, what) in vip.chain(endpoints) {
+            let Some(place) = snat.place(addr) else { continue };
+            let message = format!("SNAT address {addr} is {what} of {}", d.title);
+            let finding = Finding::cross(place, message).see(span.clone(), what);
+            sink.push(finding.help("take another address of that network for [snat]"));
+        }
+    }
+}
+
 /// Endpoints that are a VIP themselves: the packet would come back.
 fn check_loops(sink: &Sink, drafts: &[Draft]) {
     let vips: HashMap<Addr, (&Draft, Range<usize>)> = drafts
         .iter()
-        .filter_map(|d| d.vip.as_ref().map(|vip| (vip.value.0, (d, vip.span.clone()))))
+        .flat_map(|d| d.vip.iter().chain(&d.secondary).map(move |vip| (vip.value.0, (d, vip.span.clone()))))
         .collect();
     for d in drafts {
         for e in &d.endpoints {

@@ -1,7 +1,7 @@
 //! The 128 bytes of a connection: what its creator said, its state, and its place in the timer wheel.
 
 use super::wheel::Links;
-use super::{Direction, Flow, FlowError, sctp, tcp, udp};
+use super::{Direction, Flow, FlowError, one_sided, sctp, tcp, udp};
 use crate::config::Protocol;
 use crate::counters::FlowState;
 use crate::parse::{L4, Whole};
@@ -128,14 +128,18 @@ pub(super) enum Machine {
     Tcp(tcp::State),
     Udp(udp::State),
     Sctp(sctp::State),
+    OneSided(one_sided::State),
     /// The entry holds no connection.
     Vacant,
 }
 
 impl Machine {
     /// The machine after the first packet. A packet that is not of `protocol` leaves UDP's, which asks nothing of packets.
-    pub(super) fn open(protocol: Protocol, first: &L4) -> Self {
-        match (protocol, *first) {
+    pub(super) fn open(flow: &Flow, first: &L4) -> Self {
+        match (flow.protocol, *first) {
+            (Protocol::Tcp | Protocol::Sctp, _) if flow.form.is_one_sided() => {
+                Self::OneSided(one_sided::State::open(first))
+            }
             (Protocol::Tcp, L4::Tcp { flags, payload, seq, ack, .. }) => {
                 let segment = tcp::Segment { flags, payload, seq, ack };
                 Self::Tcp(if tcp::opens(flags) {
@@ -163,6 +167,7 @@ impl Machine {
                 state.step(direction, &tcp::Segment { flags, payload, seq, ack })
             }
             (Self::Udp(state), L4::Udp { .. }) => state.step(direction),
+            (Self::OneSided(state), _) => state.step(l4),
             (Self::Sctp(state), L4::Sctp { tag, chunks, initiate_tag, reflected, .. }) => {
                 state.step(direction, &sctp::Packet { tag, chunks, initiate_tag, reflected })
             }
@@ -186,8 +191,14 @@ impl Machine {
             Self::Tcp(state) => state.flow_state(),
             Self::Udp(state) => state.flow_state(),
             Self::Sctp(state) => state.flow_state(),
+            Self::OneSided(state) => state.flow_state(),
             Self::Vacant => FlowState::Closed,
         }
+    }
+
+    /// SCTP: the tag that the client has chosen, if it is known.
+    pub(super) fn client_tag(&self) -> Option<u32> {
+        if let Self::Sctp(state) = self { state.client_tag() } else { None }
     }
 
     /// Whether an opening packet of the client starts anew.
@@ -195,6 +206,7 @@ impl Machine {
         match self {
             Self::Tcp(state) => state.is_over(),
             Self::Sctp(state) => state.is_over(),
+            Self::OneSided(state) => state.is_over(),
             Self::Udp(_) | Self::Vacant => false,
         }
     }
@@ -209,6 +221,7 @@ impl Machine {
             Self::Tcp(tcp::State { fault, .. }) | Self::Sctp(sctp::State { fault, .. }) if half_open => {
                 fault.note(FlowError::TimedOut)
             }
+            Self::OneSided(state) if half_open => state.timed_out(),
             _ => None,
         }
     }

@@ -3,13 +3,18 @@
 //! - `table`: the table itself, what it promises, and what an operation costs
 //! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due
 //! - `entry`: the 128 bytes of a connection
-//! - `tcp`, `udp`, `sctp`: the state machines, pure and without a clock
+//! - `tcp`, `udp`, `sctp`: the state machines, pure and without a clock; `one_sided`: of what is seen of a DSR connection
+//! - `paths`: the further paths of multi-homed SCTP associations
+//! - `form`: what is done with its packets
 
 #[cfg(test)]
 mod collisions;
 mod entry;
+mod form;
 mod hash;
 mod index;
+mod one_sided;
+mod paths;
 mod sctp;
 mod table;
 mod tcp;
@@ -18,13 +23,15 @@ mod wheel;
 
 use std::hint::select_unpredictable;
 
+pub use form::{Form, OwnAddresses};
 pub(crate) use hash::TupleHash;
-pub use table::{Conntrack, Known, Lead};
+pub use paths::{Path, PathId, Paths};
+pub use table::{Conntrack, Lead};
 
 use crate::addr::Addr;
 use crate::config::Protocol;
 use crate::counters::FlowState;
-use crate::ids::{EndpointId, PairSlot, PortId, ServiceId};
+use crate::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
 use crate::parse::L4;
 use crate::pipeline::DropReason;
 
@@ -98,6 +105,12 @@ pub struct Flow {
     pub epoch: u32,
     /// Idle timeout once established, milliseconds.
     pub idle_timeout_ms: u32,
+    /// What is done with its packets.
+    pub form: Form,
+    /// Full NAT: the address that the endpoint sees; a tunnel: its source.
+    pub source: SourceId,
+    /// Full NAT: the port that the endpoint sees; GUE: the port that it is sent to.
+    pub source_port: u16,
 }
 
 /// How a connection ended badly. At most one per connection is reported.
@@ -126,6 +139,17 @@ pub struct Step {
     pub error: Option<FlowError>,
     /// Whether the packet may pass.
     pub pass: Result<(), DropReason>,
+}
+
+/// How a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Age {
+    /// Its state.
+    pub state: FlowState,
+    /// Since its timeout began to run: for most states since its last packet, milliseconds.
+    pub idle_ms: u32,
+    /// Until it expires if no packet comes, milliseconds.
+    pub left_ms: u32,
 }
 
 /// An entry that has expired and is no more.
@@ -172,20 +196,41 @@ pub fn picks_up(l4: &L4) -> bool {
 }
 
 impl Flow {
-    /// The 5-tuple of packets that go this way, as they arrive.
+    /// The 5-tuple of packets that go this way, as they arrive; not for the replies of full NAT, which go to an address that the
+    /// flow only names: [`Self::tuple_by`].
     #[inline]
     #[must_use]
     pub const fn tuple(&self, direction: Direction) -> Tuple {
         let (src, sport, dst, dport) = match direction {
             Direction::Original => (self.client, self.client_port, self.vip, self.vip_port),
+            // Of DSR none come here that would not claim to be the VIP's.
+            Direction::Reply if self.form.is_one_sided() => {
+                (self.vip, self.vip_port, self.client, self.client_port)
+            }
             Direction::Reply => (self.endpoint, self.endpoint_port, self.client, self.client_port),
         };
         Tuple { src, dst, sport, dport, protocol: self.protocol }
     }
-    /// Whether [`Self::tuple`] is `tuple`. Directions come in no order, so that a branch on them would be mispredicted: what is
+
+    /// The 5-tuple of packets that go this way, as they arrive.
+    #[inline]
+    #[must_use]
+    pub fn tuple_by(&self, direction: Direction, own: &OwnAddresses) -> Tuple {
+        let tuple = self.tuple(direction);
+        if direction == Direction::Reply && self.form.is_full_nat() {
+            Tuple { dst: own.get(self.source), dport: self.source_port, ..tuple }
+        } else {
+            tuple
+        }
+    }
+
+    /// Whether [`Self::tuple_by`] is `tuple`. Directions come in no order, so that a branch on them would be mispredicted: what is
     /// compared is selected.
     #[inline(always)]
-    fn has_tuple(&self, direction: Direction, tuple: &Tuple) -> bool {
+    fn has_tuple(&self, direction: Direction, tuple: &Tuple, own: &OwnAddresses) -> bool {
+        if self.form != Form::Dnat {
+            return self.tuple_by(direction, own) == *tuple;
+        }
         let is_reply = direction == Direction::Reply;
         let src = select_unpredictable(is_reply, &self.endpoint, &self.client);
         let dst = select_unpredictable(is_reply, &self.client, &self.vip);

@@ -15,7 +15,8 @@
 //!
 //! The client's tag is known from INIT, the server's from INIT ACK. A retransmitted INIT has INIT ACKs with different
 //! tags; whichever COOKIE ECHO follows decides. A restart (§5.2.2) is INIT, INIT ACK and COOKIE ECHO within an established
-//! association: its tags are kept aside, and take effect with a COOKIE ECHO that carries the right one.
+//! association: its tags are kept aside, and take effect with a COOKIE ECHO that carries the right one. Where both sides begin
+//! at once (§5.2.1), the handshake that is through first establishes the association.
 
 use super::Direction::{Original, Reply};
 use super::entry::{Fault, Packed, Reaction};
@@ -117,6 +118,11 @@ impl State {
         matches!(self.phase, Phase::Closed | Phase::PickedUp)
     }
 
+    pub(super) fn client_tag(&self) -> Option<u32> {
+        let tag = self.tags[Reply as usize];
+        (tag != UNKNOWN).then_some(tag.get())
+    }
+
     pub(super) const fn flow_state(&self) -> FlowState {
         match self.phase {
             Phase::PickedUp | Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed => {
@@ -187,7 +193,18 @@ impl State {
                     self.pending = [UNKNOWN; 2];
                     return self.enter(Phase::CookieEchoed);
                 }
+                if packet.has(COOKIE_ACK) && self.phase == Phase::CookieEchoed {
+                    return self.enter(Phase::Established);
+                }
                 Reaction::PASS
+            }
+            // The server has begun as well, and is the first to be through.
+            (Phase::CookieWait | Phase::InitAcked, Reply)
+                if packet.has(COOKIE_ECHO) && self.server_tag() != UNKNOWN =>
+            {
+                self.tags[Original as usize] = self.server_tag();
+                self.pending = [UNKNOWN; 2];
+                self.enter(Phase::CookieEchoed)
             }
             (Phase::CookieWait | Phase::InitAcked, Reply) => {
                 if packet.has(INIT_ACK) && packet.initiate_tag != 0 {
@@ -223,6 +240,10 @@ impl State {
                 self.tags = [UNKNOWN, tag];
                 self.pending = [UNKNOWN; 2];
                 self.phase = Phase::CookieWait;
+            }
+            // Both sides have begun (§5.2.1): the client answers with this tag.
+            FlowState::HalfOpen if direction == Reply && tag != self.tags[Original as usize] => {
+                self.pending[Original as usize] = tag;
             }
             FlowState::Established | FlowState::Closing if tag != self.pending[back] => {
                 self.pending = [UNKNOWN; 2];
@@ -276,6 +297,12 @@ impl State {
         let first = phase > self.furthest;
         self.furthest = self.furthest.max(phase);
         if first { Reaction::REFRESH } else { Reaction::PASS }
+    }
+
+    /// What the server has called itself in its latest INIT or INIT ACK.
+    fn server_tag(&self) -> Packed {
+        let [pending, tag] = [self.pending[Original as usize], self.tags[Original as usize]];
+        if pending == UNKNOWN { tag } else { pending }
     }
 
     fn alive(&self) -> Reaction {

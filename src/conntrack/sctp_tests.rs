@@ -290,3 +290,34 @@ fn the_server_may_restart_an_association() {
     assert_eq!(s.client(with(SERVER, DATA)), WRONG_TAG, "the old tags are gone");
     s.is(Phase::Established);
 }
+
+#[test]
+fn both_sides_may_begin_at_once() {
+    // Client 1, server 2. The server's handshake is through first.
+    let mut s = State::open(1);
+    assert_eq!(s.server(init(2)).pass, Ok(()));
+    s.is(Phase::CookieWait);
+    assert_eq!(s.client(init_ack(2, 1)).pass, Ok(()));
+    assert_eq!(s.client(init_ack(3, 1)).pass, Err(DropReason::SctpVerificationTag));
+    assert_eq!(s.server(with(1, COOKIE_ECHO)), Reaction::REFRESH);
+    s.is(Phase::CookieEchoed);
+    assert_eq!(s.client(with(2, COOKIE_ACK)), Reaction::REFRESH);
+    s.is(Phase::Established);
+    assert_eq!(s.client(with(2, DATA)).pass, Ok(()));
+
+    // The client's is; the server's INIT says what its INIT ACK says.
+    let mut s = State::open(1);
+    s.server(init(2));
+    s.server(init_ack(1, 2));
+    s.client(init_ack(2, 1));
+    s.client(with(2, COOKIE_ECHO));
+    assert_eq!(s.server(with(1, COOKIE_ECHO)).pass, Ok(()));
+    s.server(with(1, COOKIE_ACK));
+    s.is(Phase::Established);
+    assert_eq!(s.client(with(2, COOKIE_ACK)).pass, Ok(()));
+
+    // A cookie of a server that has not said its tag begins nothing.
+    let mut s = State::open(1);
+    s.server(with(1, COOKIE_ECHO));
+    s.is(Phase::CookieWait);
+}

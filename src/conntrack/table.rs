@@ -12,7 +12,9 @@ use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
 use super::wheel::{Links, NIL, Wheel, tick};
-use super::{Direction, Expired, Flow, FlowError, FlowId, InsertError, Step, Tuple, opens};
+use super::{
+    Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
+};
 use crate::counters::FlowState;
 use crate::dpdk::memory::{huge_vec, prefetch};
 use crate::parse::{L4, Whole};
@@ -68,48 +70,8 @@ pub struct Conntrack {
     capacity: usize,
     /// The latest time seen, milliseconds.
     now_ms: u64,
-}
-
-/// The connection of a packet in hand: found once, read and written where it lies.
-#[derive(Debug)]
-pub struct Known<'a> {
-    entry: &'a mut Entry,
-    key: Key,
-    now_ms: u32,
-}
-
-impl Known<'_> {
-    /// Which it is.
-    #[inline]
-    #[must_use]
-    pub fn id(&self) -> FlowId {
-        self.key.id()
-    }
-
-    /// Which way the packet goes.
-    #[inline]
-    #[must_use]
-    pub fn direction(&self) -> Direction {
-        self.key.direction()
-    }
-
-    /// What its creator said.
-    #[inline]
-    #[must_use]
-    pub fn flow(&self) -> &Flow {
-        &self.entry.flow
-    }
-
-    /// [`Conntrack::step`] for a packet that changes no state, as most do: `false`, and no change, for any other. Its time is that of
-    /// [`Conntrack::begin`].
-    #[inline(always)]
-    pub fn follow(&mut self, packet: &Whole) -> bool {
-        let follows = self.entry.machine.follow(self.key.direction(), packet);
-        if follows {
-            self.entry.touched_ms = self.now_ms;
-        }
-        follows
-    }
+    /// What the entries of full NAT name.
+    own: OwnAddresses,
 }
 
 impl fmt::Debug for Conntrack {
@@ -137,7 +99,20 @@ impl Conntrack {
             len: 0,
             capacity,
             now_ms: 0,
+            own: OwnAddresses::default(),
         }
+    }
+
+    /// The addresses that entries name. A slot must keep its address as long as an entry names it.
+    pub fn set_own(&mut self, own: OwnAddresses) {
+        self.own = own;
+    }
+
+    /// The addresses that entries name.
+    #[inline]
+    #[must_use]
+    pub fn own(&self) -> &OwnAddresses {
+        &self.own
     }
 
     /// Bytes that a table for `capacity` connections comes to take as they fill it.
@@ -166,7 +141,9 @@ impl Conntrack {
     #[must_use]
     pub fn find(&self, tuple: &Tuple, hash: u64) -> Option<(FlowId, Direction)> {
         let key = self.index.find(hash, |key| {
-            self.entries.get(key.id().0 as usize).is_some_and(|e| e.flow.has_tuple(key.direction(), tuple))
+            self.entries
+                .get(key.id().0 as usize)
+                .is_some_and(|e| e.flow.has_tuple(key.direction(), tuple, &self.own))
         })?;
         Some((key.id(), key.direction()))
     }
@@ -204,16 +181,13 @@ impl Conntrack {
     }
 
     /// Third step: the connection that a lead is to, if it is this tuple's. `None` where [`find`](Self::find) has to tell. To be called
-    /// before anything is removed from the table, after [`begin`](Self::begin).
+    /// before anything is removed from the table.
     #[inline(always)]
     #[must_use]
-    pub fn confirm(&mut self, lead: Lead, tuple: &Tuple) -> Option<Known<'_>> {
+    pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
         let Lead(key) = lead;
-        let entry = self.entries.get_mut(key.id().0 as usize)?;
-        if !entry.flow.has_tuple(key.direction(), tuple) {
-            return None;
-        }
-        Some(Known { entry, key, now_ms: self.now_ms as u32 })
+        let entry = self.entries.get(key.id().0 as usize)?;
+        entry.flow.has_tuple(key.direction(), tuple, &self.own).then_some((key.id(), key.direction()))
     }
 
     /// An entry.
@@ -236,12 +210,18 @@ impl Conntrack {
         self.entries[id.0 as usize].machine.flow_state()
     }
 
+    /// The tag that packets to an SCTP association's client carry.
+    #[must_use]
+    pub fn client_tag(&self, id: FlowId) -> Option<u32> {
+        self.entries[id.0 as usize].machine.client_tag()
+    }
+
     /// Enters a connection by the first packet seen of it, in state half-open; picked up by a RST, closed.
     ///
     /// # Errors
     /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.
     pub fn insert(&mut self, flow: Flow, first: &L4, now: Instant) -> Result<FlowId, InsertError> {
-        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple(d));
+        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple_by(d, &self.own));
         let [original, reply] = tuples.map(|t| self.hash(&t));
         if tuples[0] == tuples[1]
             || self.find(&tuples[0], original).is_some()
@@ -263,7 +243,7 @@ impl Conntrack {
         }
         let now_ms = self.clock(now);
         let entry = Entry {
-            machine: Machine::open(flow.protocol, first),
+            machine: Machine::open(&flow, first),
             flow,
             touched_ms: now_ms as u32,
             links: Links::NONE,
@@ -286,10 +266,23 @@ impl Conntrack {
         Ok(id)
     }
 
-    /// Begins a burst of [`confirm`](Self::confirm)s.
+    /// Begins a burst of [`follow`](Self::follow)s.
     #[inline]
     pub fn begin(&mut self, now: Instant) {
         self.clock(now);
+    }
+
+    /// [`step`](Self::step) for a packet that changes no state, as most do: `false`, and no change, for any other. Its time is
+    /// that of [`begin`](Self::begin).
+    #[inline]
+    pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
+        let now_ms = self.now_ms as u32;
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return false };
+        let follows = entry.machine.follow(direction, packet);
+        if follows {
+            entry.touched_ms = now_ms;
+        }
+        follows
     }
 
     /// Fetches the entry that the `n`-th connection from now on will have, if that is a fresh one.
@@ -395,7 +388,8 @@ impl Conntrack {
 
     /// The hashes of both directions.
     fn hashes(&self, flow: &Flow) -> [u64; 2] {
-        [Direction::Original, Direction::Reply].map(|direction| self.hash.of(&flow.tuple(direction)))
+        [Direction::Original, Direction::Reply]
+            .map(|direction| self.hash.of(&flow.tuple_by(direction, &self.own)))
     }
 
     /// Shows up to `budget` entries from number `from` on to `see`, which may write the epoch. Where to go on; none at the end.
@@ -409,10 +403,36 @@ impl Conntrack {
         (end < self.entries.len()).then_some(end)
     }
 
+    /// Shows entries from number `from` on, at most `budget` of them, with their state, until `see` wants no more: the one that it refused is
+    /// the next to be shown. Where to go on; none at the end.
+    pub fn show(&self, from: usize, budget: usize, mut see: impl FnMut(&Flow, Age) -> bool) -> Option<usize> {
+        let end = from.saturating_add(budget).min(self.entries.len());
+        for (n, entry) in (from..).zip(self.entries.get(from..end).unwrap_or_default()) {
+            if entry.machine == Machine::Vacant {
+                continue;
+            }
+            let age = Age {
+                state: entry.machine.flow_state(),
+                idle_ms: (self.now_ms as u32).wrapping_sub(entry.touched_ms),
+                left_ms: entry.left_ms(self.now_ms),
+            };
+            if !see(&entry.flow, age) {
+                return Some(n);
+            }
+        }
+        (end < self.entries.len()).then_some(end)
+    }
+
     /// Connections in the table.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether no more fit.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len >= self.capacity
     }
 
     /// Whether there are none.

@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 
 use super::capture::{self, Captures};
 use super::{CAPTURE_PATH, DIFF_PATH, DRAIN_PATH, Listener, RELOAD_PATH, UNDRAIN_PATH, reload};
+use crate::api::{self, Api};
 use crate::capture::Tap;
 use crate::dpdk::Clock;
 use crate::reload::Reloader;
@@ -40,7 +41,8 @@ pub struct Admin {
     end: watch::Sender<bool>,
 }
 
-/// Serves what is asked on the socket, until [`Admin::finish`]. Without a `reloader` the configuration stays as it is.
+/// Serves what is asked on the socket, until [`Admin::finish`]. Without a `reloader` the configuration stays as it is; without
+/// an `api` nobody hears of the state.
 ///
 /// # Errors
 /// Where the socket cannot be registered with the runtime.
@@ -49,12 +51,13 @@ pub fn serve(
     tap: Arc<Tap>,
     clock: Clock,
     reloader: Option<Arc<Reloader>>,
+    api: Option<Api>,
     runtime: &Handle,
 ) -> io::Result<Admin> {
     let _context = runtime.enter();
     let socket = tokio::net::UnixListener::from_std(listener.socket.try_clone()?)?;
     let captures = Captures::new(tap, clock);
-    let app = router(captures.clone(), reloader);
+    let app = router(captures.clone(), reloader, api);
     let free = Arc::new(Semaphore::new(CONNECTIONS as usize));
     let (end, ended) = watch::channel(false);
     let places = Arc::clone(&free);
@@ -136,7 +139,7 @@ fn is_permitted(stream: &UnixStream) -> bool {
     }
 }
 
-fn router(captures: Captures, reloader: Option<Arc<Reloader>>) -> Router {
+fn router(captures: Captures, reloader: Option<Arc<Reloader>>, api: Option<Api>) -> Router {
     let mut app = Router::new()
         .route(CAPTURE_PATH, post(capture::begin))
         .route(&format!("{CAPTURE_PATH}/{{id}}"), delete(capture::end))
@@ -148,6 +151,9 @@ fn router(captures: Captures, reloader: Option<Arc<Reloader>>) -> Router {
             .route(DRAIN_PATH, post(reload::drain))
             .route(UNDRAIN_PATH, post(reload::undrain));
         app = app.merge(changes.with_state(reloader));
+    }
+    if let Some(api) = api {
+        app = app.merge(api::router(api));
     }
     app.fallback(not_found)
 }

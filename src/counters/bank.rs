@@ -155,6 +155,8 @@ pub struct ServiceCounters {
     pub refused_no_route: Counter,
     /// First packets refused for want of table space.
     pub refused_table_full: Counter,
+    /// First packets refused for want of a SNAT port.
+    pub refused_no_snat_port: Counter,
     /// First packets refused because the tuple towards the endpoint was taken.
     pub refused_tuple: Counter,
     /// Connections that ended badly: the server refused the handshake (RST, ABORT to INIT).
@@ -180,6 +182,28 @@ pub struct PairCounters {
     pub packets: Counter,
     /// L3 bytes as received.
     pub bytes: Counter,
+}
+
+/// Ports of one SNAT address, in all groups of endpoints.
+#[derive(Debug, Default)]
+pub struct SnatCounters {
+    /// In use.
+    pub used: Counter,
+    /// At rest.
+    pub resting: Counter,
+    /// Free.
+    pub free: Counter,
+}
+
+/// What becomes of packets in modes other than `dnat`.
+#[derive(Debug, Default)]
+pub struct ModeCounters {
+    /// Segments that had no room for the client's address.
+    pub toa_left_out: Counter,
+    /// PROXY headers sent in segments of their own.
+    pub proxy_segments: Counter,
+    /// Packets of DSR services forwarded without an entry because the table was full.
+    pub stateless: Counter,
 }
 
 /// What is counted for each endpoint.
@@ -215,6 +239,8 @@ pub struct Sizes {
     pub endpoints: usize,
     /// Firewall rules; may grow.
     pub rules: usize,
+    /// SNAT addresses.
+    pub snat: usize,
     /// Client–endpoint pairs with a slot of their own.
     pub pairs: usize,
 }
@@ -229,9 +255,12 @@ pub struct Bank {
     services: Segments<ServiceCounters>,
     endpoints: Segments<EndpointCounters>,
     rules: Segments<Counter>,
+    snat: Box<[SnatCounters]>,
     pairs: Box<[PairCounters]>,
     /// How the worker spent its time.
     pub load: LoadCounters,
+    /// Of modes other than `dnat`.
+    pub modes: ModeCounters,
 }
 
 impl Bank {
@@ -249,8 +278,10 @@ impl Bank {
             services: Segments::new(sizes.services),
             endpoints: Segments::new(sizes.endpoints),
             rules: Segments::new(sizes.rules),
+            snat: slots(sizes.snat),
             pairs: slots(sizes.pairs),
             load: LoadCounters::default(),
+            modes: ModeCounters::default(),
         }
     }
 
@@ -280,6 +311,12 @@ impl Bank {
     #[must_use]
     pub fn flows(&self, protocol: Protocol, state: FlowState) -> &Counter {
         &self.flows[protocol.index()][state as usize]
+    }
+
+    /// The ports of the SNAT address at this place of the configuration, IPv4 first.
+    #[must_use]
+    pub fn snat(&self, index: usize) -> Option<&SnatCounters> {
+        self.snat.get(index)
     }
 
     /// A port's counters.

@@ -8,7 +8,7 @@ use super::*;
 use crate::addr::Addr;
 use crate::ids::{EndpointId, PairSlot, ServiceId};
 
-const SIZES: Sizes = Sizes { ports: 0, services: 0, endpoints: 1, rules: 0, pairs: 1 };
+const SIZES: Sizes = Sizes { ports: 0, services: 0, endpoints: 1, rules: 0, snat: 0, pairs: 1 };
 
 fn check(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 pub use bank::{
-    Bank, Counter, EndpointCounters, FlowState, LoadCounters, PairCounters, PortCounters, ServiceCounters,
-    Sizes, Term,
+    Bank, Counter, EndpointCounters, FlowState, LoadCounters, ModeCounters, PairCounters, PortCounters,
+    ServiceCounters, Sizes, SnatCounters, Term,
 };
 pub use pairs::{PairKey, Pairs};
 

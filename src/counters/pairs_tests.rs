@@ -10,7 +10,7 @@ use crate::time::Instant;
 const ENDPOINTS: usize = 2;
 
 fn sizes(pairs: usize) -> Sizes {
-    Sizes { ports: 1, services: 1, endpoints: ENDPOINTS, rules: 0, pairs }
+    Sizes { ports: 1, services: 1, endpoints: ENDPOINTS, rules: 0, snat: 0, pairs }
 }
 
 fn key(n: u8) -> PairKey {

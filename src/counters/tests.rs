@@ -3,7 +3,7 @@ use crate::config::Protocol;
 use crate::ids::{EndpointId, PairSlot, RuleId, ServiceId};
 use crate::pipeline::DropReason;
 
-const SIZES: Sizes = Sizes { ports: 2, services: 2, endpoints: 3, rules: 1, pairs: 4 };
+const SIZES: Sizes = Sizes { ports: 2, services: 2, endpoints: 3, rules: 1, snat: 0, pairs: 4 };
 
 #[test]
 fn counts_of_a_tick_rest_until_the_next_is_asked_for() {

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rtrb::{Consumer, Producer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -52,6 +53,8 @@ pub(super) struct Exchange {
     pub spare: Option<Mbuf>,
     /// Frames that a TAP did not take.
     pub refused: Arc<AtomicU64>,
+    /// An interface was removed, and it was said.
+    pub gone: bool,
 }
 
 impl Exchange {
@@ -127,12 +130,22 @@ impl Exchange {
         busy
     }
 
-    fn nap(&self) {
+    fn nap(&mut self) {
+        let Self { ports, to, gone, .. } = self;
         let mut taps: Vec<_> =
-            self.ports.iter().map(|port| PollFd::from_borrowed_fd(port.tap.as_fd(), PollFlags::IN)).collect();
+            ports.iter().map(|port| PollFd::from_borrowed_fd(port.tap.as_fd(), PollFlags::IN)).collect();
         // With no room for what the kernel sends, only time helps.
-        let waited_for = if self.to.is_full() { &mut [][..] } else { &mut taps[..] };
-        let _ = poll(waited_for, Some(&NAP));
+        let _ = poll(if to.is_full() { &mut [] } else { &mut taps[..] }, Some(&NAP));
+        // Of an interface that was removed the kernel always has news, and never a frame.
+        let broken = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        let Some(at) = taps.iter().position(|tap| tap.revents().intersects(broken)) else { return };
+        if !std::mem::replace(gone, true) {
+            tracing::error!(
+                "{}: somebody has removed the interface; nobody answers ARP, ND and echo there, and what is for the kernel is lost: start the engine again",
+                ports[at].tap.name()
+            );
+        }
+        thread::sleep(Duration::from_nanos(NAP.tv_nsec.unsigned_abs()));
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) fn guards(config: &Config) -> Result<Vec<Guard>, EngineError> {
     if interfaces.is_empty() {
         return Ok(Vec::new());
     }
-    Guard::remove_stale();
+    let ours: Vec<_> = interfaces.iter().map(|(_, interface)| *interface).collect();
+    Guard::remove_stale(&ours);
     let mut guards = Vec::new();
     for (port, interface) in interfaces {
         match Guard::new(interface) {
@@ -81,8 +82,10 @@ pub(super) fn vips(tables: &Tables) -> Vec<Addr> {
     let mut vips = Vec::new();
     for service in tables.services.iter() {
         let serves = service.endpoints.iter().any(|endpoint| endpoint.takes_new());
-        if serves && !vips.contains(&service.vip) {
-            vips.push(service.vip);
+        for vip in service.vips().filter(|_| serves) {
+            if !vips.contains(&vip) {
+                vips.push(vip);
+            }
         }
     }
     vips
@@ -124,7 +127,8 @@ pub(super) fn connect(
         first.injected = Some(injected);
     }
     let refused = Arc::clone(&engine.kernel_refused);
-    let exchange = Exchange { ports: Arc::clone(ports), from, to, pool: pool.clone(), spare: None, refused };
+    let (ports_of_exchange, pool) = (Arc::clone(ports), pool.clone());
+    let exchange = Exchange { ports: ports_of_exchange, from, to, pool, spare: None, refused, gone: false };
     let tell = Tell { to: to_workers, lost: Arc::clone(&engine.lost_updates) };
     let learner = Learner {
         tables: engine.tables.clone(),

@@ -348,7 +348,8 @@ fn port_of(ports: &[KernelPort], index: u32) -> Option<PortId> {
 fn next_hops(tables: &Tables) -> HashSet<Hop> {
     let endpoints = tables.services.iter().flat_map(|service| &service.endpoints);
     endpoints
-        .filter_map(|endpoint| tables.routes.lookup(endpoint.addr))
+        .flat_map(|endpoint| endpoint.addresses())
+        .filter_map(|address| tables.routes.lookup(address))
         .chain(tables.routes.gateways())
         .filter(|hop| !tables.is_local(hop.addr))
         .collect()

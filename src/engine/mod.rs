@@ -14,6 +14,7 @@ mod idle;
 mod inventory;
 mod kernel;
 mod learn;
+mod listing;
 mod mirror;
 mod publish;
 mod queues;
@@ -34,6 +35,7 @@ use tokio::sync::watch;
 
 pub use self::apply::ApplyError;
 pub use self::error::EngineError;
+pub use self::listing::{Late, Listed, Listing, Wanted};
 pub use self::publish::Stuck;
 pub use self::run::{RunError, run};
 pub use self::telemetry::{Telemetry, serve};
@@ -127,6 +129,7 @@ pub struct Engine {
     lost_updates: Arc<AtomicU64>,
     kernel_refused: Arc<AtomicU64>,
     tap: Arc<Tap>,
+    listing: Arc<Listing>,
     /// The next hops are found, where the kernel looks for them.
     resolved: Arc<AtomicBool>,
     /// The secret of the process.
@@ -295,6 +298,7 @@ impl Engine {
         let (counters, writers): (_, Vec<_>) = (0..workers).map(|_| WorkerCounters::new(sizes)).unzip();
         let (tap, taps) = Tap::new(workers, config.ports.iter().map(|port| port.name.clone()).collect());
 
+        let (listing, clerks) = Listing::new(workers);
         let compiler = Compiler {
             config: Arc::new(config.clone()),
             conditions: Arc::default(),
@@ -316,6 +320,7 @@ impl Engine {
             lost_updates: Arc::default(),
             kernel_refused: Arc::default(),
             tap,
+            listing: Arc::new(listing),
             resolved: Arc::new(AtomicBool::new(kernel.is_none())),
             seed,
             clock: Clock::start(eal),
@@ -331,9 +336,15 @@ impl Engine {
         };
         let running = Running { threads: Vec::new(), ports, pool, _eal: eal.clone(), guards };
         *engine.running() = Some(running);
-        let seats = writers.into_iter().zip(taps).zip(subscriptions).zip(ends);
+        let seats = writers.into_iter().zip(taps).zip(subscriptions).zip(ends).zip(clerks);
         let seats = seats
-            .map(|(((writer, tap), subscription), kernel)| Seat { writer, tap, subscription, kernel })
+            .map(|((((writer, tap), subscription), kernel), listing)| Seat {
+                writer,
+                tap,
+                subscription,
+                kernel,
+                listing,
+            })
             .collect();
         engine.flow_capacity = engine.spawn(eal, config, queues, seats)?;
         if let Some(service) = service {
@@ -403,6 +414,12 @@ impl Engine {
     #[must_use]
     pub fn tap(&self) -> Arc<Tap> {
         Arc::clone(&self.tap)
+    }
+
+    /// Where its connections are listed.
+    #[must_use]
+    pub fn listing(&self) -> Arc<Listing> {
+        Arc::clone(&self.listing)
     }
 
     /// The clock of all workers: what their heartbeats are to be compared with.

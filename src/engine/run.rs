@@ -62,6 +62,7 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
                 engine.tap(),
                 engine.clock(),
                 Some(Arc::clone(&reloader)),
+                Some(telemetry.api()),
                 runtime.handle(),
             )?),
             None,

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::handoff;
 use super::idle::Rest;
+use super::listing::Clerk;
 use super::publish::Publisher;
 use super::transmit::{Io, TxPort, Way};
 use super::worker::{Inlet, Worker};
@@ -108,6 +109,8 @@ pub(crate) fn stands(config: &StandConfig<'_>, seats: Vec<Vec<Seat>>) -> Vec<(St
             frames_from: ends.frames_from,
             updates_from: ends.updates_from,
             injected: None,
+            // Nobody asks.
+            listing: Clerk::alone(),
             io: Io::new(config.pool.clone(), tap, tx, ends.frames_to, ends.updates_to, lost, None),
             burst: config.burst,
             clock: config.clock,

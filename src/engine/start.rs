@@ -7,6 +7,7 @@ use std::thread;
 use rtrb::{Consumer, RingBuffer};
 
 use super::idle::Rest;
+use super::listing::Clerk;
 use super::publish::Subscription;
 use super::transmit::{Io, RELAY, Relay, TxPort, Way};
 use super::worker::{Inlet, Worker};
@@ -37,7 +38,7 @@ impl Engine {
         let sides = distribute(queues, workers);
         let seats = seats.into_iter().zip(sides).zip(handoff::mesh(workers)).enumerate();
         for (index, ((seat, Side { rx, tx }), ends)) in seats {
-            let Seat { writer, tap, subscription, kernel } = seat;
+            let Seat { writer, tap, subscription, kernel, listing } = seat;
             let kernel::Ends { punted, injected, neighbors } = kernel;
             let shard = ShardConfig {
                 worker: WorkerId(index as u8),
@@ -81,6 +82,7 @@ impl Engine {
                     frames_from,
                     updates_from,
                     injected,
+                    listing,
                     io,
                     burst,
                     clock,
@@ -117,6 +119,7 @@ pub(super) struct Seat {
     pub tap: TapWriter,
     pub subscription: Subscription,
     pub kernel: kernel::Ends,
+    pub listing: Clerk,
 }
 
 /// One worker's queues and ways out.

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::Engine;
+use crate::api::{self, Api};
 use crate::config::Config;
 use crate::dpdk;
 use crate::ids::PortId;
@@ -24,6 +25,7 @@ const READINESS: Duration = Duration::from_millis(100);
 pub struct Telemetry {
     ticker: Arc<Ticker>,
     publication: Arc<Publication>,
+    api: Api,
     _stop: oneshot::Sender<()>,
 }
 
@@ -32,6 +34,12 @@ impl Telemetry {
     #[must_use]
     pub fn ticker(&self) -> Arc<Ticker> {
         Arc::clone(&self.ticker)
+    }
+
+    /// The state as JSON: for the admin socket, too.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        self.api.clone()
     }
 
     /// `/readyz` fails from now on; after [`Engine::retire`], or it comes back.
@@ -65,23 +73,25 @@ pub fn serve(
         .with_machine()
         .with_devices(Box::new(Devices(Arc::clone(engine))));
     let publication = aggregator.publication();
-    let ticker = Ticker::start(aggregator, Arc::clone(&clock), || {})?;
+    let ticker = Arc::new(Ticker::start(aggregator, Arc::clone(&clock), || {})?);
+    let api = Api::new(Arc::clone(engine), Arc::clone(&publication), Arc::clone(&ticker));
 
     let readiness_of = Arc::clone(&publication);
     runtime.spawn(readiness(Arc::clone(engine), Arc::clone(&publication)));
     let (stop, stopped) = oneshot::channel::<()>();
     let limits =
         Limits { connections: config.metrics.max_connections, header_timeout: config.metrics.header_timeout };
+    let app = http::router(Context { publication, clock }).merge(api::router(api.clone()));
     runtime.spawn(async move {
         let end = async {
             // Dropping the sender is the signal.
             let _ = stopped.await;
         };
-        if let Err(error) = http::serve_within(limits, listener, Context { publication, clock }, end).await {
+        if let Err(error) = http::serve_within(limits, listener, app, end).await {
             tracing::error!("the HTTP listener: {error}");
         }
     });
-    Ok(Telemetry { ticker: Arc::new(ticker), publication: readiness_of, _stop: stop })
+    Ok(Telemetry { ticker, publication: readiness_of, api, _stop: stop })
 }
 
 /// Links go down and come up: `/readyz` follows.

@@ -10,6 +10,7 @@ use rtrb::Consumer;
 use super::exchange::AtPort;
 use super::handoff::{self, Ticked};
 use super::idle::Rest;
+use super::listing::Clerk;
 use super::publish::Subscription;
 use super::transmit::Io;
 use crate::dpdk::{Clock, Mbuf, RxQueue};
@@ -58,6 +59,7 @@ pub(super) struct Worker {
     pub updates_from: Vec<Consumer<NeighborUpdate>>,
     /// What the kernel sends, at one of the workers.
     pub injected: Option<Consumer<AtPort>>,
+    pub listing: Clerk,
     pub io: Io,
     pub burst: usize,
     pub clock: Clock,
@@ -111,8 +113,19 @@ impl Worker {
 
     /// Once round: rings, queues, timers, TX. Whether there was anything to do.
     fn turn(&mut self, now: Instant) -> bool {
-        let Self { shard, tables, subscription, rx, frames_from, updates_from, injected, io, burst, .. } =
-            self;
+        let Self {
+            shard,
+            tables,
+            subscription,
+            rx,
+            frames_from,
+            updates_from,
+            injected,
+            listing,
+            io,
+            burst,
+            ..
+        } = self;
         shard.turn(now);
         io.tick = shard.writer().tick();
         io.tap.turn(now);
@@ -150,6 +163,7 @@ impl Worker {
             for &(vlan, other) in &**others {
                 let mut tagged = Inlet::tagged(&mut frames, vlan);
                 if !tagged.is_empty() {
+                    io.tap.received(other, &tagged);
                     shard.receive(tables, now, other, &mut tagged, io);
                     io.relieve(shard.writer());
                     worked = true;
@@ -174,6 +188,8 @@ impl Worker {
         let budget = if worked { BUSY_BUDGET } else { IDLE_BUDGET };
         let more = shard.maintain(tables, now, budget, io);
         let relayed = io.flush(shard.writer());
-        worked || more || relayed
+        // Last, and little beside packets: nobody waits for it who cannot wait.
+        let listed = listing.turn(shard, worked);
+        worked || more || relayed || listed
     }
 }

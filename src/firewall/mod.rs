@@ -76,6 +76,13 @@ impl Firewall {
         first.drops.then_some(first.id)
     }
 
+    /// The rule that is the first match, and whether it drops.
+    #[must_use]
+    pub fn first_match(&self, subject: &Subject) -> Option<(RuleId, bool)> {
+        let first = self.rules.iter().find(|rule| rule.matches(subject))?;
+        Some((first.id, first.drops))
+    }
+
     /// Whether there are no rules, and nothing need be asked.
     #[inline]
     #[must_use]

@@ -82,6 +82,8 @@ pub struct Aggregator {
     pub(super) line: TimeLine,
     /// In all workers' tables, by endpoint.
     connections: Vec<u64>,
+    /// The same as of the last tick.
+    pub(super) settled_connections: Vec<u64>,
     pub(super) applied: Applied,
     /// The counter tick asked for; not `metrics.tick`.
     asked: u32,
@@ -113,7 +115,7 @@ impl Aggregator {
     ) -> Self {
         let sizes = workers
             .first()
-            .map_or(Sizes { ports: 0, services: 0, endpoints: 0, rules: 0, pairs: 0 }, |worker| {
+            .map_or(Sizes { ports: 0, services: 0, endpoints: 0, rules: 0, snat: 0, pairs: 0 }, |worker| {
                 worker.sizes()
             });
         let metrics = &settings.metrics;
@@ -127,6 +129,7 @@ impl Aggregator {
             flows: Flows::default(),
             line: TimeLine::new(Instant::ZERO),
             connections: Vec::new(),
+            settled_connections: Vec::new(),
             applied: Applied { generation, at: Instant::ZERO, last_reload_ok: true },
             asked: 0,
             outstanding: false,
@@ -348,6 +351,7 @@ impl Aggregator {
         self.flows.settle(limit, &mut self.catalog, &mut self.retired);
         self.catalog.settle(window_ends);
         self.retired.settle();
+        self.settled_connections.clone_from(&self.connections);
         self.settled_at = self.folded_at;
     }
 
@@ -364,7 +368,7 @@ impl Aggregator {
             self.reading = Some(machine.read(&workers));
         }
         let (text, flows) = self.text(false);
-        self.publication.put(Exposition::new(text, flows, self.settled_at));
+        self.publication.put(Exposition::new(text, flows, self.settled_at, self.figures()));
         if self.machine.is_some() {
             self.tick_seconds = Some(began.elapsed().as_secs_f64());
         }

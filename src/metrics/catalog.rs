@@ -67,6 +67,8 @@ pub(super) struct Catalog {
     pub endpoints: Slab<EndpointSeries>,
     pub rules: Slab<RuleSeries>,
     pub configured: Configured,
+    /// In the order of their counters.
+    pub snat: Vec<Addr>,
     service_of: HashMap<ServiceId, usize>,
     endpoint_of: HashMap<EndpointId, usize>,
     rule_of: HashMap<RuleId, usize>,
@@ -96,6 +98,21 @@ impl Catalog {
         self.rules.get_mut(*self.rule_of.get(&id)?)
     }
 
+    /// Which series each service that has one counts for.
+    pub fn by_service(&self) -> impl Iterator<Item = (ServiceId, &ServiceSeries)> {
+        self.service_of.iter().map(|(id, key)| (*id, &self.services[*key]))
+    }
+
+    /// Which series each endpoint that has one counts for.
+    pub fn by_endpoint(&self) -> impl Iterator<Item = (EndpointId, &EndpointSeries)> {
+        self.endpoint_of.iter().map(|(id, key)| (*id, &self.endpoints[*key]))
+    }
+
+    /// Which series each rule counts for.
+    pub fn by_rule(&self) -> impl Iterator<Item = (RuleId, &RuleSeries)> {
+        self.rule_of.iter().map(|(id, key)| (*id, &self.rules[*key]))
+    }
+
     /// A service's protocol, also of one that was removed.
     pub fn protocol(&self, id: ServiceId) -> Option<Protocol> {
         self.protocol_of.get(&id).copied()
@@ -114,6 +131,7 @@ impl Catalog {
         self.route_services(names, label);
         self.route_endpoints(names);
         self.route_rules(names);
+        names.snat.clone_into(&mut self.snat);
         self.recount(names);
 
         let live: HashSet<usize> = self.service_of.values().copied().collect();

@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::figures::Figures;
 use crate::counters::WorkerCounters;
 use crate::time::Instant;
 
@@ -30,11 +31,13 @@ pub struct Exposition {
     pub gzip_without_flows: Bytes,
     /// The end of the tick that it shows.
     pub taken_at: Instant,
+    /// The same figures, for the API.
+    pub figures: Figures,
 }
 
 impl Exposition {
     /// Of a text whose `sip`-labelled families begin at `flows`.
-    pub(super) fn new(text: String, flows: usize, taken_at: Instant) -> Self {
+    pub(super) fn new(text: String, flows: usize, taken_at: Instant, figures: Figures) -> Self {
         let text = Bytes::from(text);
         let text_without_flows = text.slice(..flows);
         Self {
@@ -43,6 +46,7 @@ impl Exposition {
             text,
             text_without_flows,
             taken_at,
+            figures,
         }
     }
 }
@@ -109,6 +113,12 @@ impl Publication {
 
     pub(super) fn put(&self, exposition: Exposition) {
         self.newest.store(Some(Arc::new(exposition)));
+    }
+
+    /// The newest snapshot, however old it is; none before the first.
+    #[must_use]
+    pub fn last(&self) -> Option<Arc<Exposition>> {
+        self.newest.load_full()
     }
 
     /// The newest snapshot.

@@ -219,6 +219,16 @@ families! {
         /// Connections that ended badly, by how.
         ENDED_BADLY = Counter "pollux_connection_errors_total" ["error"];
     }
+    "Modes", Engine {
+        /// Ports of a SNAT address over all groups of endpoints: used, resting before they are used again, free.
+        SNAT_PORTS = Gauge "pollux_snat_ports" ["address", "state"];
+        /// Segments that had no room for the TCP option with the client's address, and went without.
+        TOA_LEFT_OUT = Counter "pollux_toa_left_out_total" [];
+        /// PROXY headers that had no room in the client's segment, and went in one of their own.
+        PROXY_SEGMENTS = Counter "pollux_proxy_header_segments_total" [];
+        /// Packets of DSR services that were forwarded without an entry because the connection table was full.
+        STATELESS = Counter "pollux_stateless_forwarded_packets_total" [];
+    }
     "Ports", Engine {
         /// Frames received.
         PORT_RX_PACKETS = Counter "pollux_port_rx_packets_total" ["port"];

@@ -227,6 +227,18 @@ impl Flows {
         }
     }
 
+    /// The clients with most traffic of those with a series, heaviest first, and their smoothed bytes per tick.
+    pub fn heaviest(&self, most: usize) -> Vec<(Addr, f64)> {
+        let mut scores: HashMap<Addr, f64> = HashMap::new();
+        for ((_, client), seat) in self.seats.iter().filter(|(_, seat)| seat.score >= NEGLIGIBLE) {
+            *scores.entry(*client).or_default() += seat.score;
+        }
+        let mut clients: Vec<_> = scores.into_iter().collect();
+        clients.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        clients.truncate(most);
+        clients
+    }
+
     /// What series have counted that show 0 yet.
     pub fn pending(&self) -> Pending {
         let mut pending = Pending::default();

@@ -106,21 +106,20 @@ pub async fn serve(
     context: Context,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve_within(Limits::default(), listener, context, shutdown).await
+    serve_within(Limits::default(), listener, router(context), shutdown).await
 }
 
-/// Serves until `shutdown` comes. To be run on a tokio runtime of the control threads.
+/// Serves `app` until `shutdown` comes. To be run on a tokio runtime of the control threads.
 ///
 /// # Errors
 /// Where the listener cannot be registered with the runtime.
 pub async fn serve_within(
     limits: Limits,
     listener: TcpListener,
-    context: Context,
+    app: Router,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let app = router(context);
     let free = Arc::new(Semaphore::new(limits.connections));
     let accept = async {
         loop {

@@ -15,7 +15,7 @@ use super::aggregator::Aggregator;
 use super::encode::{escape, header, sample, unveil, veil};
 use super::families::{self, Family, Kind, Source};
 use super::flows::Pending;
-use super::totals::{BAD_ENDS, REFUSALS};
+use super::totals::{BAD_ENDS, REFUSALS, SNAT_STATES};
 use crate::addr::Addr;
 use crate::config::Protocol;
 use crate::counters::{FlowState, Term};
@@ -113,10 +113,19 @@ impl Aggregator {
         to.counter(&families::CONNECTIONS, &[], totals.created.settled);
         for (reason, tally) in REFUSALS.into_iter().zip(&totals.refused) {
             to.counter(&families::REFUSED, &[reason], tally.settled);
-            if reason != "no_endpoint" {
+            if !matches!(reason, "no_endpoint" | "no_snat_port") {
                 to.counter(&families::CONNTRACK_INSERT_FAILURES, &[reason], tally.settled);
             }
         }
+        for (addr, tallies) in self.catalog.snat.iter().zip(&totals.snat) {
+            let addr = addr.to_string();
+            for (state, tally) in SNAT_STATES.into_iter().zip(tallies) {
+                to.gauge(&families::SNAT_PORTS, &[&addr, state], tally.settled as i64 as f64);
+            }
+        }
+        to.counter(&families::TOA_LEFT_OUT, &[], totals.toa_left_out.settled);
+        to.counter(&families::PROXY_SEGMENTS, &[], totals.proxy_segments.settled);
+        to.counter(&families::STATELESS, &[], totals.stateless.settled);
         for (error, tally) in BAD_ENDS.into_iter().zip(&totals.ended_badly) {
             to.counter(&families::ENDED_BADLY, &[error], tally.settled);
         }

@@ -7,6 +7,8 @@ pub(super) struct Tally {
     pub settled: u64,
     /// Folded since.
     pub tick: u64,
+    /// What the last whole tick brought.
+    pub last: u64,
 }
 
 impl Tally {
@@ -22,6 +24,7 @@ impl Tally {
     pub fn settle(&mut self) -> u64 {
         let tick = std::mem::take(&mut self.tick);
         self.settled = self.settled.wrapping_add(tick);
+        self.last = tick;
         tick
     }
 

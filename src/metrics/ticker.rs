@@ -7,7 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::aggregator::{Aggregator, Step};
+use super::figures::Total;
+use crate::addr::Addr;
 use crate::config;
+use crate::ids::EndpointId;
 use crate::tables::Names;
 use crate::time::Instant;
 
@@ -69,6 +72,13 @@ impl Ticker {
     #[must_use]
     pub fn connections(&self) -> Vec<u64> {
         lock(&self.aggregator).endpoint_connections().to_vec()
+    }
+
+    /// What each of these clients' pairs with an endpoint has counted as of the last tick, where it has a series of its own.
+    #[must_use]
+    pub fn pairs(&self, wanted: &[(EndpointId, Addr)]) -> Vec<Option<Total>> {
+        let aggregator = lock(&self.aggregator);
+        wanted.iter().map(|&(endpoint, client)| aggregator.pair(endpoint, client)).collect()
     }
 
     /// A new configuration was refused; see [`Aggregator::reload_refused`].

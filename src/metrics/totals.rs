@@ -28,7 +28,11 @@ pub(super) struct LoadTotals {
 }
 
 /// First packets refused: labels, in the order of [`Totals::refused`].
-pub(super) const REFUSALS: [&str; 4] = ["no_endpoint", "no_route", "table_full", "tuple_in_use"];
+pub(super) const REFUSALS: [&str; 5] =
+    ["no_endpoint", "no_route", "table_full", "tuple_in_use", "no_snat_port"];
+
+/// Labels of [`Totals::snat`].
+pub(super) const SNAT_STATES: [&str; 3] = ["used", "resting", "free"];
 
 /// Connections that ended badly: labels, in the order of [`Totals::ended_badly`].
 pub(super) const BAD_ENDS: [&str; 5] =
@@ -42,6 +46,11 @@ pub(super) struct Totals {
     pub flows: [[Tally; FlowState::ALL.len()]; Protocol::ALL.len()],
     pub ports: Vec<PortTotals>,
     pub load: Vec<LoadTotals>,
+    /// Ports of each SNAT address, by state: differences of gauges.
+    pub snat: Vec<[Tally; SNAT_STATES.len()]>,
+    pub toa_left_out: Tally,
+    pub proxy_segments: Tally,
+    pub stateless: Tally,
     pub created: Tally,
     pub refused: [Tally; REFUSALS.len()],
     pub ended_badly: [Tally; BAD_ENDS.len()],
@@ -89,6 +98,10 @@ impl Totals {
             flows: Default::default(),
             ports: vec![PortTotals::default(); sizes.ports],
             load: vec![LoadTotals::default(); workers],
+            snat: vec![Default::default(); sizes.snat],
+            toa_left_out: Tally::default(),
+            proxy_segments: Tally::default(),
+            stateless: Tally::default(),
             created: Tally::default(),
             refused: Default::default(),
             ended_badly: Default::default(),
@@ -125,6 +138,15 @@ impl Totals {
             port.tx_bytes.add(counters.tx_bytes.take());
             port.tx_dropped.add(counters.tx_dropped.take());
         }
+        for (i, [used, resting, free]) in self.snat.iter_mut().enumerate() {
+            let Some(counters) = bank.snat(i) else { break };
+            used.add(counters.used.take());
+            resting.add(counters.resting.take());
+            free.add(counters.free.take());
+        }
+        self.toa_left_out.add(bank.modes.toa_left_out.take());
+        self.proxy_segments.add(bank.modes.proxy_segments.take());
+        self.stateless.add(bank.modes.stateless.take());
         let load = &mut self.load[worker];
         load.polls.add(bank.load.polls.take());
         load.busy_polls.add(bank.load.busy_polls.take());
@@ -140,6 +162,7 @@ impl Totals {
             counters.refused_no_route.take(),
             counters.refused_table_full.take(),
             counters.refused_tuple.take(),
+            counters.refused_no_snat_port.take(),
         ];
         let ended_badly = [
             counters.error_refused.take(),
@@ -185,6 +208,8 @@ impl Totals {
             .iter_mut()
             .chain(&mut self.dropped)
             .chain(self.flows.iter_mut().flatten())
+            .chain(self.snat.iter_mut().flatten())
+            .chain([&mut self.toa_left_out, &mut self.proxy_segments, &mut self.stateless])
             .chain(&mut self.refused)
             .chain(&mut self.ended_badly)
             .chain(&mut self.protocol_packets)

@@ -1,10 +1,13 @@
 //! Packets of connections: found, or begun, or refused.
 
 use super::egress::Exit;
+use super::modes::{self, Passage};
+use super::multihome::behind;
+use super::quic::named;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
-use crate::conntrack::{self, Direction, Flow, FlowId, InsertError};
+use crate::conntrack::{self, Direction, Flow, FlowId, Form, InsertError};
 use crate::counters::PairKey;
 use crate::dpdk::memory::prefetch;
 use crate::firewall::Subject;
@@ -16,7 +19,7 @@ use crate::rewrite;
 use crate::service::Service;
 
 /// Not yet looked up: a handle that is always out of date.
-const NO_HOP: u32 = u32::MAX;
+pub(super) const NO_HOP: u32 = u32::MAX;
 
 impl<F: Frame> Shard<F> {
     /// A TCP, UDP or SCTP packet that is ours to judge.
@@ -27,13 +30,19 @@ impl<F: Frame> Shard<F> {
         found: Option<(FlowId, Direction)>,
     ) {
         match found {
-            Some((id, direction)) if self.conntrack.reopens(id, direction, &arrival.packet.l4_info) => {
+            Some((id, direction))
+                if self.conntrack.reopens(id, direction, &arrival.packet.l4_info)
+                    || self.is_misdirected(turn, &arrival.frame, &arrival.packet, id, direction) =>
+            {
                 let old = self.conntrack.remove(id);
                 self.forget(turn, &old);
                 self.first(turn, arrival);
             }
             Some((id, direction)) => self.established(turn, arrival, id, direction),
-            None => self.first(turn, arrival),
+            None => match self.path_of_packet(&arrival.packet) {
+                Some((path, direction)) => self.on_path(turn, arrival, path, direction),
+                None => self.first(turn, arrival),
+            },
         }
     }
 
@@ -41,7 +50,7 @@ impl<F: Frame> Shard<F> {
     fn established<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        arrival: Arrival<F>,
+        mut arrival: Arrival<F>,
         id: FlowId,
         direction: Direction,
     ) {
@@ -49,6 +58,10 @@ impl<F: Frame> Shard<F> {
             Ok(()) => {}
             Err(DropReason::EndpointGone) => return self.lost(turn, arrival, id, direction),
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
+        }
+        if direction == Direction::Reply && self.conntrack.flow(id).form.is_one_sided() {
+            // It claims to be the VIP's; the endpoint of a DSR connection answers by another way.
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
         }
         if arrival.packet.fragment.is_some() && rewrite::changes_crc(self.conntrack.flow(id)) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::FragmentSctp);
@@ -61,10 +74,11 @@ impl<F: Frame> Shard<F> {
         if !rewrite::is_intact(arrival.frame.data(), &arrival.packet, &flow) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::SctpChecksum);
         }
+        self.as_client_sees(id, &flow, direction, &mut arrival.packet);
         if let Err(reason) = self.advance(turn, id, direction, &arrival.packet.l4_info) {
             return self.drop(turn, arrival.port, arrival.frame, reason);
         }
-        self.forward(turn, arrival, &flow, direction, exit);
+        self.forward_sctp(turn, arrival, id, &flow, direction, exit);
     }
 
     /// Lets a packet act on its connection's state, and counts what that does. Whether it may pass.
@@ -97,6 +111,9 @@ impl<F: Frame> Shard<F> {
         if turn.tables.is_martian(arrival.packet.src) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
         }
+        if self.conntrack.is_full() && service.delivery.form.is_one_sided() && service.is_stateless() {
+            return self.forward_stateless(turn, arrival, service);
+        }
         let opens = conntrack::opens(&arrival.packet.l4_info);
         let picks_up = || {
             turn.tables.on_unknown == OnUnknown::Pickup
@@ -113,7 +130,7 @@ impl<F: Frame> Shard<F> {
             self.report(turn, &arrival, icmp::Error::TimeExceeded);
             return self.drop(turn, arrival.port, arrival.frame, DropReason::TtlExpired);
         }
-        let arrival = if opens {
+        let mut arrival = if opens && named(turn.tables, &arrival.frame, &arrival.packet, service).is_none() {
             let ports = arrival.packet.ports();
             let Some(arrival) = self.detour(turn, arrival, service, ports) else { return };
             arrival
@@ -123,13 +140,15 @@ impl<F: Frame> Shard<F> {
         match self.open(turn, &arrival, service) {
             Ok(id) => {
                 let flow = *self.conntrack.flow(id);
+                self.as_client_sees(id, &flow, Direction::Original, &mut arrival.packet);
                 match self.way_out(turn, &arrival, id, Direction::Original) {
-                    Ok(exit) => self.forward(turn, arrival, &flow, Direction::Original, exit),
+                    Ok(exit) => self.forward_sctp(turn, arrival, id, &flow, Direction::Original, exit),
                     Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
                 }
             }
             Err(reason) => {
-                if reason == DropReason::NoEndpoint && service.on_no_endpoint == Refusal::Reject {
+                let refused = matches!(reason, DropReason::NoEndpoint | DropReason::SnatExhausted);
+                if refused && service.on_no_endpoint == Refusal::Reject {
                     self.reject(turn, &arrival);
                 }
                 self.drop(turn, arrival.port, arrival.frame, reason);
@@ -146,20 +165,30 @@ impl<F: Frame> Shard<F> {
     ) -> Result<FlowId, DropReason> {
         let packet = &arrival.packet;
         let (client_port, vip_port) = packet.ports();
-        let chosen = self.choose(turn, packet, service, conntrack::opens(&packet.l4_info));
+        let named = named(turn.tables, &arrival.frame, packet, service).map(|endpoint| endpoint.id);
+        let chosen = named.or_else(|| self.choose(turn, packet, service, conntrack::opens(&packet.l4_info)));
         let counters = self.writer.bank().service(service.id);
         let Some(endpoint) = chosen.and_then(|id| service.endpoint(id)) else {
             counters.refused_no_endpoint.add(1);
             return Err(DropReason::NoEndpoint);
         };
         let endpoint_port = if endpoint.port == 0 { vip_port } else { endpoint.port };
-        if packet.fragment.is_some() && service.protocol == Protocol::Sctp && endpoint_port != vip_port {
+        let moves = endpoint_port != vip_port || service.delivery.form.is_full_nat();
+        if packet.fragment.is_some() && service.protocol == Protocol::Sctp && moves {
             return Err(DropReason::FragmentSctp);
         }
-        let hop = match self.hops.towards(endpoint, &mut self.neighbors, &turn.tables.routes) {
+        let address = behind(service, endpoint, packet.dst);
+        let hop = match self.hops.towards(endpoint.id, address, &mut self.neighbors, &turn.tables.routes) {
             Ok(hop) => hop,
             Err(reason) => {
                 counters.refused_no_route.add(1);
+                return Err(reason);
+            }
+        };
+        let (source, source_port) = match self.modes.source(turn.tables, service, endpoint, turn.now) {
+            Ok(source) => source,
+            Err(reason) => {
+                counters.refused_no_snat_port.add(1);
                 return Err(reason);
             }
         };
@@ -173,7 +202,7 @@ impl<F: Frame> Shard<F> {
         let mut flow = Flow {
             client: packet.src,
             vip: packet.dst,
-            endpoint: endpoint.addr,
+            endpoint: address,
             client_port,
             vip_port,
             endpoint_port,
@@ -186,20 +215,30 @@ impl<F: Frame> Shard<F> {
             next_hop: [hop.to_bits(), NO_HOP],
             epoch: turn.tables.firewall_epoch,
             idle_timeout_ms: service.idle_timeout_ms,
+            form: service.delivery.form,
+            source,
+            source_port,
         };
-        flow.delta = rewrite::deltas(&flow);
+        flow.delta = match flow.form {
+            Form::Dnat => rewrite::deltas(&flow),
+            Form::FullNat(_) => rewrite::full_nat_deltas(&flow, turn.tables.own.get(source)),
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => [[0; 2]; 2],
+        };
         if !rewrite::is_intact(arrival.frame.data(), packet, &flow) {
             self.pairs.release(&self.writer, pair);
+            self.modes.unbind(turn.tables, &flow, turn.now);
             return Err(DropReason::SctpChecksum);
         }
         match self.conntrack.insert(flow, &packet.l4_info, turn.now) {
             Ok(id) => {
+                self.modes.begin(id);
                 counters.created.add(1);
                 self.count_new(turn, id);
                 Ok(id)
             }
             Err(error) => {
                 self.pairs.release(&self.writer, pair);
+                self.modes.unbind(turn.tables, &flow, turn.now);
                 let (counter, reason) = match error {
                     InsertError::Full => (&counters.refused_table_full, DropReason::ConntrackFull),
                     InsertError::TupleInUse => (&counters.refused_tuple, DropReason::TupleInUse),
@@ -222,20 +261,32 @@ impl<F: Frame> Shard<F> {
         let found = quoted.filter(honest).and_then(|quoted| {
             // The error travels against the packet that it quotes.
             let tuple = quoted.tuple.reversed();
-            self.conntrack.find(&tuple, self.conntrack.hash(&tuple)).map(|found| (quoted, found))
+            let found = self.conntrack.find(&tuple, self.conntrack.hash(&tuple));
+            let path = if found.is_none() { self.path_of(&tuple) } else { None };
+            let flow = |(path, direction)| (self.paths.get(path).flow, direction);
+            let found = found.or_else(|| path.map(flow))?;
+            Some((quoted, found, path.map(|(path, _)| path)))
         });
-        let Some((quoted, (id, direction))) = found else {
+        let Some((quoted, (id, direction), path)) = found else {
             if self.firewalled(turn, &arrival) {
                 return self.drop(turn, arrival.port, arrival.frame, DropReason::Firewall);
             }
             return self.unclaimed(turn, arrival, DropReason::IcmpUnrelated);
         };
-        let exit = self.still_allowed(turn, id).and_then(|()| self.way_out(turn, &arrival, id, direction));
+        let exit = self.still_allowed(turn, id).and_then(|()| match path {
+            Some(path) => self.way_on(turn, &arrival, path, direction),
+            None => self.way_out(turn, &arrival, id, direction),
+        });
         let exit = match exit {
             Ok(exit) => exit,
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
-        let flow = *self.conntrack.flow(id);
+        let flow = path.map_or_else(|| *self.conntrack.flow(id), |path| self.flow_on(path));
+        if flow.form != Form::Dnat {
+            let account = account(&flow, &arrival.packet, true);
+            let passage = Passage { id, flow: &flow, direction, exit, account };
+            return self.error_by_mode(turn, arrival, quoted, &passage);
+        }
         match rewrite::translate_icmp_error(
             arrival.frame.data_mut(),
             &arrival.packet,
@@ -252,14 +303,19 @@ impl<F: Frame> Shard<F> {
     }
 
     /// Translates a packet of a connection and sends it.
-    fn forward<O: Output<F>>(
+    pub(super) fn forward<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
         mut arrival: Arrival<F>,
+        id: FlowId,
         flow: &Flow,
         direction: Direction,
         exit: Exit,
     ) {
+        if flow.form != Form::Dnat {
+            let account = account(flow, &arrival.packet, false);
+            return self.forward_by_mode(turn, arrival, &Passage { id, flow, direction, exit, account });
+        }
         let egress = &turn.tables.ports[exit.port().index()];
         // What is cut into fragments has its checksum computed before.
         let whole = arrival.packet.l3_len <= u32::from(egress.mtu);
@@ -293,12 +349,26 @@ impl<F: Frame> Shard<F> {
         };
         let (hop, exit) = self.exit(turn, hop, to, direction)?;
         self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
-        let mtu = turn.tables.ports[exit.port().index()].mtu;
+        let growth = modes::growth(self.conntrack.flow(id), direction);
+        self.fits(turn, arrival, exit, growth)?;
+        Ok(exit)
+    }
+
+    /// Whether a packet that grows by so many bytes fits the MTU, or may be cut; if not, its sender is told what does.
+    pub(super) fn fits<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: &Arrival<F>,
+        exit: Exit,
+        growth: isize,
+    ) -> Result<(), DropReason> {
+        let mtu = isize::try_from(turn.tables.ports[exit.port().index()].mtu).unwrap_or(isize::MAX);
+        let mtu = u16::try_from(mtu - growth).unwrap_or(0);
         if arrival.packet.l3_len > u32::from(mtu) && arrival.packet.dont_fragment {
             self.report(turn, arrival, icmp::Error::TooBig { mtu });
             return Err(DropReason::MtuExceeded);
         }
-        Ok(exit)
+        Ok(())
     }
 
     /// Judges a connection anew where the firewall has changed since, by the packet that created it, or where its endpoint may be
@@ -331,6 +401,9 @@ impl<F: Frame> Shard<F> {
 
     /// Whether a rule drops this packet; counted.
     pub(super) fn firewalled<O>(&self, turn: &Turn<'_, O>, arrival: &Arrival<F>) -> bool {
+        if turn.tables.firewall.is_empty() {
+            return false;
+        }
         let Arrival { port, packet, .. } = arrival;
         let ports = matches!(packet.l4_info, L4::Tcp { .. } | L4::Udp { .. } | L4::Sctp { .. })
             .then(|| packet.ports());

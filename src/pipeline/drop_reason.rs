@@ -128,6 +128,14 @@ drop_reasons! {
     UnknownConnection = "unknown_connection",
     /// The service has no endpoint that takes new connections.
     NoEndpoint = "no_endpoint",
+    /// Full NAT has no port left towards the endpoint: all are in use or rest.
+    SnatExhausted = "snat_exhausted",
+    /// From an endpoint's own address and port, but of no connection: the kernel would forward it with that address.
+    EndpointReply = "endpoint_reply",
+    /// A UDP fragment without a checksum, from IPv4 to IPv6, where it must have one (RFC 7915 §4.5).
+    FragmentNoChecksum = "fragment_no_checksum",
+    /// An ICMP error that has no counterpart in the other family (RFC 7915 §4.2, §5.2).
+    IcmpUntranslatable = "icmp_untranslatable",
     /// The connection's endpoint is down or no longer configured, and its connections are reset (`on_endpoint_down`,
     /// `on_endpoint_removed`).
     EndpointGone = "endpoint_gone",

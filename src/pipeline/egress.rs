@@ -1,5 +1,7 @@
 //! The way out: next hop, L2 header, fragments; and the packets that wait for a MAC.
 
+use arrayvec::ArrayVec;
+
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, NeighborUpdate, Output};
 use crate::addr::{Addr, Mac};
@@ -169,7 +171,7 @@ fn exit_of(hop: NextHop, known: Lookup) -> Result<Exit, DropReason> {
 }
 
 /// The port's address that `target` can answer to.
-fn source_towards(port: &Port, target: Addr) -> Option<Addr> {
+pub(super) fn source_towards(port: &Port, target: Addr) -> Option<Addr> {
     if target.is_link_local_v6() {
         return Some(nd::link_local(port.mac));
     }
@@ -178,22 +180,29 @@ fn source_towards(port: &Port, target: Addr) -> Option<Addr> {
 }
 
 /// Writes the L2 header of the egress port before the IP header at `l3`; says where that is now. `None`: no headroom.
-fn set_l2<F: Frame>(frame: &mut F, l3: usize, to: Mac, port: &Port) -> Option<usize> {
+pub(super) fn set_l2<F: Frame>(frame: &mut F, l3: usize, to: Mac, port: &Port) -> Option<usize> {
     let wanted = port.l2_len();
     if wanted > l3 {
         frame.grow_front(wanted - l3).then_some(())?;
     } else {
         frame.shrink_front(l3 - wanted);
     }
-    let header = frame.data_mut();
-    let version = *header.get(wanted)? >> 4;
-    let ethertype: u16 = if version == 4 { 0x0800 } else { 0x86dd };
-    header.get_mut(..6)?.copy_from_slice(&to.0);
-    header.get_mut(6..12)?.copy_from_slice(&port.mac.0);
-    if port.vlan != 0 {
-        header.get_mut(12..14)?.copy_from_slice(&0x8100_u16.to_be_bytes());
-        header.get_mut(14..16)?.copy_from_slice(&port.vlan.to_be_bytes());
-    }
-    header.get_mut(wanted - 2..wanted)?.copy_from_slice(&ethertype.to_be_bytes());
+    let bytes = frame.data_mut();
+    let header = l2_header(to, port, *bytes.get(wanted)? >> 4);
+    bytes.get_mut(..wanted)?.copy_from_slice(&header);
     Some(wanted)
+}
+
+/// The L2 header of the egress port for a packet of this IP version.
+pub(super) fn l2_header(to: Mac, port: &Port, version: u8) -> ArrayVec<u8, 18> {
+    let mut header = ArrayVec::new();
+    header.extend(to.0);
+    header.extend(port.mac.0);
+    if port.vlan != 0 {
+        header.extend(0x8100_u16.to_be_bytes());
+        header.extend(port.vlan.to_be_bytes());
+    }
+    let ethertype: u16 = if version == 4 { 0x0800 } else { 0x86dd };
+    header.extend(ethertype.to_be_bytes());
+    header
 }

@@ -9,7 +9,6 @@ use crate::ids::EndpointId;
 use crate::neighbor::{Neighbors, NextHop};
 use crate::parse::Whole;
 use crate::route::Routes;
-use crate::service::Endpoint;
 use crate::tables::Tables;
 
 /// What follows from a first packet and the tables alone.
@@ -47,25 +46,26 @@ impl Hops {
         Self(Box::new([None; PLACES]))
     }
 
-    /// The next hop towards an endpoint: what is kept, unless routes have changed since.
+    /// The next hop towards an address of an endpoint: what is kept, unless routes have changed since.
     #[inline]
     pub fn towards(
         &mut self,
-        endpoint: &Endpoint,
+        endpoint: EndpointId,
+        address: Addr,
         neighbors: &mut Neighbors,
         routes: &Routes,
     ) -> Result<NextHop, DropReason> {
-        let place = &mut self.0[endpoint.id.index() % PLACES];
+        let place = &mut self.0[endpoint.index() % PLACES];
         if let Some((addr, hop)) = *place
-            && addr == endpoint.addr
+            && addr == address
             && neighbors.is_current(hop)
         {
             return Ok(hop);
         }
-        let route = routes.lookup(endpoint.addr).ok_or(DropReason::NoRoute)?;
+        let route = routes.lookup(address).ok_or(DropReason::NoRoute)?;
         // Pinned: its slot is given to no other.
         let hop = neighbors.intern(route, true).ok_or(DropReason::NeighborUnresolved)?;
-        *place = Some((endpoint.addr, hop));
+        *place = Some((address, hop));
         Ok(hop)
     }
 }

@@ -8,7 +8,7 @@ use super::kernel::{Class, is_through};
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Frame, Handed, Output};
 use crate::config::Protocol;
-use crate::conntrack::Tuple;
+use crate::conntrack::{Form, Tuple};
 use crate::counters::Term;
 use crate::firewall::Subject;
 use crate::fragment::{Admission, Held, Key, Serial, TIMEOUT};
@@ -117,6 +117,8 @@ impl<F: Frame> Shard<F> {
         if packet.fragment.is_none_or(|fragment| fragment.is_first()) {
             return self.transport(turn, arrival, found);
         }
+        let path = if found.is_none() { tuple.and_then(|t| self.path_of(&t)) } else { None };
+        let found = found.or_else(|| path.map(|(path, direction)| (self.paths.get(path).flow, direction)));
         let Some((id, direction)) = found else {
             // Its first piece may be on a detour: it goes after that.
             let arrival = match Self::sticky_service(turn, tuple) {
@@ -129,11 +131,17 @@ impl<F: Frame> Shard<F> {
             return self.stray(turn, arrival, ports);
         };
         let mut arrival = arrival;
+        let flow = path.map_or_else(|| *self.conntrack.flow(id), |(path, _)| self.flow_on(path));
+        if flow.form != Form::Dnat {
+            return self.piece_by_mode(turn, arrival, id, &flow, direction);
+        }
         let translated = self
             .still_allowed(turn, id)
-            .and_then(|()| self.way_out(turn, &arrival, id, direction))
+            .and_then(|()| match path {
+                Some((path, _)) => self.way_on(turn, &arrival, path, direction),
+                None => self.way_out(turn, &arrival, id, direction),
+            })
             .and_then(|exit| {
-                let flow = *self.conntrack.flow(id);
                 rewrite::translate_piece(&mut arrival.frame, &packet, &flow, direction)?;
                 Ok((exit, account(&flow, &packet, false)))
             });
@@ -154,6 +162,9 @@ impl<F: Frame> Shard<F> {
         if let Some(rule) = turn.tables.firewall.dropped_by(&subject) {
             self.writer.bank().rule(rule).add(1);
             return self.drop(turn, port, frame, DropReason::Firewall);
+        }
+        if turn.tables.is_endpoint(src, ports.0) {
+            return self.drop(turn, port, frame, DropReason::EndpointReply);
         }
         self.punt(turn, port, frame, Class::Other);
     }

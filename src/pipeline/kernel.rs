@@ -80,6 +80,10 @@ impl<F: Frame> Shard<F> {
         let Arrival { port, frame, packet } = arrival;
         match verdict(turn, port, packet.dst) {
             Verdict::Ours => self.drop(turn, port, frame, reason),
+            Verdict::Forwarded if turn.tables.is_endpoint(packet.src, packet.ports().0) => {
+                self.drop(turn, port, frame, DropReason::EndpointReply);
+            }
+            Verdict::Forwarded => self.punt(turn, port, frame, Class::Other),
             Verdict::Punt => self.punt(turn, port, frame, Class::Other),
             Verdict::Transit => self.drop(turn, port, frame, DropReason::Transit),
         }
@@ -89,6 +93,7 @@ impl<F: Frame> Shard<F> {
     pub(super) fn is_for_kernel<O>(&self, turn: &Turn<'_, O>, port: PortId, dst: Addr) -> bool {
         turn.tables.ports[port.index()].kernel
             && !turn.tables.services.is_vip(dst)
+            && !turn.tables.is_snat(dst)
             && (turn.tables.is_local(dst) || is_ours(turn.tables, &turn.tables.ports[port.index()], dst))
     }
 
@@ -118,7 +123,8 @@ impl<F: Frame> Shard<F> {
             self.writer.bank().rule(rule).add(1);
             return self.drop(turn, port, frame, DropReason::Firewall);
         }
-        let to_kernel = reason == DropReason::Multicast || verdict(turn, port, dst) == Verdict::Punt;
+        let to_kernel = reason == DropReason::Multicast
+            || matches!(verdict(turn, port, dst), Verdict::Punt | Verdict::Forwarded);
         if to_kernel {
             self.punt(turn, port, frame, Class::Other);
         } else {
@@ -132,20 +138,22 @@ enum Verdict {
     /// For an address of ours that the kernel does not speak for.
     Ours,
     Punt,
+    /// For somebody else, and the kernel may forward it.
+    Forwarded,
     /// For somebody else.
     Transit,
 }
 
 fn verdict<O>(turn: &Turn<'_, O>, port: PortId, dst: Addr) -> Verdict {
     let config = &turn.tables.ports[port.index()];
-    if turn.tables.services.is_vip(dst) {
+    if turn.tables.services.is_vip(dst) || turn.tables.is_snat(dst) {
         return Verdict::Ours;
     }
     let ours = turn.tables.is_local(dst) || is_ours(turn.tables, config, dst);
     match (ours, config.kernel) {
         (true, true) => Verdict::Punt,
         (true, false) => Verdict::Ours,
-        (false, true) if turn.tables.transit == Transit::Kernel => Verdict::Punt,
+        (false, true) if turn.tables.transit == Transit::Kernel => Verdict::Forwarded,
         (false, _) => Verdict::Transit,
     }
 }
@@ -153,7 +161,7 @@ fn verdict<O>(turn: &Turn<'_, O>, port: PortId, dst: Addr) -> Verdict {
 /// Whether what came in by `port` for `dst`, and is of no connection, is for others to whom the kernel may forward it.
 pub(super) fn is_through<O>(turn: &Turn<'_, O>, port: PortId, dst: Addr) -> bool {
     let for_us = turn.tables.is_local(dst) || is_ours(turn.tables, &turn.tables.ports[port.index()], dst);
-    !for_us && verdict(turn, port, dst) == Verdict::Punt
+    !for_us && verdict(turn, port, dst) == Verdict::Forwarded
 }
 
 /// What the firewall can know of a packet that the parser refused.

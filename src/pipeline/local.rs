@@ -24,7 +24,7 @@ impl<F: Frame> Shard<F> {
         let for_us = is_ours(turn.tables, config, arp.target);
         let (mac, sender) = arp.sender;
         self.heard(turn, port, sender, mac, for_us);
-        if config.kernel {
+        if has_kernel_for(turn.tables, config, arp.target) {
             // Requests for others are most of what a broadcast domain says, and nothing to the kernel, but for those that
             // announce their sender.
             if arp.request && !for_us && arp.target != sender {
@@ -63,12 +63,13 @@ impl<F: Frame> Shard<F> {
                 return self.consume(turn, port, frame);
             }
             if for_us
-                && !config.kernel
+                && !has_kernel_for(turn.tables, config, message.target)
                 && let Some(reply) = Reply::to(frame.data(), config.mac, config.vlan)
             {
                 let asker = (reply.to, packet.src);
                 nd::advertise(&mut self.scratch, asker, message.target, config.mac, config.vlan);
                 self.originate(turn, port);
+                return self.consume(turn, port, frame);
             }
         }
         if config.kernel {
@@ -114,7 +115,7 @@ impl<F: Frame> Shard<F> {
         match l4_info {
             L4::Icmp { kind, .. } if ours && echo::is_request(protocol, kind) => {
                 let Arrival { port, frame, packet } = arrival;
-                if config.kernel {
+                if has_kernel_for(turn.tables, config, packet.dst) {
                     return self.punt(turn, port, frame, Class::Other);
                 }
                 // Some devices take more than the MTU: the reply, as long as the request, would not leave.
@@ -164,9 +165,15 @@ impl<F: Frame> Shard<F> {
     }
 }
 
+/// Whether the kernel answers for `addr` at this port: of SNAT addresses it knows nothing.
+fn has_kernel_for(tables: &Tables, port: &Port, addr: Addr) -> bool {
+    port.kernel && !tables.is_snat(addr)
+}
+
 /// Whether this port answers for `addr`: its own addresses, and every VIP.
 pub(super) fn is_ours(tables: &Tables, port: &Port, addr: Addr) -> bool {
     port.owns(addr)
         || tables.services.is_vip(addr)
+        || tables.is_snat(addr)
         || addr.is_link_local_v6() && addr == nd::link_local(port.mac)
 }

@@ -49,14 +49,14 @@ impl<F: Frame> Shard<F> {
             return self.first(turn, arrival);
         }
         self.reset(turn, &arrival);
-        let (from, to) = match direction {
-            Direction::Original => ((flow.client, flow.client_port), (flow.endpoint, flow.endpoint_port)),
-            Direction::Reply => ((flow.vip, flow.vip_port), (flow.client, flow.client_port)),
-        };
-        if let Ok(Exit::To(port, mac)) = self.way_out(turn, &arrival, id, direction) {
+        if let Some((from, to)) = self.onward_ends(&flow, direction)
+            && let Ok(Exit::To(port, mac)) = self.way_out(turn, &arrival, id, direction)
+        {
             let egress = &turn.tables.ports[port.index()];
             let reply = Reply { to: mac, from: egress.mac, vlan: egress.vlan };
-            if reset::write_onward(&mut self.scratch, &arrival.packet, from, to, &reply).is_some() {
+            let mut packet = arrival.packet;
+            self.as_receiver_sees(id, &flow, direction, &mut packet);
+            if reset::write_onward(&mut self.scratch, &packet, from, to, &reply).is_some() {
                 self.originate(turn, port);
             }
         }

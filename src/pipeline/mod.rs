@@ -19,8 +19,11 @@ mod kernel;
 mod limiter;
 mod local;
 mod loss;
+mod modes;
+mod multihome;
 mod output;
 mod owner;
+mod quic;
 mod shard;
 
 pub use choose::Errand;

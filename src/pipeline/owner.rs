@@ -80,6 +80,12 @@ impl Owner {
         WorkerId((hasher.finish() % u64::from(self.workers)) as u8)
     }
 
+    /// The owner of a full NAT connection whose endpoint answers to this SNAT address and port.
+    #[must_use]
+    pub fn of_snat(&self, addr: Addr, port: u16, protocol: Protocol) -> WorkerId {
+        self.of_client(addr, port, protocol)
+    }
+
     #[inline]
     fn of_client(&self, addr: Addr, port: u16, protocol: Protocol) -> WorkerId {
         match &self.clients {

@@ -9,9 +9,10 @@ use super::choose::count_state;
 use super::foresee::{Foreseen, Hops};
 use super::kernel::Policers;
 use super::limiter::Limiter;
+use super::modes::Modes;
 use super::owner::Owner;
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
-use crate::conntrack::{Conntrack, Expired, FlowError, Tuple};
+use crate::conntrack::{Age, Conntrack, Expired, Flow, FlowError, Paths, Tuple};
 use crate::counters::{Pairs, Term, WorkerCounters, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
@@ -20,6 +21,9 @@ use crate::parse::Packet;
 use crate::service::Sticky;
 use crate::tables::Tables;
 use crate::time::Instant;
+
+/// Most paths of multi-homed SCTP associations in a worker: some 6 MiB, whose pages are taken as they are first used.
+const MAX_PATHS: usize = 1 << 16;
 
 /// How next hops become MACs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +77,7 @@ pub struct Shard<F> {
     pub(super) worker: WorkerId,
     pub(super) owner: Owner,
     pub(super) conntrack: Conntrack,
+    pub(super) paths: Paths,
     pub(super) pairs: Pairs,
     pub(super) neighbors: Neighbors,
     pub(super) hops: Hops,
@@ -81,6 +86,7 @@ pub struct Shard<F> {
     pub(super) waiting: fragment::Hold<F>,
     pub(super) limiter: Limiter,
     pub(super) policers: Policers,
+    pub(super) modes: Modes,
     pub(super) writer: Writer,
     /// What all workers count, this one among them.
     pub(super) peers: Arc<[Arc<WorkerCounters>]>,
@@ -107,10 +113,16 @@ impl<F: Frame> Shard<F> {
         let assume = config.resolution == Resolution::Assume;
         // Different keys for different tables, all from the one secret.
         let key = |table: u64| (config.seed, table << 8 | u64::from(config.worker.0));
+        let owner = Owner::new(config.seed, config.workers);
+        let modes = Modes::new(config, tables, &owner);
+        let mut conntrack = Conntrack::new(config.max_flows, key(1));
+        conntrack.set_own(tables.own.clone());
         Self {
             worker: config.worker,
-            owner: Owner::new(config.seed, config.workers),
-            conntrack: Conntrack::new(config.max_flows, key(1)),
+            owner,
+            conntrack,
+            modes,
+            paths: Paths::new(config.max_flows.saturating_mul(4).min(MAX_PATHS), key(5)),
             pairs: Pairs::new(writer.sizes(), key(2)),
             neighbors: Neighbors::new(&tables.neighbors, assume),
             hops: Hops::new(),
@@ -198,10 +210,13 @@ impl<F: Frame> Shard<F> {
             self.neighbor_timers(&mut Turn { tables, now, out });
         }
         let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
-        let Self { worker, conntrack, pairs, writer, removals, .. } = self;
+        self.modes.maintain(now);
+        let Self { worker, conntrack, paths, pairs, modes, writer, removals, .. } = self;
         let gone = |pairs: &mut Pairs, expired: Expired| {
             *removals += 1;
+            paths.remove_all(&expired.flow);
             count_gone(writer, *worker, tables, pairs, &expired);
+            modes.gone(&expired, tables.own.get(expired.flow.source), now);
         };
         conntrack.expire_with(now, budget, pairs, |pairs, flow| pairs.prefetch_hold(flow.pair), gone) || more
     }
@@ -209,6 +224,7 @@ impl<F: Frame> Shard<F> {
     /// Between bursts: goes over from one configuration's tables to another's. With other routes, every connection looks its
     /// next hops up again when its next packet comes.
     pub fn go_over(&mut self, before: &Tables, after: &Tables, now: Instant, out: &mut impl Output<F>) {
+        self.conntrack.set_own(after.own.clone());
         if !Arc::ptr_eq(&before.routes, &after.routes) {
             self.neighbors.reroute();
         }
@@ -231,7 +247,11 @@ impl<F: Frame> Shard<F> {
 
     /// Between bursts: switches counter banks where the aggregator asks.
     pub fn turn(&mut self, now: Instant) {
+        let tick = self.writer.tick();
         self.writer.turn(now);
+        if self.writer.tick() != tick {
+            self.modes.tell(&self.writer);
+        }
     }
 
     /// The worker's counters: for what the I/O layer counts (`transmitted`, `tx_dropped`, load).
@@ -244,6 +264,11 @@ impl<F: Frame> Shard<F> {
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.conntrack.len(), self.conntrack.capacity())
+    }
+
+    /// Shows connections, for a listing: as [`Conntrack::show`].
+    pub fn show(&self, from: usize, budget: usize, see: impl FnMut(&Flow, Age) -> bool) -> Option<usize> {
+        self.conntrack.show(from, budget, see)
     }
 
     /// The worker that owns the connection of a packet with this tuple.
@@ -291,7 +316,9 @@ impl<F: Frame> Shard<F> {
 
     pub(super) fn forget<O>(&mut self, turn: &Turn<'_, O>, expired: &Expired) {
         self.removals += 1;
+        self.paths.remove_all(&expired.flow);
         count_gone(&self.writer, self.worker, turn.tables, &mut self.pairs, expired);
+        self.modes.gone(expired, self.conntrack.own().get(expired.flow.source), turn.now);
     }
 }
 

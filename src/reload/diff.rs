@@ -28,7 +28,7 @@ pub enum Thing {
     Neighbor,
     /// `[[port]]`, by name.
     Port,
-    /// Another table: `engine`, `metrics`, `limits`, `control`.
+    /// Another table: `engine`, `snat`, `metrics`, `limits`, `control`.
     Settings,
 }
 
@@ -91,6 +91,13 @@ impl Diff {
         if old.control.socket != new.control.socket {
             let fields = vec![field("socket", &old.control.socket, &new.control.socket)];
             diff.restart.push(settings("control", fields));
+        }
+        if old.snat != new.snat {
+            let fields = differing([
+                field("addresses", many(&old.snat.addresses), many(&new.snat.addresses)),
+                field("ports", range(Some(old.snat.ports)), range(Some(new.snat.ports))),
+            ]);
+            diff.restart.push(settings("snat", fields));
         }
         diff.services(&old.services, &new.services);
         diff.rules(old, new);
@@ -212,11 +219,17 @@ impl Diff {
             let fields = differing([
                 field("algorithm", algorithm(old), algorithm(service)),
                 field("maglev_size", some(maglev_size(old)), some(maglev_size(service))),
+                field("mode", old.mode.name(), service.mode.name()),
+                field("client_address", old.mode.client_address(), service.mode.client_address()),
+                field("tunnel_source", some(old.mode.tunnel_source()), some(service.mode.tunnel_source())),
+                field("gue_port", some(old.mode.gue_port()), some(service.mode.gue_port())),
                 field("idle_timeout", old.idle_timeout, service.idle_timeout),
                 field("on_no_endpoint", word(old.on_no_endpoint), word(service.on_no_endpoint)),
                 field("on_endpoint_down", word(old.on_endpoint_down), word(service.on_endpoint_down)),
                 field("on_endpoint_removed", removed(old), removed(service)),
                 field("slow_start", old.slow_start, service.slow_start),
+                field("secondary_vips", many(&old.secondary_vips), many(&service.secondary_vips)),
+                field("quic_server_id_bytes", old.quic_server_id_bytes, service.quic_server_id_bytes),
             ]);
             let same = Service { endpoints: Vec::new(), ..(*old).clone() }
                 == Service { endpoints: Vec::new(), ..service.clone() };
@@ -231,7 +244,12 @@ impl Diff {
     fn endpoints(&mut self, service: &Service, old: &[Endpoint], new: &[Endpoint]) {
         let name = |e: &Endpoint| format!("{} {}", service.name, address(e.address, e.port));
         let fields = |a: &Endpoint, b: &Endpoint| {
-            differing([field("weight", a.weight, b.weight), field("state", word(a.state), word(b.state))])
+            differing([
+                field("weight", a.weight, b.weight),
+                field("state", word(a.state), word(b.state)),
+                field("secondary_addresses", many(&a.secondary_addresses), many(&b.secondary_addresses)),
+                field("server_id", hex(&a.server_id), hex(&b.server_id)),
+            ])
         };
         compare(&mut self.changes, Thing::Endpoint, old, new, name, fields);
     }
@@ -332,6 +350,10 @@ fn some(value: Option<impl Display>) -> String {
 fn many(values: &[impl Display]) -> String {
     let all: Vec<_> = values.iter().map(ToString::to_string).collect();
     format!("[{}]", all.join(", "))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn range(ports: Option<(u16, u16)>) -> String {

@@ -1,19 +1,24 @@
 //! The bytes of a packet made those of its connection's other side, checksums kept right by difference (RFC 1624).
 
 mod fragment;
+mod full_nat;
 mod icmp_error;
 mod whole;
 
 pub use fragment::{Rest, fragment};
+pub use full_nat::{
+    End, Ends, Renewed, ends, error_ends, full_nat_deltas, other_family, quoted_ends, replace_addresses,
+    replace_ports, translate_error,
+};
 pub use icmp_error::translate_icmp_error;
-pub use whole::translate_whole;
+pub use whole::{Sides, translate_whole};
 
 use crate::addr::Addr;
 use crate::config::Protocol;
 use crate::conntrack::{Direction, Flow};
 use crate::parse::Packet;
 use crate::pipeline::{DropReason, Frame};
-use crate::wire::checksum::{apply, apply_udp, delta};
+use crate::wire::checksum::{add, apply, apply_udp, sum_addr};
 use crate::wire::crc32c;
 
 /// Byte offsets in the headers that a rewrite touches.
@@ -58,14 +63,8 @@ impl Translation {
     /// What the translation adds to the IPv4 header checksum, and to the L4 checksum.
     fn deltas(&self) -> [u16; 2] {
         let ((from, from_port), (to, to_port)) = (self.from, self.to);
-        let mut old = [0; 18];
-        let mut new = [0; 18];
-        old[..16].copy_from_slice(&from.v6_octets());
-        new[..16].copy_from_slice(&to.v6_octets());
-        let l3 = delta(&old, &new);
-        old[16..].copy_from_slice(&from_port.to_be_bytes());
-        new[16..].copy_from_slice(&to_port.to_be_bytes());
-        [l3, delta(&old, &new)]
+        let (old, new) = (sum_addr(from), sum_addr(to));
+        [add(!old, new), add(!add(old, from_port), add(new, to_port))]
     }
 }
 
@@ -137,7 +136,7 @@ pub fn translate_piece<F: Frame>(
 /// Whether a translation changes what an SCTP packet's CRC32c covers, which no fragment alone can be mended for.
 #[must_use]
 pub fn changes_crc(flow: &Flow) -> bool {
-    flow.protocol == Protocol::Sctp && flow.vip_port != flow.endpoint_port
+    flow.protocol == Protocol::Sctp && (flow.form.is_full_nat() || flow.vip_port != flow.endpoint_port)
 }
 
 /// Replaces the source or destination address and takes one from the TTL.

@@ -21,7 +21,7 @@ struct Bench {
 }
 
 fn workers(n: usize, endpoints: usize) -> (Vec<Arc<WorkerCounters>>, Vec<Writer>) {
-    let sizes = Sizes { ports: 1, services: 1, endpoints, rules: 1, pairs: 1 };
+    let sizes = Sizes { ports: 1, services: 1, endpoints, rules: 1, snat: 0, pairs: 1 };
     (0..n).map(|_| WorkerCounters::new(sizes)).unzip()
 }
 

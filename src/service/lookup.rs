@@ -31,8 +31,10 @@ impl Index {
         let mut vips: HashMap<Addr, [Vec<Range>; Protocol::ALL.len()]> = HashMap::new();
         for (n, service) in (0..).zip(services) {
             let (first, last) = service.ports;
-            let ranges = &mut vips.entry(service.vip).or_default()[service.protocol.index()];
-            ranges.push(Range { first, last, service: n });
+            for vip in service.vips() {
+                let ranges = &mut vips.entry(vip).or_default()[service.protocol.index()];
+                ranges.push(Range { first, last, service: n });
+            }
         }
         for vip in lingering {
             vips.entry(vip).or_default();

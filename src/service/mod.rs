@@ -1,17 +1,21 @@
 //! Services: which one a packet is for, and which endpoint takes a new connection.
 
+mod delivery;
 mod least;
 mod lookup;
 mod maglev;
 mod round_robin;
+mod server_ids;
 mod sticky;
 
+pub use delivery::Delivery;
 pub(crate) use round_robin::Cursor;
 pub(crate) use sticky::Sticky;
 
 use std::sync::Arc;
 
 use self::lookup::Index;
+use self::server_ids::ServerIds;
 use crate::addr::Addr;
 use crate::config::{self, Algorithm, EndpointState, Protocol, Refusal};
 use crate::counters::WorkerCounters;
@@ -26,6 +30,8 @@ pub struct Services {
     services: Box<[Arc<Service>]>,
     /// By slot: which of `services` that is.
     by_id: Box<[u32]>,
+    /// Whether any service routes by QUIC server ids.
+    server_ids: bool,
 }
 
 impl Services {
@@ -35,7 +41,9 @@ impl Services {
         for (n, service) in (0..).zip(&services) {
             by_id[service.id.index()] = n;
         }
-        Self { index: Index::new(&services, lingering), services: services.into(), by_id: by_id.into() }
+        let server_ids = services.iter().any(|service| service.has_server_ids());
+        let index = Index::new(&services, lingering);
+        Self { index, services: services.into(), by_id: by_id.into(), server_ids }
     }
 
     /// The one at this place, for the next tables.
@@ -64,6 +72,13 @@ impl Services {
         self.index.has(addr)
     }
 
+    /// Whether any service routes by the server ids in QUIC connection ids.
+    #[inline]
+    #[must_use]
+    pub const fn have_server_ids(&self) -> bool {
+        self.server_ids
+    }
+
     /// All of them, in file order.
     pub fn iter(&self) -> Iter<'_> {
         self.services.iter().map(|service| service)
@@ -89,10 +104,14 @@ pub struct Service {
     pub id: ServiceId,
     /// Virtual address.
     pub vip: Addr,
+    /// Further virtual addresses.
+    pub secondary_vips: Box<[Addr]>,
     /// First and last port.
     pub ports: (u16, u16),
     /// L4 protocol.
     pub protocol: Protocol,
+    /// How its packets get to an endpoint.
+    pub delivery: Delivery,
     /// Idle timeout of established connections.
     pub idle_timeout_ms: u32,
     /// A client keeps its endpoint for this long after its last new connection; 0: not at all.
@@ -104,6 +123,7 @@ pub struct Service {
     /// Indices of `endpoints`, by id.
     by_id: Box<[u16]>,
     choice: Choice,
+    server_ids: Option<ServerIds>,
 }
 
 /// One compiled endpoint.
@@ -113,6 +133,8 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Address.
     pub addr: Addr,
+    /// Further addresses, in the order of the service's VIPs.
+    pub secondary: Box<[Addr]>,
     /// Port, 0: the client's destination port is kept.
     pub port: u16,
     /// Relative share.
@@ -122,6 +144,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// All its addresses, in the order of the service's VIPs.
+    pub fn addresses(&self) -> impl Iterator<Item = Addr> {
+        [self.addr].into_iter().chain(self.secondary.iter().copied())
+    }
+
     /// Whether new connections may go here.
     #[must_use]
     pub fn takes_new(&self) -> bool {
@@ -161,6 +188,7 @@ impl Service {
             .map(|endpoint| Endpoint {
                 id: slots.endpoint(id, endpoint),
                 addr: endpoint.address,
+                secondary: endpoint.secondary_addresses.as_slice().into(),
                 port: endpoint.port,
                 weight: endpoint.weight,
                 state: endpoint.state,
@@ -191,14 +219,17 @@ impl Service {
         Self {
             id,
             vip: service.vip,
+            secondary_vips: service.secondary_vips.as_slice().into(),
             ports: (service.first_port, service.last_port),
             protocol: service.protocol,
+            delivery: Delivery::compile(service.mode, slots),
             idle_timeout_ms: u32::try_from(service.idle_timeout.as_millis()).unwrap_or(u32::MAX),
             persistence_ms: u32::try_from(service.persistence.as_millis()).unwrap_or(u32::MAX),
             on_no_endpoint: service.on_no_endpoint,
             endpoints,
             by_id,
             choice,
+            server_ids: ServerIds::compile(service),
         }
     }
 
@@ -243,6 +274,26 @@ impl Service {
             views.released(worker, endpoint);
         }
     }
+
+    /// All its virtual addresses, the first one first.
+    pub fn vips(&self) -> impl Iterator<Item = Addr> {
+        [self.vip].into_iter().chain(self.secondary_vips.iter().copied())
+    }
+
+    /// Whether QUIC connection ids name endpoints.
+    #[inline]
+    #[must_use]
+    pub const fn has_server_ids(&self) -> bool {
+        self.server_ids.is_some()
+    }
+
+    /// The endpoint that the connection id in this UDP payload names, whatever its state and weight: a connection exists there, and
+    /// nowhere else.
+    #[inline]
+    #[must_use]
+    pub fn named(&self, payload: &[u8]) -> Option<&Endpoint> {
+        self.endpoints.get(self.server_ids.as_ref()?.named(payload)?)
+    }
 }
 
 #[cfg(test)]
@@ -257,6 +308,7 @@ pub(crate) mod tests {
         Endpoint {
             id: EndpointId(n),
             addr: Addr::v4([10, 0, hi, lo]),
+            secondary: Box::default(),
             port: 8080,
             weight,
             state: EndpointState::Up,
@@ -266,20 +318,25 @@ pub(crate) mod tests {
     pub(crate) fn service(algorithm: Algorithm, endpoints: &[(u32, EndpointState)]) -> config::Service {
         let endpoints = (0..).zip(endpoints).map(|(n, &(weight, state))| config::Endpoint {
             address: endpoint(n, 1).addr,
+            secondary_addresses: Vec::new(),
             port: 8080,
             weight,
             state,
+            server_id: Vec::new(),
         });
         config::Service {
             name: "web".into(),
             vip: Addr::v4([203, 0, 113, 100]),
+            secondary_vips: Vec::new(),
             first_port: 80,
             last_port: 80,
             protocol: Protocol::Tcp,
+            mode: config::Mode::Dnat,
             algorithm,
             persistence: Duration::ZERO,
             idle_timeout: Duration::from_secs(240),
             on_no_endpoint: Refusal::Drop,
+            quic_server_id_bytes: 0,
             on_endpoint_down: config::Loss::Keep,
             on_endpoint_removed: config::Loss::Keep,
             slow_start: Duration::ZERO,

@@ -17,7 +17,8 @@ pub use slots::{Slots, SlotsFull};
 
 use self::slots::Capacity;
 use crate::addr::{Addr, Mac, Prefix};
-use crate::config::{self, Config, EndpointState, Loss, OnUnknown, Role, Transit};
+use crate::config::{self, Config, EndpointState, Loss, OnUnknown, Role, Snat, Transit};
+use crate::conntrack::OwnAddresses;
 use crate::counters::Sizes;
 use crate::firewall::Firewall;
 use crate::ids::{EndpointId, PortId};
@@ -51,6 +52,12 @@ pub struct Tables {
     pub resets: Arc<HashSet<EndpointId>>,
     /// Goes up with every endpoint that joins those.
     pub resets_version: u64,
+    /// Addresses and ports of full NAT.
+    pub snat: Snat,
+    /// What connections call those, and the tunnels' sources.
+    pub own: OwnAddresses,
+    /// The ports that endpoints answer from by way of us.
+    answering: Arc<HashMap<Addr, Vec<(u16, u16)>>>,
     /// The addresses of all ports.
     local: HashSet<Addr>,
     used: Capacity,
@@ -155,9 +162,14 @@ impl Tables {
         if applied {
             slots.next_generation(&config.firewall);
         }
+        for addr in config.sources() {
+            slots.source(addr);
+        }
+        let answering = Arc::new(answering(&services));
         let firewall = Firewall::compile(&config.firewall, slots);
         let names = Names {
             rules: config.firewall.iter().map(|rule| (slots.rule(&rule.name), rule.name.clone())).collect(),
+            snat: names::snat(config),
             ..names
         };
         let down = config.services.iter().zip(&services).filter(|(c, _)| c.on_endpoint_down == Loss::Reset);
@@ -180,6 +192,9 @@ impl Tables {
             resets,
             resets_version,
             used: slots.used(),
+            snat: config.snat.clone(),
+            own: slots.own(),
+            answering,
         }
     }
 
@@ -198,6 +213,7 @@ impl Tables {
             services: self.used.services,
             endpoints: self.used.endpoints,
             rules: self.used.rules,
+            snat: self.snat.addresses.len(),
             pairs,
         }
     }
@@ -211,8 +227,23 @@ impl Tables {
         };
         self.services.is_vip(addr)
             || self.is_local(addr)
+            || self.is_snat(addr)
             || addr.is_link_local_v6()
             || self.ports.iter().flat_map(|port| &port.addresses).any(broadcast)
+    }
+
+    /// Whether this is a SNAT address.
+    #[inline]
+    #[must_use]
+    pub fn is_snat(&self, addr: Addr) -> bool {
+        !self.snat.addresses.is_empty() && self.snat.addresses.contains(&addr)
+    }
+
+    /// Whether a service's endpoint speaks from here.
+    #[must_use]
+    pub fn is_endpoint(&self, addr: Addr, port: u16) -> bool {
+        let ranges = self.answering.get(&addr).map_or(&[][..], Vec::as_slice);
+        ranges.iter().any(|(first, last)| (*first..=*last).contains(&port))
     }
 
     /// Whether some port has this address. VIPs are asked for at [`Services::is_vip`].
@@ -285,4 +316,16 @@ pub fn changed_services<'a>(old: &'a Config, new: &'a Config) -> impl Iterator<I
     let places: HashMap<&str, &config::Service> =
         old.services.iter().map(|service| (service.name.as_str(), service)).collect();
     new.services.iter().filter(move |service| places.get(service.name.as_str()) != Some(service))
+}
+
+/// Where answers of endpoints come from; those of DSR name the VIP, and go another way.
+fn answering(services: &[Arc<Service>]) -> HashMap<Addr, Vec<(u16, u16)>> {
+    let mut answering: HashMap<Addr, Vec<(u16, u16)>> = HashMap::new();
+    for service in services.iter().filter(|service| !service.delivery.form.is_one_sided()) {
+        for endpoint in &service.endpoints {
+            let ports = if endpoint.port == 0 { service.ports } else { (endpoint.port, endpoint.port) };
+            answering.entry(endpoint.addr).or_default().push(ports);
+        }
+    }
+    answering
 }

@@ -18,6 +18,8 @@ pub struct Names {
     pub endpoints: Vec<EndpointName>,
     /// Configured rules, in order.
     pub rules: Vec<(RuleId, String)>,
+    /// SNAT addresses, IPv4 first.
+    pub snat: Vec<Addr>,
 }
 
 /// A service's names.
@@ -95,6 +97,13 @@ impl Names {
         let healthy = up.values().filter(|up| **up).count();
         Health { healthy, unhealthy: up.len() - healthy }
     }
+}
+
+/// SNAT addresses in the order in which a worker has them.
+pub(super) fn snat(config: &config::Config) -> Vec<Addr> {
+    let mut addresses = config.snat.addresses.clone();
+    addresses.sort_by_key(|addr| !addr.is_v4());
+    addresses
 }
 
 /// The `service` label: `VIP:port`, `[v6]:port`; a port range is `VIP:first-last`.

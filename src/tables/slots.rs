@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use crate::addr::Addr;
 use crate::config::{self, Config, Loss, Protocol};
-use crate::ids::{EndpointId, RuleId, ServiceId};
+use crate::conntrack::OwnAddresses;
+use crate::ids::{EndpointId, RuleId, ServiceId, SourceId};
 use crate::service::{Cursor, Service};
 
 /// A removed endpoint's slot is not another's before this time, whatever else: packets of its last connections have left by then,
@@ -33,6 +34,8 @@ pub struct Slots {
     services: HashMap<ServiceKey, ServiceId>,
     endpoints: HashMap<EndpointKey, EndpointId>,
     rules: HashMap<String, RuleId>,
+    /// Never forgotten: connections name them. By slot, from 1 on.
+    own: Vec<Addr>,
     /// By service slot: where round-robin stands, so that a reload goes on and does not begin with the first endpoint.
     cursors: Vec<Arc<Cursor>>,
     /// Endpoint slots that were ever given out, and those of them that wait for another endpoint.
@@ -71,7 +74,7 @@ impl Capacity {
 /// A configured service.
 #[derive(Clone, Debug)]
 struct Live {
-    vip: Addr,
+    vips: Vec<Addr>,
     endpoints: Vec<EndpointKey>,
     on_endpoint_removed: Loss,
     /// The last pass in which it was there.
@@ -82,7 +85,7 @@ struct Live {
 #[derive(Clone, Debug)]
 struct Gone {
     key: EndpointKey,
-    vip: Addr,
+    vips: Vec<Addr>,
     fate: Loss,
     since: Instant,
 }
@@ -94,7 +97,7 @@ struct Gone {
      possible; restart, or configure less"
 )]
 pub struct SlotsFull {
-    /// `services`, `endpoints` or `firewall rules`.
+    /// `services`, `endpoints`, `firewall rules` or `SNAT and tunnel addresses`.
     pub kind: &'static str,
     /// How many different ones there were since the start, with those of the new configuration.
     pub needed: usize,
@@ -108,6 +111,7 @@ impl Default for Slots {
             services: HashMap::new(),
             endpoints: HashMap::new(),
             rules: HashMap::new(),
+            own: Vec::new(),
             cursors: Vec::new(),
             given: 0,
             free: Vec::new(),
@@ -130,6 +134,11 @@ impl Slots {
     /// # Errors
     /// What there is too much of.
     pub fn fits(&self, config: &Config) -> Result<(), SlotsFull> {
+        let fresh: HashSet<Addr> = config.sources().filter(|addr| !self.own.contains(addr)).collect();
+        let (needed, capacity) = (self.own.len() + fresh.len(), usize::from(u8::MAX));
+        if needed > capacity {
+            return Err(SlotsFull { kind: "SNAT and tunnel addresses", needed, capacity });
+        }
         self.have_room_for(&config.services, &config.firewall)
     }
 
@@ -195,6 +204,22 @@ impl Slots {
         id
     }
 
+    /// The slot of an address that the engine sends from.
+    pub(crate) fn source(&mut self, addr: Addr) -> SourceId {
+        let known = self.own.iter().position(|own| *own == addr);
+        let at = known.unwrap_or_else(|| {
+            self.own.push(addr);
+            self.own.len() - 1
+        });
+        // 0 is none; so is what is beyond the last, which `fits` keeps from happening.
+        SourceId(u8::try_from(at + 1).unwrap_or(0))
+    }
+
+    /// All of them, those of earlier configurations, too.
+    pub(super) fn own(&self) -> OwnAddresses {
+        OwnAddresses::new(&self.own)
+    }
+
     /// Where the round-robin of a service stands.
     pub(crate) fn cursor(&self, service: ServiceId) -> Arc<Cursor> {
         self.cursors.get(service.index()).cloned().unwrap_or_default()
@@ -222,14 +247,17 @@ impl Slots {
                     && let Some(&id) = self.endpoints.get(&key)
                 {
                     let fate = config.on_endpoint_removed;
-                    gone.insert(id, Gone { key, vip: config.vip, fate, since: now });
+                    gone.insert(id, Gone { key, vips: config.vips().collect(), fate, since: now });
                 }
             }
             for endpoint in &compiled.endpoints {
                 gone.remove(&endpoint.id);
             }
             let on_endpoint_removed = config.on_endpoint_removed;
-            live.insert(compiled.id, Live { vip: config.vip, endpoints, on_endpoint_removed, pass });
+            live.insert(
+                compiled.id,
+                Live { vips: config.vips().collect(), endpoints, on_endpoint_removed, pass },
+            );
         }
         live.retain(|_, service| {
             if service.pass == pass {
@@ -238,7 +266,7 @@ impl Slots {
             for key in std::mem::take(&mut service.endpoints) {
                 if let Some(&id) = self.endpoints.get(&key) {
                     let fate = service.on_endpoint_removed;
-                    gone.insert(id, Gone { key, vip: service.vip, fate, since: now });
+                    gone.insert(id, Gone { key, vips: service.vips.clone(), fate, since: now });
                 }
             }
             false
@@ -247,7 +275,7 @@ impl Slots {
 
     /// VIPs of services that are not configured any more, and whose connections may go on.
     pub(super) fn lingering(&self) -> impl Iterator<Item = Addr> {
-        self.gone.values().map(|gone| gone.vip)
+        self.gone.values().flat_map(|gone| gone.vips.iter().copied())
     }
 
     /// Endpoints whose connections are to be reset, and a number that grows with each that joins them: those that are gone, and

@@ -28,6 +28,7 @@ fn port(name: &str, addr: Addr, len: u8) -> config::Port {
 
 fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config {
     Config {
+        snat: config::Snat { addresses: vec![], ports: (1024, 65_535) },
         engine: config::Engine {
             workers: vec![0],
             main_cpu: None,
@@ -215,7 +216,7 @@ fn a_configuration_beyond_the_limit_is_found_out() {
     let first = config(vec![named("a", 3)], vec![rule("x")]);
     assert_eq!(slots.fits(&first), Ok(()));
     let sizes = compile(&first, &mut slots).sizes(1000);
-    assert_eq!(sizes, Sizes { ports: 2, services: 1, endpoints: 3, rules: 1, pairs: 1000 });
+    assert_eq!(sizes, Sizes { ports: 2, services: 1, endpoints: 3, rules: 1, snat: 0, pairs: 1000 });
     let over = config(vec![named("b", 3)], vec![]);
     let error = SlotsFull { kind: "endpoints", needed: 6, capacity: 5 };
     assert_eq!(slots.fits(&over), Err(error));
@@ -223,7 +224,7 @@ fn a_configuration_beyond_the_limit_is_found_out() {
     let full = config(vec![named("b", 2)], vec![rule("y")]);
     assert_eq!(slots.fits(&full), Ok(()));
     let tables = compile(&full, &mut slots);
-    assert_eq!(tables.sizes(1), Sizes { ports: 2, services: 2, endpoints: 5, rules: 2, pairs: 1 });
+    assert_eq!(tables.sizes(1), Sizes { ports: 2, services: 2, endpoints: 5, rules: 2, snat: 0, pairs: 1 });
     assert_eq!(slots.fits(&first), Ok(()), "what was seen before has its slots");
     let rules = vec![rule("x"), rule("y"), rule("z")];
     assert_eq!(slots.fits(&config(vec![], rules)).map_err(|e| e.kind), Err("firewall rules"));

@@ -101,6 +101,13 @@ impl<'a> Ipv4<'a> {
         self.header[field::PROTOCOL]
     }
 
+    /// DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub const fn tos(&self) -> u8 {
+        self.header[field::TOS]
+    }
+
     /// Time to live.
     #[inline]
     #[must_use]

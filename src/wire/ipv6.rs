@@ -66,6 +66,13 @@ impl<'a> Ipv6<'a> {
         Addr::v6(array_at::<{ field::DST.start }, 16, _>(self.header))
     }
 
+    /// DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub const fn traffic_class(&self) -> u8 {
+        self.header[0] << 4 | self.header[1] >> 4
+    }
+
     /// What follows the fixed header.
     #[inline]
     #[must_use]

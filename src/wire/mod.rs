@@ -16,7 +16,9 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
 pub mod protocol;
+pub mod quic;
 pub mod sctp;
+pub mod sctp_params;
 pub mod tcp;
 pub mod udp;
 

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
+use pollux::kernel::Guard;
 use rustix::process::Signal;
 
 use crate::engine::{Engine, METRICS};
@@ -197,10 +198,19 @@ fn a_kill_leaves_nothing_in_the_way() {
     // An interface that was left behind, with an address of another day.
     lab.lb.sh("ip tuntap add mode tap name px-wan");
     lab.lb.sh("ip address add 192.0.2.77/24 dev px-wan");
+    // Guards of another PID namespace: on our interface, and on one that may be somebody's who lives.
+    let index = lab.lb.sh("cat /sys/class/net/wan/ifindex");
+    let (replaced, others) = (format!("1_{}_1", index.trim()), "1_999999_1");
+    for guard in [&*replaced, others] {
+        lab.lb.sh(&format!("nft add table netdev pollux_{guard}"));
+    }
 
     let engine = Engine::start(&lab.lb, lab.dir(), &kernel_config("[1]"));
+    assert!(guards(&lab).iter().any(|guard| guard == others), "another's guard was removed");
+    lab.lb.sh(&format!("nft delete table netdev pollux_{others}"));
     let second = guards(&lab);
     assert_eq!(second.len(), 2, "{second:?}");
+    assert!(!second.contains(&replaced), "{second:?}");
     assert!(second.iter().all(|guard| !first.contains(guard)), "{second:?} has one of {first:?}");
     let addresses = lab.lb.sh("ip -o address show dev px-wan");
     assert!(!addresses.contains("192.0.2.77") && addresses.contains("203.0.113.2/24"), "{addresses}");
@@ -216,6 +226,47 @@ fn a_kill_leaves_nothing_in_the_way() {
     assert_eq!(guards(&lab), second, "the guards of the one that runs");
     engine.finish();
     assert_eq!(guards(&lab), [""; 0], "guards are left");
+}
+
+#[test]
+fn guards_know_interfaces_also_where_sysfs_shows_others() {
+    let lab = Lab::new();
+    // Inside, but with the mounts of this process.
+    let up = lab.lb.inside(|| ["wan", "lan"].map(|interface| Guard::new(interface).expect("a guard")));
+    let found = guards(&lab);
+    for interface in ["wan", "lan"] {
+        let index = lab.lb.sh(&format!("cat /sys/class/net/{interface}/ifindex"));
+        let begin = format!("{}_{}_", std::process::id(), index.trim());
+        assert!(found.iter().any(|guard| guard.starts_with(&begin)), "none of {interface} in {found:?}");
+    }
+    lab.lb.inside(move || drop(up));
+    assert_eq!(guards(&lab), [""; 0], "guards are left");
+}
+
+/// Time on a CPU that the thread which serves the TAPs has taken.
+fn tap_thread_time(pid: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let stats = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    let stat = stats.into_iter().find(|stat| stat.contains("(pollux-tap)")).expect("the thread");
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    // utime and stime, in hundredths of a second.
+    Duration::from_millis(10 * (11..13).map(|at| fields[at].parse::<u64>().expect("a time")).sum::<u64>())
+}
+
+#[test]
+fn an_interface_that_somebody_removes_is_told_once_and_costs_no_cpu() {
+    let lab = Lab::new();
+    let engine = Engine::start(&lab.lb, lab.dir(), &kernel_config("[1]"));
+    lab.lb.sh("ip link delete px-wan");
+    let before = tap_thread_time(engine.pid());
+    let started = Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    let took = tap_thread_time(engine.pid()).saturating_sub(before);
+    assert!(took < started.elapsed() / 4, "{took:?} of a CPU in {:?}", started.elapsed());
+    let said = engine.log();
+    assert_eq!(said.matches("px-wan: somebody has removed the interface").count(), 1, "{said}");
+    assert_eq!(settled(&lab).violations(), "");
+    engine.finish();
 }
 
 #[test]

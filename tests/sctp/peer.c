@@ -2,8 +2,12 @@
  * SCTP in user space over raw IP (protocol 132), for the tests: a server, a client, and a forger of broken packets.
  *
  *   peer server ADDRESS PORT [ADDRESS PORT]...   serves until stdin ends
- *   peer client SOURCE ADDRESS PORT MESSAGES     one association; "shutdown" or "abort" on stdin ends it
+ *   peer client SOURCE ADDRESS PORT MESSAGES     one association; on stdin "again": as many messages once more; "shutdown" or
+ *                                                "abort" ends it
  *   peer forge  SOURCE ADDRESS PORT              one INIT with a wrong CRC32c (IPv4)
+ *
+ * ADDRESS of a server and SOURCE of a client may be several with commas between them: then the association has as many paths,
+ * and is quick to leave one that fails.
  *
  * Each message in either direction is known to the other side by its number. What happens is told on stdout, a line each.
  */
@@ -60,10 +64,13 @@ static socklen_t address(const char *text, const char *port, struct sockaddr_sto
 	return sizeof *v6;
 }
 
-/* A one-to-one socket bound to one address: an association with no other path than through the VIP. */
-static struct socket *bound(const char *ip, const char *port)
+/* A one-to-one socket bound to these addresses alone: an association with no other paths than through the VIPs. */
+static struct socket *bound(const char *ips, const char *port)
 {
 	struct sockaddr_storage local;
+	char list[256], *rest = NULL;
+	snprintf(list, sizeof list, "%s", ips);
+	const char *ip = strtok_r(list, ",", &rest);
 	socklen_t len = address(ip, port, &local);
 	const int yes = 1;
 	struct socket *s = usrsctp_socket(local.ss_family, SOCK_STREAM, IPPROTO_SCTP, NULL, NULL, 0, NULL);
@@ -73,6 +80,19 @@ static struct socket *bound(const char *ip, const char *port)
 		fail("SCTP_NODELAY");
 	if (usrsctp_bind(s, (struct sockaddr *)&local, len))
 		fail("bind");
+	while ((ip = strtok_r(NULL, ",", &rest))) {
+		struct sockaddr_storage name;
+		/* The port that the first address got. */
+		struct sockaddr *names = NULL;
+		if (usrsctp_getladdrs(s, 0, &names) < 1)
+			fail("getladdrs");
+		in_port_t got = ((struct sockaddr_in *)names)->sin_port;
+		usrsctp_freeladdrs(names);
+		address(ip, "0", &name);
+		((struct sockaddr_in *)&name)->sin_port = got;
+		if (usrsctp_bindx(s, (struct sockaddr *)&name, 1, SCTP_BINDX_ADD_ADDR))
+			fail("bindx");
+	}
 	return s;
 }
 
@@ -165,13 +185,13 @@ static void server(int count, char **where)
 
 struct sender {
 	struct socket *s;
-	unsigned messages;
+	unsigned from, to;
 };
 
 static void *send_all(void *arg)
 {
 	const struct sender *job = arg;
-	for (unsigned n = 0; n < job->messages; n++)
+	for (unsigned n = job->from; n < job->to; n++)
 		if (!send_message(job->s, CLIENT, n))
 			fail("send");
 	return NULL;
@@ -182,7 +202,7 @@ static void client(const char *source, const char *to, const char *port, unsigne
 	struct socket *s = bound(source, "0");
 	struct sockaddr_storage peer;
 	socklen_t len = address(to, port, &peer);
-	struct sender job = {s, messages};
+	struct sender job = {s, 0, messages};
 	struct sctpstat stat;
 	pthread_t thread;
 	unsigned wrong = 0;
@@ -194,18 +214,23 @@ static void client(const char *source, const char *to, const char *port, unsigne
 		return;
 	}
 	say("connected\n");
-	if (pthread_create(&thread, NULL, send_all, &job))
-		fail("thread");
-	for (unsigned n = 0; n < messages; n++) {
-		if (receive_message(s, SERVER, n, &same) <= 0)
-			fail("receive");
-		wrong += !same;
+	for (;;) {
+		if (pthread_create(&thread, NULL, send_all, &job))
+			fail("thread");
+		for (unsigned n = job.from; n < job.to; n++) {
+			if (receive_message(s, SERVER, n, &same) <= 0)
+				fail("receive");
+			wrong += !same;
+		}
+		pthread_join(thread, NULL);
+		usrsctp_get_stat(&stat);
+		say("talked got=%u wrong=%u badsum=%u\n", messages, wrong, stat.sctps_badsum);
+		if (!fgets(line, sizeof line, stdin))
+			return;
+		if (strncmp(line, "again", 5) != 0)
+			break;
+		job = (struct sender){s, job.to, job.to + messages};
 	}
-	pthread_join(thread, NULL);
-	usrsctp_get_stat(&stat);
-	say("talked got=%u wrong=%u badsum=%u\n", messages, wrong, stat.sctps_badsum);
-	if (!fgets(line, sizeof line, stdin))
-		return;
 	if (strncmp(line, "abort", 5) == 0) {
 		struct sctp_sndinfo info = {.snd_flags = SCTP_ABORT};
 		if (usrsctp_sendv(s, "enough", 6, NULL, 0, &info, sizeof info, SCTP_SENDV_SNDINFO, 0) < 0)
@@ -243,9 +268,19 @@ int main(int argc, char **argv)
 		forge(argv[2], argv[3], argv[4]);
 		return 0;
 	}
+	if (argc < 3)
+		return 2;
 	/* No UDP encapsulation; raw sockets of its own; every CRC is computed and verified here. */
 	usrsctp_init(0, NULL, NULL);
 	usrsctp_disable_crc32c_offload();
+	if (strchr(argv[2], ',')) {
+		usrsctp_sysctl_set_sctp_rto_initial_default(200);
+		usrsctp_sysctl_set_sctp_rto_min_default(100);
+		usrsctp_sysctl_set_sctp_rto_max_default(1000);
+		usrsctp_sysctl_set_sctp_heartbeat_interval_default(500);
+		usrsctp_sysctl_set_sctp_path_rtx_max_default(2);
+		usrsctp_sysctl_set_sctp_init_rtx_max_default(8);
+	}
 	if (argc >= 4 && strcmp(argv[1], "server") == 0)
 		server(argc - 2, argv + 2);
 	else if (argc == 6 && strcmp(argv[1], "client") == 0)

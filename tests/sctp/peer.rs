@@ -1,4 +1,4 @@
-//! The C program next door: compiled once a run, and spoken to over its stdin and stdout.
+//! A program of other people's, here the C program next door, spoken to over its stdin and stdout.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ impl Peer {
     }
 
     /// Its next line; none at its end.
-    fn line(&self) -> Option<String> {
+    pub fn line(&self) -> Option<String> {
         match self.said.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,

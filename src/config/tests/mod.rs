@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 mod fuzz;
+mod modes;
 mod refuse;
 
 use super::*;

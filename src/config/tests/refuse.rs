@@ -42,16 +42,7 @@ fn unknown_keys_name_the_nearest_in_every_table() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let refusals = [
-        ("secondary_vips = []", "secondary_vips = [\"10.0.0.1\"]"),
-        ("mode        = \"dnat\"", "mode = \"full-nat\""),
-        ("mode        = \"dnat\"", "mode = \"dsr-l2\""),
-        ("client_address = \"none\"", "client_address = \"proxy-v2\""),
-        ("quic_server_id_bytes = 0", "quic_server_id_bytes = 4"),
-        ("tunnel_source = \"\"", "tunnel_source = \"10.0.0.1\""),
         ("kind     = \"none\"", "kind = \"http\""),
-        ("secondary_addresses = []", "secondary_addresses = [\"10.0.0.1\"]"),
-        ("server_id = \"\"", "server_id = \"0a\""),
-        ("[snat]\naddresses = []", "[snat]\naddresses = [\"10.1.0.2\"]"),
         ("syn_rate          = 0", "syn_rate = 1"),
         ("connection_rate   = 0", "connection_rate = 1"),
         ("connections       = 0", "connections = 1"),
@@ -96,7 +87,6 @@ fn the_form_of_what_is_not_supported_yet_is_checked() {
     refused_line("send     = \"\"", "send = \"hex:0\"", &["hexadecimal"]);
     refused_line("max_bytes  = 4_000_000_000", "max_bytes = -1", &["is -1"]);
     refused_line("\"10s\" = \"7d\"", "\"10s\" = \"7 days\"", &["`retention` of [history]", "7 days"]);
-    refused_line("server_id = \"\"", "server_id = \"xyz\"", &["hexadecimal"]);
     refused_line("gue_port      = 6080", "gue_port = 0", &["is 0, not 1 to 65535"]);
     refused_line(
         "external_labels = { job = \"pollux\" }",
@@ -310,6 +300,103 @@ fn endpoints_are_checked() {
         "state = \"down\"\n",
         "no endpoint that is up",
     );
+}
+
+#[test]
+fn server_ids_are_checked() {
+    refused_line("server_id = \"\"", "server_id = \"xyz\"", &["hexadecimal"]);
+    refused_line("server_id = \"\"", "server_id = \"0a0\"", &["hexadecimal", "two digits"]);
+    refused_line(
+        "server_id = \"\"",
+        "server_id = \"0a0b\"",
+        &["its service does not look at", "quic_server_id_bytes = 2"],
+    );
+    refused_line("quic_server_id_bytes = 0", "quic_server_id_bytes = 16", &["is 16, not 0 to 15"]);
+    refused_line(
+        "quic_server_id_bytes = 0",
+        "quic_server_id_bytes = 4",
+        &["its protocol is tcp", "QUIC is UDP"],
+    );
+    let quic = WHOLE.replace("protocol    = \"tcp\"", "protocol = \"udp\"");
+    let text = |first: &str, second: &str| {
+        quic.replace("quic_server_id_bytes = 0", "quic_server_id_bytes = 2")
+            .replace("server_id = \"\"", first)
+            .replace("weight  = 2", second)
+    };
+    let found = bad(&text("server_id = \"0a0b0c\"", "server_id = \"0a\""));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].contains("has 3 bytes, not 2") && found[0].contains("4 hexadecimal digits"),
+        "{found:?}"
+    );
+    assert!(found[1].contains("has 1 byte, not 2"), "{found:?}");
+    let found = bad(&text("server_id = \"0A0b\"", "server_id = \"0a0B\""));
+    assert!(found.len() == 1 && found[0].contains("is another endpoint's, too"), "{found:?}");
+    let (config, warnings) = good(&text("server_id = \"0A0b\"", "server_id = \"0000\""));
+    assert_eq!(warnings.len(), 0, "{warnings:?}");
+    let service = &config.services[0];
+    assert_eq!(service.quic_server_id_bytes, 2);
+    assert_eq!([&service.endpoints[0].server_id, &service.endpoints[1].server_id], [&[10, 11], &[0, 0]]);
+    let (_, warnings) = good(&text("server_id = \"0A0b\"", ""));
+    assert!(warnings.len() == 1 && warnings[0].contains("has no `server_id`"), "{warnings:?}");
+}
+
+#[test]
+fn further_addresses_are_checked() {
+    refused_line(
+        "secondary_vips = []",
+        "secondary_vips = [\"10.0.0.1\"]",
+        &["its protocol is tcp", "only SCTP"],
+    );
+    refused_line(
+        "secondary_addresses = []",
+        "secondary_addresses = [\"10.1.0.20\"]",
+        &["has 1 `secondary_addresses`, and its service has 0 `secondary_vips`"],
+    );
+    refused_line("secondary_vips = []", "secondary_vips = [\"10.0.0.1:80\"]", &["leave out the port"]);
+    refused_line("secondary_vips = []", "secondary_vips = [\"224.0.0.1\"]", &["multicast"]);
+    let text = |vips: &str, first: &str, second: &str| {
+        WHOLE
+            .replace("protocol    = \"tcp\"", "protocol = \"sctp\"")
+            .replace("secondary_vips = []", &format!("secondary_vips = [{vips}]"))
+            .replace("secondary_addresses = []", &format!("secondary_addresses = [{first}]"))
+            .replace("weight  = 2", &format!("secondary_addresses = [{second}]"))
+    };
+    let found = |vips: &str, first: &str, second: &str| errors(&text(vips, first, second));
+    let one = |vips: &str, first: &str, second: &str, says: &[&str]| {
+        let found = found(vips, first, second);
+        assert_eq!(found.len(), 1, "{found:?}");
+        says.iter().for_each(|say| assert!(found[0].contains(say), "{say}: {found:?}"));
+    };
+    let (vip, a, b) = ("\"203.0.113.101\"", "\"10.1.0.20\"", "\"10.1.0.21\"");
+    one(vip, a, "", &["has 0 `secondary_addresses`, and its service has 1", "in the same order"]);
+    one(
+        vip,
+        "\"2001:db8::1\"",
+        b,
+        &["2001:db8::1 of endpoint", "not of the family of its VIP 203.0.113.101"],
+    );
+    one(vip, "\"10.1.0.10\"", b, &["have 10.1.0.10, which it has already"]);
+    one(vip, "\"10.1.0.1\"", b, &["an address of port \"lan\" itself"]);
+    one(vip, vip, b, &["endpoint 203.0.113.101 of service \"web\" is the VIP of service \"web\""]);
+    let other = format!(
+        "{}[[service]]\nname = \"x\"\nprotocol = \"sctp\"\nvip = \"203.0.113.101:80\"\n\
+         [[service.endpoint]]\naddress = \"10.1.0.9:80\"\n",
+        text(vip, a, b)
+    );
+    let found = errors(&other);
+    assert!(found.len() == 1 && found[0].contains("both have sctp port 80 of 203.0.113.101"), "{found:?}");
+    let found = errors(&text(vip, a, b).replace("mode        = \"dnat\"", "mode = \"dsr-l2\""));
+    assert!(found.iter().any(|f| f.contains("but its mode is dsr-l2")), "{found:?}");
+    let most = (1..=8).map(|n| format!("\"203.0.113.20{n}\"")).collect::<Vec<_>>().join(", ");
+    assert!(errors(&text(&most, a, b))[0].contains("are 8, more than 7"));
+    let both = format!("{vip}, \"2001:db8::100\"");
+    let (config, warnings) =
+        good(&text(&both, "\"10.1.0.20\", \"2001:db8::1\"", "\"10.1.0.21\", \"2001:db8::2\""));
+    assert!(warnings.iter().all(|w| w.contains("no route leads to it")), "{warnings:?}");
+    let service = &config.services[0];
+    assert_eq!(service.vips().count(), 3);
+    assert_eq!(service.endpoints[1].secondary_addresses[0], v4([10, 1, 0, 21]));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::pipeline::Account;
 use crate::tables::{EndpointName, Names, ServiceName};
 use crate::time::Instant;
 
-const SIZES: Sizes = Sizes { ports: 2, services: 8, endpoints: 16, rules: 4, pairs: 64 };
+const SIZES: Sizes = Sizes { ports: 2, services: 8, endpoints: 16, rules: 4, snat: 0, pairs: 64 };
 
 fn settings(flow_series_limit: usize) -> Settings {
     Settings {
@@ -58,6 +58,7 @@ fn names() -> Names {
     let web = service(0, "web", "203.0.113.100:80", Protocol::Tcp);
     let dns = service(1, "dns", "[2001:db8::100]:53", Protocol::Udp);
     Names {
+        snat: vec![],
         endpoints: vec![
             endpoint(0, &web, "10.0.0.1:8080", EndpointState::Up),
             endpoint(1, &web, "10.0.0.2:8080", EndpointState::Up),

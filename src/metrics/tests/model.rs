@@ -55,7 +55,7 @@ fn op(reloads: bool) -> impl Strategy<Value = Op> {
         8 => (w.clone(), nth, 1..6_u8, 20..1500_u16, prop::bool::weighted(0.1))
             .prop_map(|(w, i, n, b, icmp)| Op::Send(w, i, n, b, icmp)),
         3 => (w.clone(), nth).prop_map(|(w, i)| Op::Close(w, i)),
-        2 => (w.clone(), 0..SERVICES.len(), 0..9_u8).prop_map(|(w, s, k)| Op::Fail(w, s, k)),
+        2 => (w.clone(), 0..SERVICES.len(), 0..10_u8).prop_map(|(w, s, k)| Op::Fail(w, s, k)),
         1 => (w, 0..RULES.len()).prop_map(|(w, r)| Op::FirewallDrop(w, r)),
         7 => (0..12_usize).prop_map(Op::Round),
         u32::from(reloads) => (0..16_u8, any::<u8>(), 0..4_u8, any::<u8>()).prop_map(|(s, e, r, d)| Op::Reload(s, e, r, d)),
@@ -268,7 +268,14 @@ struct World {
 
 impl World {
     fn new(workers: usize, pairs: usize, limit: usize) -> Self {
-        let sizes = Sizes { ports: 1, services: SERVICES.len(), endpoints: ENDPOINTS.len(), rules: 2, pairs };
+        let sizes = Sizes {
+            ports: 1,
+            services: SERVICES.len(),
+            endpoints: ENDPOINTS.len(),
+            rules: 2,
+            snat: 0,
+            pairs,
+        };
         let (shared, workers): (Vec<_>, Vec<_>) = (0..workers)
             .map(|_| {
                 let (shared, writer) = WorkerCounters::new(sizes);
@@ -356,8 +363,13 @@ impl World {
             Op::Fail(w, service, kind) => {
                 let w = self.worker(w);
                 let c: &ServiceCounters = w.writer.bank().service(ServiceId(service as u32));
-                let refused =
-                    [&c.refused_no_endpoint, &c.refused_no_route, &c.refused_table_full, &c.refused_tuple];
+                let refused = [
+                    &c.refused_no_endpoint,
+                    &c.refused_no_route,
+                    &c.refused_table_full,
+                    &c.refused_tuple,
+                    &c.refused_no_snat_port,
+                ];
                 let bad = [
                     &c.error_refused,
                     &c.error_timed_out,

@@ -4,6 +4,7 @@ use super::ip::length;
 use super::{Layer4, Packet};
 use crate::addr::Addr;
 use crate::wire::sctp::{CHUNK_HEADER_LEN, HEADER_LEN, T_BIT, chunk, field};
+use crate::wire::sctp_params::kind;
 use crate::wire::{crc32c, protocol};
 
 /// Receiver window in every chunk that has one, bytes.
@@ -51,6 +52,23 @@ impl Packet<Sctp> {
     #[must_use]
     pub fn init(self, initiate_tag: u32) -> Self {
         self.chunk(chunk::INIT, 0, init_value(initiate_tag))
+    }
+
+    /// INIT of a side with these addresses.
+    #[must_use]
+    pub fn init_from(self, initiate_tag: u32, addresses: &[Addr]) -> Self {
+        let mut value = init_value(initiate_tag);
+        push_addresses(&mut value, addresses);
+        self.chunk(chunk::INIT, 0, value)
+    }
+
+    /// INIT ACK of a side with these addresses, and a state cookie.
+    #[must_use]
+    pub fn init_ack_from(self, initiate_tag: u32, addresses: &[Addr], cookie: impl AsRef<[u8]>) -> Self {
+        let mut value = init_value(initiate_tag);
+        push_addresses(&mut value, addresses);
+        push_tlv(&mut value, STATE_COOKIE.to_be_bytes(), cookie.as_ref());
+        self.chunk(chunk::INIT_ACK, 0, value)
     }
 
     /// INIT ACK with a state cookie.
@@ -148,6 +166,17 @@ fn push_tlv(out: &mut Vec<u8>, kind: [u8; 2], value: &[u8]) {
     out.extend(kind);
     out.extend(length(CHUNK_HEADER_LEN + value.len()).to_be_bytes());
     out.extend_from_slice(value);
+}
+
+/// Address parameters (§3.3.2.1), each of whole words.
+fn push_addresses(out: &mut Vec<u8>, addresses: &[Addr]) {
+    for addr in addresses {
+        if addr.is_v4() {
+            push_tlv(out, kind::IPV4.to_be_bytes(), &addr.v4_octets());
+        } else {
+            push_tlv(out, kind::IPV6.to_be_bytes(), &addr.v6_octets());
+        }
+    }
 }
 
 /// The fixed part of INIT and INIT ACK: ten streams each way, first TSN equal to the tag.

@@ -1,0 +1,210 @@
+//! The listing of connections: control threads ask, each worker answers for its own table when it has time.
+//!
+//! A job goes to a worker through a ring, with the memory for its answer, and comes back when that is full or the table has
+//! been gone through. The worker looks at a few entries a turn, fewer when the turn had packets: nothing waits for it, and it
+//! allocates nothing.
+
+use std::time::Duration;
+
+use rtrb::{Consumer, Producer, RingBuffer};
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use crate::addr::Addr;
+use crate::conntrack::{Age, Flow};
+use crate::ids::ServiceId;
+use crate::pipeline::{Frame, Shard};
+
+/// Entries that a turn with packets looks at: some 100 ns.
+const BUSY_BUDGET: usize = 16;
+/// Entries that a turn without packets looks at.
+const IDLE_BUDGET: usize = 256;
+/// Most connections of one job.
+const PAGE: usize = 1024;
+/// Between two looks whether a job is done.
+const LOOK: Duration = Duration::from_millis(1);
+/// For a job, however large the table: 4 million entries at 16 a turn take a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which connections are wanted: all that agree with everything that is said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// Of this service.
+    pub service: Option<ServiceId>,
+    /// Of this client.
+    pub client: Option<Addr>,
+    /// With this endpoint, at this port.
+    pub endpoint: Option<(Addr, Option<u16>)>,
+}
+
+impl Wanted {
+    fn takes(&self, flow: &Flow) -> bool {
+        self.service.is_none_or(|service| service == flow.service)
+            && self.client.is_none_or(|client| client == flow.client)
+            && self.endpoint.is_none_or(|(addr, port)| {
+                addr == flow.endpoint && port.is_none_or(|port| port == flow.endpoint_port)
+            })
+    }
+}
+
+/// A connection, and how it stood when it was looked at.
+pub type Listed = (Flow, Age);
+
+/// A worker has not answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("worker {0} has not answered in time")]
+pub struct Late(pub usize);
+
+struct Job {
+    wanted: Wanted,
+    from: usize,
+    /// Where to go on; none: the table has been gone through.
+    next: Option<usize>,
+    most: usize,
+    found: Vec<Listed>,
+}
+
+/// A worker's side.
+pub(super) struct Clerk {
+    asked: Consumer<Box<Job>>,
+    done: Producer<Box<Job>>,
+    job: Option<Box<Job>>,
+}
+
+impl Clerk {
+    /// One whom nobody can ask.
+    pub fn alone() -> Self {
+        Desk::new().1
+    }
+
+    /// Once a turn: goes on with what was asked. Whether there was anything.
+    #[inline]
+    pub fn turn<F: Frame>(&mut self, shard: &Shard<F>, busy: bool) -> bool {
+        if self.job.is_none() {
+            match self.asked.pop() {
+                Ok(job) => self.job = Some(job),
+                Err(_) => return false,
+            }
+        }
+        self.go_on(shard, if busy { BUSY_BUDGET } else { IDLE_BUDGET });
+        true
+    }
+
+    #[cold]
+    fn go_on<F: Frame>(&mut self, shard: &Shard<F>, budget: usize) {
+        let Some(mut job) = self.job.take() else { return };
+        let Job { wanted, from, most, found, .. } = &mut *job;
+        // Never more than there is memory for.
+        let most = (*most).min(found.capacity());
+        let next = shard.show(*from, budget, |flow, age| {
+            if !wanted.takes(flow) {
+                return true;
+            }
+            let room = found.len() < most;
+            if room {
+                found.push((*flow, age));
+            }
+            room
+        });
+        let full = found.len() == most;
+        job.next = next;
+        match next {
+            Some(next) if !full => {
+                job.from = next;
+                self.job = Some(job);
+            }
+            // There is room: no more jobs are out than places are in the ring.
+            _ => drop(self.done.push(job)),
+        }
+    }
+}
+
+/// The control threads' side of one worker.
+struct Desk {
+    to: Producer<Box<Job>>,
+    back: Consumer<Box<Job>>,
+    /// Not out.
+    job: Option<Box<Job>>,
+}
+
+impl Desk {
+    fn new() -> (Self, Clerk) {
+        let (to, asked) = RingBuffer::new(1);
+        let (done, back) = RingBuffer::new(1);
+        (Self { to, back, job: None }, Clerk { asked, done, job: None })
+    }
+
+    /// The one job that there is for this worker, once it is back.
+    async fn job(&mut self, deadline: Instant) -> Option<Box<Job>> {
+        loop {
+            if let Some(job) = self.job.take().or_else(|| self.back.pop().ok()) {
+                return Some(job);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// Where connections are asked for.
+pub struct Listing {
+    workers: Vec<Mutex<Desk>>,
+}
+
+impl std::fmt::Debug for Listing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listing").field("workers", &self.workers.len()).finish()
+    }
+}
+
+impl Listing {
+    /// Of so many workers.
+    pub(super) fn new(workers: usize) -> (Self, Vec<Clerk>) {
+        let (desks, clerks): (Vec<_>, Vec<_>) = (0..workers)
+            .map(|_| {
+                let (mut desk, clerk) = Desk::new();
+                let found = Vec::with_capacity(PAGE);
+                desk.job =
+                    Some(Box::new(Job { wanted: Wanted::default(), from: 0, next: None, most: 0, found }));
+                (Mutex::new(desk), clerk)
+            })
+            .unzip();
+        (Self { workers: desks }, clerks)
+    }
+
+    /// Workers.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Up to `most` of a worker's connections that are `wanted`, from entry `from` of its table on, and where to go on; nowhere
+    /// at the table's end. There is not more of an answer at once than has its place: ask again. A connection that is there
+    /// all the time is seen once.
+    ///
+    /// # Errors
+    /// A worker that hangs, or is not there.
+    pub async fn page(
+        &self,
+        worker: usize,
+        wanted: Wanted,
+        from: usize,
+        most: usize,
+    ) -> Result<(Vec<Listed>, Option<usize>), Late> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut desk = self.workers.get(worker).ok_or(Late(worker))?.lock().await;
+        // One that nobody waited for may be out yet.
+        let mut job = desk.job(deadline).await.ok_or(Late(worker))?;
+        job.found.clear();
+        (job.wanted, job.from, job.most, job.next) = (wanted, from, most.clamp(1, PAGE), None);
+        // There is room: it is the only one.
+        drop(desk.to.push(job));
+        let job = desk.job(deadline).await.ok_or(Late(worker))?;
+        let answer = (job.found.clone(), job.next);
+        desk.job = Some(job);
+        Ok(answer)
+    }
+}

@@ -1,0 +1,128 @@
+//! To an endpoint that answers the client itself, as the VIP.
+
+use super::wrap::Wrap;
+use crate::conntrack::{self, Direction, Flow, Form};
+use crate::counters::PairKey;
+use crate::neighbor::NextHop;
+use crate::pipeline::connection::{NO_HOP, account};
+use crate::pipeline::egress::{Exit, source_towards};
+use crate::pipeline::shard::{Arrival, Shard, Turn};
+use crate::pipeline::{Account, DropReason, Frame, Output};
+use crate::responder::icmp;
+use crate::rewrite::{self, Renewed};
+use crate::service::Service;
+use crate::tunnel::{Kind, Tunnel};
+
+impl<F: Frame> Shard<F> {
+    pub(super) fn forward_dsr<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        mut arrival: Arrival<F>,
+        flow: &Flow,
+        exit: Exit,
+        account: Account,
+    ) {
+        let packet = arrival.packet;
+        let kind = match flow.form {
+            Form::DsrIpip => Kind::Ipip,
+            Form::DsrGue => Kind::Gue(flow.source_port),
+            _ => {
+                let ends = ((packet.src, 0), (packet.dst, 0));
+                let renewed = Renewed { ttl: packet.ttl.wrapping_sub(1), id: None };
+                let bytes = arrival.frame.data_mut();
+                return match rewrite::replace_addresses(bytes, &packet, ends, renewed, 0) {
+                    Ok(()) => self.send(turn, arrival, exit, account),
+                    Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
+                };
+            }
+        };
+        let port = &turn.tables.ports[exit.port().index()];
+        let src = match flow.source.0 {
+            0 => source_towards(port, flow.endpoint),
+            _ => Some(self.conntrack.own().get(flow.source)),
+        };
+        // A route's gateway is on a network of the port's, of the endpoint's family: so the port has an address there.
+        let Some(src) = src else {
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::NoRoute);
+        };
+        let tunnel = Tunnel { kind, src, dst: flow.endpoint };
+        self.send_wrapped(turn, arrival, exit, account, &Wrap::Tunnel { tunnel, entropy: entropy(flow) });
+    }
+}
+
+impl<F: Frame> Shard<F> {
+    /// A packet for which there is no entry, and no room for one: to the endpoint that follows from the client alone. Nothing but
+    /// its packets is counted, for nothing is known of its connection.
+    #[cold]
+    pub(in crate::pipeline) fn forward_stateless<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: Arrival<F>,
+        service: &Service,
+    ) {
+        let packet = &arrival.packet;
+        let (client_port, vip_port) = packet.ports();
+        let chosen = self.choose(turn, packet, service, false);
+        let Some(endpoint) = chosen.and_then(|id| service.endpoint(id)) else {
+            if conntrack::opens(&packet.l4_info) {
+                self.writer.bank().service(service.id).refused_no_endpoint.add(1);
+            }
+            return self.drop(turn, arrival.port, arrival.frame, DropReason::NoEndpoint);
+        };
+        let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src };
+        let pair = self.pairs.acquire(&self.writer, &key);
+        let flow = Flow {
+            client: packet.src,
+            vip: packet.dst,
+            endpoint: endpoint.addr,
+            client_port,
+            vip_port,
+            endpoint_port: vip_port,
+            protocol: service.protocol,
+            ingress: arrival.port,
+            service: service.id,
+            endpoint_id: endpoint.id,
+            pair,
+            delta: [[0; 2]; 2],
+            next_hop: [NO_HOP; 2],
+            epoch: turn.tables.firewall_epoch,
+            idle_timeout_ms: service.idle_timeout_ms,
+            form: service.delivery.form,
+            source: service.delivery.source,
+            source_port: service.delivery.port,
+        };
+        match self.stateless_exit(turn, &arrival, &flow) {
+            Ok(exit) => {
+                self.writer.bank().modes.stateless.add(1);
+                let account = account(&flow, &arrival.packet, false);
+                self.forward_dsr(turn, arrival, &flow, exit, account);
+            }
+            Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
+        }
+        self.pairs.release(&self.writer, pair);
+    }
+
+    fn stateless_exit<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: &Arrival<F>,
+        flow: &Flow,
+    ) -> Result<Exit, DropReason> {
+        if arrival.packet.ttl <= 1 {
+            self.report(turn, arrival, icmp::Error::TimeExceeded);
+            return Err(DropReason::TtlExpired);
+        }
+        let (_, exit) = self.exit(turn, NextHop::from_bits(NO_HOP), flow.endpoint, Direction::Original)?;
+        self.fits(turn, arrival, exit, super::growth(flow, Direction::Original))?;
+        Ok(exit)
+    }
+}
+
+/// The same for all packets of a connection. Not of the table's keyed hash, whose key could be found out from it.
+fn entropy(flow: &Flow) -> u32 {
+    let fold = |n: u128| (n >> 64) as u64 ^ n as u64;
+    let ports = u64::from(flow.client_port) << 16 | u64::from(flow.vip_port);
+    let mixed = (fold(flow.client.0) ^ fold(flow.vip.0).rotate_left(17) ^ ports << 20)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(32) as u32
+}

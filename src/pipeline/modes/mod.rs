@@ -1,0 +1,264 @@
+//! Packets of connections in modes other than `dnat`.
+//!
+//! - `full_nat`: both ends replaced, of either family, and the client's address told
+//! - `dsr`: to the endpoint as they are, or in another packet
+//! - `wrap`: a header put before a packet, or in the place of its own, and what is too long for that
+//! - `errors`: ICMP errors about such connections
+
+mod dsr;
+mod errors;
+mod full_nat;
+mod wrap;
+
+use super::connection::account;
+use super::egress::Exit;
+use super::shard::{Arrival, Shard, Turn};
+use super::{Account, DropReason, Frame, Output, ShardConfig};
+use crate::addr::Addr;
+use crate::client_address::Notes;
+use crate::config::{ClientAddress, Protocol};
+use crate::conntrack::{Direction, Expired, Flow, FlowId, Form, OwnAddresses};
+use crate::counters::{FlowState, Writer};
+use crate::ids::SourceId;
+use crate::parse::Whole;
+use crate::pipeline::owner::Owner;
+use crate::rewrite::{self, Ends, Sides};
+use crate::service::{Delivery, Endpoint, Service};
+use crate::siit;
+use crate::snat::{Binding, Ids, Rest, Snat, Usage};
+use crate::tables::Tables;
+use crate::time::Instant;
+use crate::tunnel::{self, Kind};
+
+/// What a shard has for them.
+pub(super) struct Modes {
+    snat: Snat,
+    ids: Ids,
+    notes: Notes,
+    /// Where a fragment gets its header.
+    wrapped: Vec<u8>,
+    /// What the counters say of [`Snat::usage`].
+    told: Vec<Usage>,
+}
+
+/// A packet's way through its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passage<'a> {
+    /// The connection's entry, and what is in it.
+    pub id: FlowId,
+    pub flow: &'a Flow,
+    pub direction: Direction,
+    /// Where it leaves.
+    pub exit: Exit,
+    /// What it counts as.
+    pub account: Account,
+}
+
+/// The longest packet, with an L2 header.
+const LONGEST: usize = (1 << 16) + 64;
+
+impl Modes {
+    pub fn new(config: &ShardConfig, tables: &Tables, owner: &Owner) -> Self {
+        let (first, last) = tables.snat.ports;
+        let key = (config.seed ^ 0x736e_6174, u64::from(config.worker.0) + 1);
+        let belongs = |protocol: Protocol, addr, port| owner.of_snat(addr, port, protocol) == config.worker;
+        let snat = Snat::new(&tables.snat.addresses, first..=last, key, belongs);
+        let told = snat.usage().map(|_| Usage::default()).collect();
+        Self {
+            snat,
+            ids: Ids::new(config.worker.0, config.workers, (config.seed >> 16) as u32),
+            notes: Notes::new(config.max_flows),
+            wrapped: Vec::with_capacity(LONGEST),
+            told,
+        }
+    }
+
+    /// A port towards an endpoint.
+    fn bind(
+        &mut self,
+        tables: &Tables,
+        protocol: Protocol,
+        to: &Endpoint,
+        now: Instant,
+    ) -> Option<(SourceId, u16)> {
+        let Binding { addr, port } = self.snat.allocate(protocol, to.addr, now)?;
+        Some((tables.own.find(addr), port))
+    }
+
+    /// What a connection's entry is told of its source.
+    pub fn source(
+        &mut self,
+        tables: &Tables,
+        service: &Service,
+        to: &Endpoint,
+        now: Instant,
+    ) -> Result<(SourceId, u16), DropReason> {
+        let Delivery { form, source, port } = service.delivery;
+        if form.is_full_nat() {
+            self.bind(tables, service.protocol, to, now).ok_or(DropReason::SnatExhausted)
+        } else {
+            Ok((source, port))
+        }
+    }
+
+    /// A connection in an entry that may have been another's.
+    pub fn begin(&mut self, id: FlowId) {
+        self.notes.forget(id);
+    }
+
+    /// A connection that was not entered.
+    pub fn unbind(&mut self, tables: &Tables, flow: &Flow, now: Instant) {
+        self.release(flow, tables.own.get(flow.source), Rest::None, now);
+    }
+
+    /// A connection that is no more.
+    pub fn gone(&mut self, expired: &Expired, source: Addr, now: Instant) {
+        // Its endpoint may be in TIME-WAIT if it ever answered.
+        let rests = expired.flow.protocol != Protocol::Udp && expired.state != FlowState::HalfOpen;
+        self.release(&expired.flow, source, if rests { Rest::TimeWait } else { Rest::None }, now);
+    }
+
+    fn release(&mut self, flow: &Flow, addr: Addr, rest: Rest, now: Instant) {
+        if flow.form.is_full_nat() {
+            let binding = Binding { addr, port: flow.source_port };
+            self.snat.release(flow.protocol, flow.endpoint, binding, rest, now);
+        }
+    }
+
+    pub fn maintain(&mut self, now: Instant) {
+        self.snat.maintain(now);
+    }
+
+    /// Once a tick: what has changed since the last.
+    pub fn tell(&mut self, writer: &Writer) {
+        let bank = writer.bank();
+        for (n, ((_, usage), told)) in self.snat.usage().zip(&mut self.told).enumerate() {
+            let Some(counters) = bank.snat(n) else { break };
+            counters.used.add(usage.used.wrapping_sub(told.used));
+            counters.resting.add(usage.resting.wrapping_sub(told.resting));
+            counters.free.add(usage.free.wrapping_sub(told.free));
+            *told = usage;
+        }
+    }
+}
+
+impl Modes {
+    /// Whether a known connection's packets of this direction can go on without being looked at more closely.
+    #[inline]
+    pub fn has_short_way(&self, flow: &Flow, direction: Direction) -> bool {
+        match flow.form {
+            Form::Dnat | Form::FullNat(ClientAddress::None) => true,
+            // Numbers and options are looked at.
+            Form::FullNat(_) => false,
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => direction == Direction::Original,
+        }
+    }
+}
+
+/// What becomes of a packet where its header stays of the same kind and length and nothing but addresses and ports is
+/// replaced; `None` in all other modes.
+#[inline]
+pub(super) fn sides(flow: &Flow, own: &OwnAddresses, packet: &Whole, direction: Direction) -> Option<Sides> {
+    let (client, endpoint) = ((flow.client, flow.client_port), (flow.endpoint, flow.endpoint_port));
+    match flow.form {
+        Form::Dnat => Some(Sides { near: client, far: endpoint }),
+        Form::DsrL2 => Some(Sides { near: client, far: (flow.vip, flow.vip_port) }),
+        // Without "don't fragment" it gets another id on its way to the endpoint.
+        Form::FullNat(_)
+            if flow.client.is_v4() == flow.endpoint.is_v4()
+                && (packet.dont_fragment || direction == Direction::Reply) =>
+        {
+            Some(Sides { near: (own.get(flow.source), flow.source_port), far: endpoint })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a packet of this length fits the MTU as it will be.
+#[inline]
+pub(super) fn fits(flow: &Flow, direction: Direction, l3_len: u32, mtu: u16) -> bool {
+    match flow.form {
+        Form::Dnat => l3_len <= u32::from(mtu),
+        _ => l3_len as isize + growth(flow, direction) <= mtu as isize,
+    }
+}
+
+/// Bytes that packets of a connection grow by on their way out; negative where they shrink. A whole packet without options.
+pub(super) fn growth(flow: &Flow, direction: Direction) -> isize {
+    let overhead = |kind| tunnel::overhead(kind, flow.endpoint) as isize;
+    match flow.form {
+        Form::Dnat | Form::DsrL2 => 0,
+        Form::DsrIpip => overhead(Kind::Ipip),
+        Form::DsrGue => overhead(Kind::Gue(0)),
+        Form::FullNat(_) => {
+            let (from, to) = match direction {
+                Direction::Original => (flow.client, flow.endpoint),
+                Direction::Reply => (flow.endpoint, flow.client),
+            };
+            match (from.is_v4(), to.is_v4()) {
+                (true, false) => siit::V4_GROWS_BY as isize,
+                (false, true) => -(siit::V4_GROWS_BY as isize),
+                _ => 0,
+            }
+        }
+    }
+}
+
+impl<F: Frame> Shard<F> {
+    /// Source and destination of what is sent on in the place of a packet of a connection. `None` into a tunnel.
+    pub(super) fn onward_ends(&self, flow: &Flow, direction: Direction) -> Option<Ends> {
+        let client = (flow.client, flow.client_port);
+        let vip = (flow.vip, flow.vip_port);
+        let source = self.conntrack.own().get(flow.source);
+        Some(match (flow.form, direction) {
+            (Form::DsrIpip | Form::DsrGue, Direction::Original) => return None,
+            (Form::DsrL2, Direction::Original) => (client, vip),
+            (_, Direction::Reply) => (vip, client),
+            (Form::FullNat(_), _) => rewrite::ends(flow, direction, source).1,
+            (Form::Dnat, _) => (client, (flow.endpoint, flow.endpoint_port)),
+        })
+    }
+
+    /// A later fragment of a packet of a connection.
+    pub(super) fn piece_by_mode<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: Arrival<F>,
+        id: FlowId,
+        flow: &Flow,
+        direction: Direction,
+    ) {
+        let allowed = self.still_allowed(turn, id).and_then(|()| {
+            if direction == Direction::Reply && flow.form.is_one_sided() {
+                return Err(DropReason::MartianSource);
+            }
+            if rewrite::changes_crc(flow) {
+                return Err(DropReason::FragmentSctp);
+            }
+            self.way_out(turn, &arrival, id, direction)
+        });
+        match allowed {
+            Ok(exit) => {
+                let account = account(flow, &arrival.packet, false);
+                self.forward_by_mode(turn, arrival, &Passage { id, flow, direction, exit, account });
+            }
+            Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
+        }
+    }
+
+    /// Sends a packet of a connection as its mode says.
+    pub(super) fn forward_by_mode<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: Arrival<F>,
+        passage: &Passage<'_>,
+    ) {
+        let Passage { flow, exit, account, .. } = *passage;
+        match flow.form {
+            Form::Dnat | Form::FullNat(_) => self.forward_full_nat(turn, arrival, passage),
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => {
+                self.forward_dsr(turn, arrival, flow, exit, account);
+            }
+        }
+    }
+}

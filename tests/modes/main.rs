@@ -1,0 +1,200 @@
+//! Modes other than `dnat` with stacks of other people: the kernel's TCP as client and server, nginx behind the VIPs, each
+//! in a network namespace of its own with `pollux run` between them. The server has no route to the client but for DSR: an
+//! answer that is not the engine's to translate goes nowhere.
+//!
+//! Needs root, and the programs that `ci/test` installs.
+
+#[allow(dead_code, reason = "the lab's, of which this needs a part")]
+#[path = "../lab/capture.rs"]
+mod capture;
+#[allow(dead_code, reason = "the lab's, of which this needs a part")]
+#[path = "../lab/engine.rs"]
+mod engine;
+#[allow(dead_code, reason = "the lab's, of which this needs a part")]
+#[path = "../lab/net.rs"]
+mod net;
+#[allow(dead_code, reason = "the lab's, of which this needs a part")]
+#[path = "../lab/scrape.rs"]
+mod scrape;
+mod topology;
+mod web;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use engine::{Engine, METRICS};
+use scrape::Scrape;
+use topology::{CLIENT4, CLIENT6, Lab, SERVER4, VIP4, VIP6, config};
+use web::{PLAIN, PROXIED, fetch};
+
+fn addr(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Fetches pages of several sizes from a VIP, several at once.
+fn fetch_all(lab: &Lab, from: &str, to: SocketAddr) {
+    let from = addr(from);
+    std::thread::scope(|scope| {
+        for n in 0..3_usize {
+            scope.spawn(move || {
+                lab.client.inside(|| {
+                    for size in [1, 1000, 1440, 1460, 5000, 65_536, 300_000] {
+                        let page = fetch(from, to, 100 * n, size)
+                            .unwrap_or_else(|e| panic!("{size} bytes of {to}: {e}"));
+                        assert_eq!(page.body.len(), size);
+                    }
+                });
+            });
+        }
+    });
+}
+
+#[test]
+fn full_nat_of_every_pair_of_families() {
+    let lab = Lab::new(false);
+    let wire = lab.capture_server();
+    let engine = Engine::start(&lab.lb, lab.dir(), &config());
+    for (name, vip, port, from) in [
+        ("v4", VIP4, 80, CLIENT4),
+        ("v6", VIP6, 80, CLIENT6),
+        ("nat64", VIP6, 64, CLIENT6),
+        ("nat46", VIP4, 46, CLIENT4),
+    ] {
+        eprintln!("--- {name}");
+        fetch_all(&lab, from, SocketAddr::new(addr(vip), port));
+    }
+    // The server as a client of the VIP that it stands behind.
+    let to = SocketAddr::new(addr(VIP4), 80);
+    let page =
+        lab.server.inside(|| fetch(addr(SERVER4), to, 0, 5000)).unwrap_or_else(|e| panic!("hairpin: {e}"));
+    assert_eq!(page.body.len(), 5000);
+
+    let packets = wire.stop();
+    let clients = [addr(CLIENT4), addr(CLIENT6)];
+    assert!(packets.len() > 1000);
+    assert!(
+        packets.iter().all(|p| !clients.contains(&p.source) && !clients.contains(&p.destination)),
+        "the server has seen the client's address"
+    );
+    let snat = [addr(topology::SNAT4), addr(topology::SNAT6)];
+    assert!(packets.iter().any(|p| p.source == snat[0]) && packets.iter().any(|p| p.source == snat[1]));
+    let scrape = Scrape::fetch(&lab.lb, METRICS);
+    assert_eq!(scrape.violations(), "");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let scrape = Scrape::fetch(&lab.lb, METRICS);
+        let ports = |state: &str| {
+            [topology::SNAT4, topology::SNAT6]
+                .iter()
+                .map(|a| scrape.get("pollux_snat_ports", &[("address", *a), ("state", state)]))
+                .sum::<f64>()
+        };
+        let requests = 4.0 * 21.0 + 1.0;
+        if ports("used") + ports("resting") == requests {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{} used and {} resting of {requests}",
+            ports("used"),
+            ports("resting")
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(Scrape::fetch(&lab.lb, METRICS).value("total_errors"), 0.0);
+    engine.finish();
+}
+
+#[test]
+fn dsr_by_mac_address() {
+    let lab = Lab::new(false);
+    lab.give_server_the_vip();
+    let engine = Engine::start(&lab.lb, lab.dir(), &config());
+    let wire = lab.capture_server();
+    fetch_all(&lab, CLIENT4, SocketAddr::new(addr(topology::DSR_VIP), PLAIN));
+    // The last ACKs.
+    std::thread::sleep(Duration::from_millis(500));
+    let packets = wire.stop();
+    // Here only what the client has sent comes by.
+    assert!(packets.len() > 100);
+    assert!(packets.iter().all(|p| (p.source, p.destination) == (addr(CLIENT4), addr(topology::DSR_VIP))));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let requests = |scrape: &Scrape| {
+        let label = SocketAddr::new(addr(topology::DSR_VIP), PLAIN).to_string();
+        scrape.get("total_requests_per_service", &[("service", &label)])
+    };
+    loop {
+        let scrape = Scrape::fetch(&lab.lb, METRICS);
+        assert_eq!(scrape.violations(), "");
+        if requests(&scrape) == 21.0 && scrape.value("processed_packets_total") == packets.len() as f64 {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{} requests, {} packets; on the wire {}",
+            requests(&scrape),
+            scrape.value("processed_packets_total"),
+            packets.len()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    engine.finish();
+}
+
+#[test]
+fn dsr_through_tunnels() {
+    let mut lab = Lab::new(false);
+    lab.give_server_the_vip();
+    lab.decapsulate();
+    let engine = Engine::start(&lab.lb, lab.dir(), &config());
+    let wire = lab.capture_server();
+    for vip in [topology::IPIP_VIP, topology::GUE_VIP] {
+        let to = SocketAddr::new(addr(vip), PLAIN);
+        fetch_all(&lab, CLIENT4, to);
+        // Requests of full segments: the client learns that the way is narrower by the outer header.
+        let page = lab.client.inside(|| fetch(addr(CLIENT4), to, 20_000, 10));
+        assert_eq!(page.unwrap_or_else(|e| panic!("a long request to {to}: {e}")).echoed, 20_000);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let outer = wire.stop();
+    // GUE is UDP, with a source port for each connection.
+    let gue: Vec<_> = outer.iter().filter(|p| p.protocol == capture::UDP).collect();
+    assert!(gue.len() > 100 && gue.iter().all(|p| p.destination_port == 6080 && p.source_port >= 49_152));
+    let ports: std::collections::HashSet<_> = gue.iter().map(|p| p.source_port).collect();
+    assert!(ports.len() > 15, "{} source ports of 22 connections", ports.len());
+    engine.finish();
+}
+
+#[test]
+fn nginx_learns_the_client_s_address_under_loss_and_reordering() {
+    let lab = Lab::new(true);
+    let engine = Engine::start(&lab.lb, lab.dir(), &config());
+    for (vip, client) in [(VIP4, CLIENT4), (VIP6, CLIENT6)] {
+        let to = SocketAddr::new(addr(vip), PROXIED);
+        std::thread::scope(|scope| {
+            for n in 0..4_usize {
+                let lab = &lab;
+                scope.spawn(move || {
+                    lab.client.inside(|| {
+                        // Requests of one segment and of many; answers likewise.
+                        for (pad, size) in [(0, 10), (1300, 1000), (1448, 3000), (20_000, 10), (5000, 60_000)]
+                        {
+                            let page = fetch(addr(client), to, pad + n, size)
+                                .unwrap_or_else(|e| panic!("{pad} up, {size} down, {to}: {e}"));
+                            assert_eq!(page.client, Some((addr(client), page.from_port)), "{to}");
+                            assert_eq!((page.echoed, page.body.len()), (pad + n, size));
+                        }
+                    });
+                });
+            }
+        });
+    }
+    let said = lab.impairer();
+    assert!(
+        said.0 > 20 && said.1 > 20,
+        "only {} frames lost and {} delayed: that shows nothing",
+        said.0,
+        said.1
+    );
+    engine.finish();
+}
