@@ -289,7 +289,7 @@ fn run_and_replay_refuse_the_same() {
 }
 
 #[test]
-fn wrong_usage_is_status_two_and_what_is_not_there_yet_one() {
+fn wrong_usage_is_status_two_and_what_cannot_be_done_one() {
     for args in [
         &[][..],
         &["frobnicate"],
@@ -303,6 +303,30 @@ fn wrong_usage_is_status_two_and_what_is_not_there_yet_one() {
     ] {
         assert_eq!(pollux(args).status.code(), Some(2), "{args:?}");
     }
+    // Nobody is asked who is not there.
+    for args in [
+        &["status"][..],
+        &["services", "--json"],
+        &["endpoints"],
+        &["firewall"],
+        &["ports"],
+        &["workers"],
+        &["flows", "--service", "web", "--client", "10.0.0.1", "--endpoint", "10.0.0.2", "--limit", "3"],
+        &["top", "--once"],
+        &["drain", "web", "10.0.0.2:80"],
+    ] {
+        let output = pollux(&[args, &["--socket", "/nonexistent/p.sock"]].concat());
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {err}");
+        let first = err.lines().next().unwrap_or_default();
+        assert!(
+            first.contains("no engine is running") && first.contains("/nonexistent/p.sock"),
+            "{args:?}: {err}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+    assert_eq!(pollux(&["import", "ipvsadm", "/nonexistent"]).status.code(), Some(1));
+    assert_eq!(pollux(&["trace", "gre", "10.0.0.1"]).status.code(), Some(2));
     let system = check(PORT, &["--system"]);
     assert_eq!(system.status, Some(1));
     assert!(system.err.contains("`--system` is not supported yet"), "{}", system.err);
@@ -311,7 +335,7 @@ fn wrong_usage_is_status_two_and_what_is_not_there_yet_one() {
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
     for command in
         "run check reload diff status services endpoints firewall ports workers flows top drain undrain \
-                    trace replay demo bench capture import completions"
+                    trace replay demo bench capture import"
             .split_whitespace()
     {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");

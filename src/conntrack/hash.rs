@@ -48,22 +48,38 @@ impl TupleHash {
     /// The hash of a tuple; depends on the key and the tuple alone.
     #[inline]
     pub(crate) fn of(&self, t: &Tuple) -> u64 {
-        let rest = u64::from(t.sport) << 32 | u64::from(t.dport) << 16 | u64::from(t.protocol.number());
         // 0 for an IPv4 address.
         let upper = |a: Addr| (a.0 >> 64) as u64 | (a.0 as u64) >> 32 ^ 0xffff;
-        let sum = if upper(t.src) | upper(t.dst) == 0 {
-            let [k0, k1] = self.nh4;
-            product((t.src.0 as u64) << 32 | u64::from(t.dst.0 as u32), k0, rest, k1)
-        } else {
-            let [k0, k1, k2, k3, k4, k5] = self.nh;
+        if upper(t.src) | upper(t.dst) == 0 {
+            return self.of_v4(t);
+        }
+        let [k0, k1, k2, k3, k4, k5] = self.nh;
+        self.finish(
             product((t.src.0 >> 64) as u64, k0, t.src.0 as u64, k1)
                 .wrapping_add(product((t.dst.0 >> 64) as u64, k2, t.dst.0 as u64, k3))
-                .wrapping_add(product(rest, k4, 0, k5))
-        };
+                .wrapping_add(product(rest(t), k4, 0, k5)),
+        )
+    }
+
+    /// [`of`](Self::of) for a tuple that is known to be of IPv4.
+    #[inline]
+    pub(crate) fn of_v4(&self, t: &Tuple) -> u64 {
+        let [k0, k1] = self.nh4;
+        self.finish(product((t.src.0 as u64) << 32 | u64::from(t.dst.0 as u32), k0, rest(t), k1))
+    }
+
+    #[inline]
+    const fn finish(&self, sum: u128) -> u64 {
         let h = fold(sum as u64 ^ self.fold[0], (sum >> 64) as u64 ^ self.fold[1]);
         // One round of a murmur finaliser: neighbouring ports are an arithmetic progression up to here.
         (h ^ h >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(32)
     }
+}
+
+/// What of a tuple is no address.
+#[inline]
+fn rest(t: &Tuple) -> u64 {
+    u64::from(t.sport) << 32 | u64::from(t.dport) << 16 | u64::from(t.protocol.number())
 }
 
 #[inline]

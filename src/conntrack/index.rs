@@ -4,10 +4,10 @@
 //! rather full) and a lookup reads one or two. The index is sized so that at full capacity it is half full:
 //! under endless churn one key of eleven at most then lies in its second bucket, and none of 10⁷ insertions finds both full.
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 
 use super::{Direction, FlowId};
-use crate::dpdk::memory::{Pages, prefetch};
+use crate::dpdk::memory::{Pages, lanes_with, prefetch};
 
 /// An entry and the direction whose tuple this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ const MEAN: usize = 5;
 const COMFORTABLE: u32 = 8;
 
 /// Tag 0 marks a free place.
-#[derive(Clone, Copy, Zeroable)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Bucket {
     tags: [u16; PLACES],
@@ -58,40 +58,22 @@ struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
-    /// Which places have this tag, as bits. Branch-free, so that it becomes vector code.
-    #[inline]
+    /// Which places have this tag, as bits.
+    #[inline(always)]
     fn places_with(&self, tag: u16) -> u32 {
-        let mut found = 0;
-        for (i, t) in self.tags.iter().enumerate() {
-            found |= u32::from(*t == tag) << i;
-        }
-        found
+        // A part of the keys is compared with the tags, as two vectors of eight.
+        let halves: &[[u16; 8]; 4] = bytemuck::cast_ref(self);
+        lanes_with(&halves[0], &halves[1], tag) & ((1 << PLACES) - 1)
     }
 
-    /// The first place with this tag, or [`PLACES`]. Four tags at a time: in a word with a tag xored in, the lowest lane that is
-    /// zero is the lowest that borrows.
+    /// The key at the first place with this tag.
     #[inline(always)]
-    fn first_with(&self, tag: u16) -> usize {
-        const ONES: u64 = 0x0001_0001_0001_0001;
-        let wanted = u64::from(tag).wrapping_mul(ONES);
-        let t = &self.tags;
-        let hits = |a: u16, b: u16, c: u16, d: u16| {
-            let word = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
-            let x = word ^ wanted;
-            x.wrapping_sub(ONES) & !x & ONES << 15
-        };
-        let (low, mid) = (hits(t[0], t[1], t[2], t[3]), hits(t[4], t[5], t[6], t[7]));
-        if low | mid != 0 {
-            let (word, base) = if low != 0 { (low, 0) } else { (mid, 4) };
-            return base + word.trailing_zeros() as usize / 16;
+    fn first_with(&self, tag: u16) -> Option<Key> {
+        let places = self.places_with(tag);
+        if places == 0 {
+            return None;
         }
-        if t[8] == tag {
-            8
-        } else if t[9] == tag {
-            9
-        } else {
-            PLACES
-        }
+        self.keys.get(places.trailing_zeros() as usize).map(|key| Key(*key))
     }
 
     fn used(&self) -> u32 {
@@ -122,6 +104,12 @@ struct Home {
     tag: u16,
 }
 
+/// What a key of this hash is told by in a bucket; never 0.
+#[inline]
+fn tag(hash: u64) -> u16 {
+    ((hash >> 48) as u16).max(1)
+}
+
 impl Index {
     /// Room for `keys`. The memory is zero pages until it is used.
     pub(super) fn new(keys: usize) -> Self {
@@ -145,7 +133,6 @@ impl Index {
 
     #[inline]
     fn home(&self, hash: u64) -> Home {
-        let tag = ((hash >> 48) as u16).max(1);
         let first = self.at(hash as u32);
         // Another bucket than the first.
         let second = match self.at((hash >> 20) as u32) {
@@ -158,7 +145,7 @@ impl Index {
             }
             other => other,
         };
-        Home { first, second, tag }
+        Home { first, second, tag: tag(hash) }
     }
 
     /// Fetches the first bucket of a hash.
@@ -170,14 +157,13 @@ impl Index {
     /// What the first bucket of a hash says, for a look at the entries later.
     #[inline]
     pub(super) fn probe(&self, hash: u64) -> Probe {
-        let home = self.home(hash);
-        let first = &self.buckets[home.first];
-        if let Some(key) = first.keys.get(first.first_with(home.tag)) {
-            Probe::Candidate(Key(*key))
+        let first = &self.buckets[self.at(hash as u32)];
+        if let Some(key) = first.first_with(tag(hash)) {
+            Probe::Candidate(key)
         } else if first.displaced == 0 {
             Probe::Absent
         } else {
-            prefetch(&self.buckets[home.second]);
+            prefetch(&self.buckets[self.home(hash).second]);
             Probe::Second
         }
     }
@@ -185,8 +171,7 @@ impl Index {
     /// After [`Probe::Second`]: what the second bucket says.
     pub(super) fn probe_second(&self, hash: u64) -> Option<Key> {
         let home = self.home(hash);
-        let second = &self.buckets[home.second];
-        second.keys.get(second.first_with(home.tag)).map(|key| Key(*key))
+        self.buckets[home.second].first_with(home.tag)
     }
 
     /// The first key of this hash for which `is` holds; `is` also sees a few keys of other hashes.
@@ -237,13 +222,17 @@ impl Index {
         let home = self.home(hash);
         for at in [home.first, home.second] {
             let bucket = &mut self.buckets[at];
-            if let Some(place) = bucket.keys.iter().zip(bucket.tags).position(|(k, t)| *k == key.0 && t != 0)
-            {
-                bucket.tags[place] = 0;
-                if at == home.second {
-                    self.buckets[home.first].displaced -= 1;
+            let mut places = bucket.places_with(home.tag);
+            while places != 0 {
+                let place = places.trailing_zeros() as usize;
+                if bucket.keys[place] == key.0 {
+                    bucket.tags[place] = 0;
+                    if at == home.second {
+                        self.buckets[home.first].displaced -= 1;
+                    }
+                    return;
                 }
-                return;
+                places &= places - 1;
             }
         }
         debug_assert!(false, "{key:?} is not in the index");

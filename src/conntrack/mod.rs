@@ -21,6 +21,8 @@ mod tcp;
 mod udp;
 mod wheel;
 
+use std::hint::select_unpredictable;
+
 pub use form::{Form, OwnAddresses};
 pub(crate) use hash::TupleHash;
 pub use paths::{Path, PathId, Paths};
@@ -222,22 +224,20 @@ impl Flow {
         }
     }
 
-    /// Whether [`Self::tuple_by`] is `tuple`. Directions come in no order, so that a branch on them would be mispredicted: both are
-    /// compared, and one result taken.
-    #[inline]
+    /// Whether [`Self::tuple_by`] is `tuple`. Directions come in no order, so that a branch on them would be mispredicted: what is
+    /// compared is selected.
+    #[inline(always)]
     fn has_tuple(&self, direction: Direction, tuple: &Tuple, own: &OwnAddresses) -> bool {
         if self.form != Form::Dnat {
             return self.tuple_by(direction, own) == *tuple;
         }
-        let ports = |s: u16, d: u16| u128::from(s ^ tuple.sport) | u128::from(d ^ tuple.dport);
-        let original = (self.client.0 ^ tuple.src.0)
-            | (self.vip.0 ^ tuple.dst.0)
-            | ports(self.client_port, self.vip_port);
-        let reply = (self.endpoint.0 ^ tuple.src.0)
-            | (self.client.0 ^ tuple.dst.0)
-            | ports(self.endpoint_port, self.client_port);
-        let is_reply = (direction as u128).wrapping_neg();
-        let differs = original & !is_reply | reply & is_reply;
+        let is_reply = direction == Direction::Reply;
+        let src = select_unpredictable(is_reply, &self.endpoint, &self.client);
+        let dst = select_unpredictable(is_reply, &self.client, &self.vip);
+        let sport = select_unpredictable(is_reply, self.endpoint_port, self.client_port);
+        let dport = select_unpredictable(is_reply, self.client_port, self.vip_port);
+        let ports = u128::from(sport ^ tuple.sport) | u128::from(dport ^ tuple.dport);
+        let differs = (src.0 ^ tuple.src.0) | (dst.0 ^ tuple.dst.0) | ports;
         differs == 0 && self.protocol == tuple.protocol
     }
 }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use arrayvec::ArrayVec;
+
 use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
@@ -20,6 +22,9 @@ use crate::time::Instant;
 
 /// Entry numbers leave room for a direction and the wheel's marks in 32 bits.
 const MAX_CAPACITY: usize = 1 << 30;
+
+/// Entries that are looked at for expiry together, so that their cache misses overlap.
+const AHEAD: usize = 16;
 
 /// Where a lookup by steps has got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,6 +128,14 @@ impl Conntrack {
         self.hash.of(tuple)
     }
 
+    /// [`hash`](Self::hash) of the tuple of a packet.
+    #[inline]
+    #[must_use]
+    pub fn hash_of(&self, packet: &Whole) -> u64 {
+        let tuple = packet.tuple();
+        if packet.is_v4() { self.hash.of_v4(&tuple) } else { self.hash.of(&tuple) }
+    }
+
     /// Finds the connection that a packet with this tuple belongs to; `hash` is [`Self::hash`] of it.
     #[inline]
     #[must_use]
@@ -169,7 +182,7 @@ impl Conntrack {
 
     /// Third step: the connection that a lead is to, if it is this tuple's. `None` where [`find`](Self::find) has to tell. To be called
     /// before anything is removed from the table.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
         let Lead(key) = lead;
@@ -240,6 +253,10 @@ impl Conntrack {
             Some(vacant) => {
                 self.vacant = vacant.links.next;
                 *vacant = entry;
+                // The next connection's.
+                if let Some(next) = self.entries.get(self.vacant as usize) {
+                    prefetch(next);
+                }
             }
             // Within the capacity taken at the start: does not allocate.
             None => self.entries.push(entry),
@@ -308,33 +325,71 @@ impl Conntrack {
         if self.entries[id.0 as usize].machine == Machine::Vacant {
             return Expired { flow: *self.flow(id), state: FlowState::Closed, error: None };
         }
-        self.take(id, None)
+        let hashes = self.hashes(self.flow(id));
+        self.take(id, None, hashes)
     }
 
     /// Removes what has expired by `now`, looking at no more than `budget` entries, and says whether any are left to look at.
     ///
     /// An entry goes in the first call that comes 128 ms or more after its deadline; never before the deadline.
     pub fn expire(&mut self, now: Instant, budget: usize, mut gone: impl FnMut(Expired)) -> bool {
+        self.expire_with(now, budget, &mut (), |(), _| {}, |(), expired| gone(expired))
+    }
+
+    /// [`expire`](Self::expire) that shows `near` each entry some time before `gone` gets it: to fetch what that will write. Both have
+    /// the use of `with`.
+    pub fn expire_with<T>(
+        &mut self,
+        now: Instant,
+        budget: usize,
+        with: &mut T,
+        near: impl Fn(&T, &Flow),
+        mut gone: impl FnMut(&mut T, Expired),
+    ) -> bool {
         let now_ms = self.clock(now);
-        for _ in 0..budget {
-            let Some(id) = self.wheel.due(tick(now_ms)) else { return false };
-            // The one behind it in the list is looked at next.
-            if let Some(next) = self.entries.get(self.entries[id as usize].links.next as usize) {
-                prefetch(next);
-            }
-            let entry = &mut self.entries[id as usize];
-            match entry.left_ms(now_ms) {
-                0 => {
-                    let error = entry.machine.expiry_error();
-                    gone(self.take(FlowId(id), error));
+        let mut left = budget;
+        while left > 0 {
+            let Some(head) = self.wheel.due(tick(now_ms)) else { return false };
+            let mut batch = ArrayVec::<(u32, Option<[u64; 2]>), AHEAD>::new();
+            let mut id = head;
+            while batch.len() < AHEAD.min(left)
+                && let Some(entry) = self.entries.get(id as usize)
+            {
+                let next = entry.links.next;
+                if let Some(next) = self.entries.get(next as usize) {
+                    prefetch(next);
                 }
-                left => {
+                let hashes = (entry.left_ms(now_ms) == 0).then(|| {
+                    near(with, &entry.flow);
+                    let hashes = self.hashes(&entry.flow);
+                    for hash in hashes {
+                        self.index.prefetch(hash);
+                    }
+                    hashes
+                });
+                batch.push((id, hashes));
+                id = next;
+            }
+            left -= batch.len();
+            for (id, hashes) in batch {
+                let entry = &mut self.entries[id as usize];
+                if let Some(hashes) = hashes {
+                    let error = entry.machine.expiry_error();
+                    gone(with, self.take(FlowId(id), error, hashes));
+                } else {
+                    let deadline = now_ms + u64::from(entry.left_ms(now_ms));
                     self.wheel.unlink(&mut self.entries, id);
-                    self.wheel.link(&mut self.entries, id, now_ms + u64::from(left));
+                    self.wheel.link(&mut self.entries, id, deadline);
                 }
             }
         }
         self.wheel.due(tick(now_ms)).is_some()
+    }
+
+    /// The hashes of both directions.
+    fn hashes(&self, flow: &Flow) -> [u64; 2] {
+        [Direction::Original, Direction::Reply]
+            .map(|direction| self.hash.of(&flow.tuple_by(direction, &self.own)))
     }
 
     /// Shows up to `budget` entries from number `from` on to `see`, which may write the epoch. Where to go on; none at the end.
@@ -393,11 +448,10 @@ impl Conntrack {
     }
 
     /// Makes the entry of a connection vacant.
-    fn take(&mut self, id: FlowId, error: Option<FlowError>) -> Expired {
+    fn take(&mut self, id: FlowId, error: Option<FlowError>, hashes: [u64; 2]) -> Expired {
         let Entry { flow, ref machine, .. } = self.entries[id.0 as usize];
         let state = machine.flow_state();
-        for direction in [Direction::Original, Direction::Reply] {
-            let hash = self.hash.of(&flow.tuple_by(direction, &self.own));
+        for (direction, hash) in [Direction::Original, Direction::Reply].into_iter().zip(hashes) {
             self.index.remove(hash, Key::new(id, direction));
         }
         self.wheel.unlink(&mut self.entries, id.0);

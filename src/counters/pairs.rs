@@ -53,6 +53,14 @@ impl Directory {
         }
     }
 
+    /// Fetches the key of a slot.
+    #[inline]
+    fn prefetch(&self, slot: PairSlot) {
+        if let Some(key) = self.keys.get(slot.index()) {
+            memory::prefetch(key);
+        }
+    }
+
     fn set(&self, slot: PairSlot, key: &PairKey) {
         let [hi, lo, ids] = &self.keys[slot.index()];
         hi.store((key.client.0 >> 64) as u64, Ordering::Relaxed);
@@ -71,6 +79,9 @@ const EMPTY: Place = Place { tag: 0, slot: u32::MAX };
 /// Ticks that a slot rests after its last holder has gone. The bank of tick t is folded before t + 2 is asked for; the
 /// third is for packets that were decided in the connection's last turn and taken by the device in the next.
 const REST: u32 = 3;
+
+/// Places of the index that are looked at beforehand: further from its home lies one key of twenty.
+const NEAR: usize = 4;
 
 /// Idle slots looked at for one new pair; bounds the work, the next pair goes on where this one stopped.
 const ATTEMPTS: usize = 16;
@@ -127,16 +138,46 @@ impl Pairs {
             + pairs * (size_of::<Hold>() + size_of::<(u32, u32)>() + size_of::<[AtomicU64; 3]>())
     }
 
-    /// Fetches where the slot of `key` is looked for.
+    /// First of two steps: fetches where the slot of `key` is looked for, and says by what [tag](Self::tag).
     #[inline]
-    pub fn prefetch(&self, key: &PairKey) {
-        memory::prefetch(&self.index[self.home(self.tag(key))]);
+    pub fn prefetch(&self, key: &PairKey) -> u32 {
+        let tag = self.tag(key);
+        memory::prefetch(&self.index[self.home(tag)]);
+        tag
+    }
+
+    /// Second step: fetches what is known of the slot that seems to be the tag's.
+    #[inline]
+    pub fn prefetch_slot(&self, writer: &Writer, tag: u32) {
+        let home = self.home(tag);
+        for at in home..home + NEAR {
+            let place = self.index[at & (self.index.len() - 1)];
+            if place.tag == tag
+                && let Some(hold) = self.holds.get(place.slot as usize)
+            {
+                memory::prefetch(hold);
+                writer.directory().prefetch(PairSlot(place.slot));
+                return;
+            }
+        }
+    }
+
+    /// Fetches what [`release`](Self::release) writes.
+    #[inline]
+    pub fn prefetch_hold(&self, slot: PairSlot) {
+        if let Some(hold) = self.holds.get(slot.index()) {
+            memory::prefetch(hold);
+        }
     }
 
     /// The slot of `key`, one holder more. Where no slot is free: the endpoint's slot for all its other clients.
     pub fn acquire(&mut self, writer: &Writer, key: &PairKey) -> PairSlot {
+        self.acquire_at(writer, key, self.tag(key))
+    }
+
+    /// [`acquire`](Self::acquire), by the key's [tag](Self::tag).
+    pub fn acquire_at(&mut self, writer: &Writer, key: &PairKey, tag: u32) -> PairSlot {
         let directory = writer.directory();
-        let tag = self.tag(key);
         let mut at = self.home(tag);
         while self.index[at].slot != EMPTY.slot {
             let Place { tag: theirs, slot: n } = self.index[at];
@@ -231,7 +272,9 @@ impl Pairs {
         self.index[gap] = EMPTY;
     }
 
-    fn tag(&self, key: &PairKey) -> u32 {
+    /// What a key is looked for by.
+    #[must_use]
+    pub fn tag(&self, key: &PairKey) -> u32 {
         // A pair as a tuple: different pairs are different ones.
         let ids = u128::from(key.service.0) << 32 | u128::from(key.endpoint.0);
         let tuple = Tuple {

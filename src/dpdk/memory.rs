@@ -43,6 +43,30 @@ pub(super) fn line(at: *const u8) {
     let _ = at;
 }
 
+/// Which of sixteen lanes have this value, as bits.
+#[inline(always)]
+#[must_use]
+pub fn lanes_with(low: &[u16; 8], high: &[u16; 8], value: u16) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+        };
+        // SAFETY: SSE2 is part of x86-64; both arrays are the 16 bytes that a load reads, whatever their alignment.
+        let same = unsafe {
+            let wanted = _mm_set1_epi16(value.cast_signed());
+            let [low, high] = [low, high].map(|lanes| _mm_loadu_si128(lanes.as_ptr().cast()));
+            _mm_movemask_epi8(_mm_packs_epi16(_mm_cmpeq_epi16(low, wanted), _mm_cmpeq_epi16(high, wanted)))
+        };
+        same.cast_unsigned()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let lanes = low.iter().chain(high).enumerate();
+        lanes.fold(0, |found, (i, lane)| found | u32::from(*lane == value) << i)
+    }
+}
+
 /// What the kernel says about huge pages for memory that asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HugePages {

@@ -42,9 +42,12 @@ pub(super) struct TxPort {
 /// What to count when a frame is taken.
 #[derive(Clone, Copy, Debug)]
 struct Note {
-    len: usize,
     account: Option<Account>,
+    /// Bytes of the frame.
+    len: u32,
 }
+
+const _: () = assert!(size_of::<Note>() == 20);
 
 /// The device's queue, or the ring to its owner.
 #[derive(Debug)]
@@ -99,10 +102,10 @@ impl TxPort {
     /// Puts a frame into the buffer; it comes back where that is full.
     #[inline]
     fn push(&mut self, frame: Mbuf, account: Option<Account>) -> Option<Mbuf> {
-        let len = frame.data().len();
+        let len = frame.data().len() as u32;
         match self.frames.try_push(frame) {
             Ok(()) => {
-                self.notes.push(Note { len, account });
+                self.notes.push(Note { account, len });
                 None
             }
             Err(error) => {
@@ -141,7 +144,7 @@ impl TxPort {
             tap.not_sent(*id, frames);
             let mut bytes = 0;
             for note in &notes[..taken] {
-                bytes += note.len as u64;
+                bytes += u64::from(note.len);
                 if let Some(account) = &note.account {
                     writer.processed(account);
                 }

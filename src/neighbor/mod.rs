@@ -239,6 +239,13 @@ impl Neighbors {
         Some((entry.hop.port, &entry.mac))
     }
 
+    /// Whether the handle is not out of date.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self, hop: NextHop) -> bool {
+        self.entries.get(hop.slot as usize).is_some_and(|entry| entry.generation == hop.generation)
+    }
+
     /// Takes in a MAC. Says whose packets may go now, if the neighbour is one of ours.
     pub fn learn(&mut self, update: &NeighborUpdate, now: Instant) -> Option<NextHop> {
         if self.assume {

@@ -9,7 +9,7 @@ mod tests;
 mod whole;
 
 pub use quoted::{Quoted, quoted};
-pub use whole::{Whole, whole};
+pub use whole::{Station, Whole, whole};
 
 use crate::addr::{Addr, Mac};
 use crate::pipeline::{DropReason, RxChecksum};

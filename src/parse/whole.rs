@@ -2,7 +2,7 @@
 //! them that decides anything but their connection. All else, and whatever is wrong with a packet, is the full parser's.
 
 use super::{L4, Link, Packet};
-use crate::addr::Addr;
+use crate::addr::{Addr, Mac};
 use crate::config::Protocol;
 use crate::conntrack::Tuple;
 use crate::pipeline::RxChecksum;
@@ -21,6 +21,17 @@ const SPECIAL: [bool; 256] = {
         octet += 1;
     }
     special
+};
+
+/// Flags that the full parser refuses.
+const IMPOSSIBLE: [bool; 256] = {
+    let mut impossible = [false; 256];
+    let mut flags = 0;
+    while flags < 256 {
+        impossible[flags] = super::l4::impossible(flags as u8);
+        flags += 1;
+    }
+    impossible
 };
 
 /// One of those. All of it is scalars that are written and read one by one where they lie: a copy of what was just written in pieces
@@ -107,25 +118,56 @@ impl Whole {
     }
 }
 
+/// What a frame's first bytes must be at a port.
+#[derive(Clone, Copy, Debug)]
+pub struct Station {
+    /// Its address in the upper bytes of a word that is read from the frame's start.
+    mac: u64,
+    /// What of that word is compared: all of it, or the group bit where frames to any station are taken.
+    mask: u64,
+    vlan: u16,
+}
+
+impl Station {
+    /// Of a port.
+    #[inline]
+    #[must_use]
+    pub const fn new(link: &Link) -> Self {
+        let Link { mac, vlan } = *link;
+        match mac {
+            Some(Mac([a, b, c, d, e, f])) => {
+                let mac = u64::from_le_bytes([0, 0, a, b, c, d, e, f]);
+                // Frames to a group are the full parser's.
+                Self { mac: mac & !GROUP, mask: u64::MAX << 16, vlan }
+            }
+            None => Self { mac: 0, mask: GROUP, vlan },
+        }
+    }
+}
+
+/// The group bit in the word of a [`Station`].
+const GROUP: u64 = 1 << 16;
+
 /// Whether it is one of those; then `out` is what [`parse`](super::parse) says of it. `false` says nothing, and leaves anything in
 /// `out`.
 #[inline]
 #[must_use]
-pub fn whole(link: &Link, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> bool {
-    is_whole(link, frame, checksum, out).is_some()
+pub fn whole(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> bool {
+    is_whole(station, frame, checksum, out).is_some()
 }
 
 #[inline(always)]
-fn is_whole(link: &Link, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> Option<()> {
+fn is_whole(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> Option<()> {
     let (eth, rest) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
-    if eth[0] & 1 != 0 || link.mac.is_some_and(|mac| mac.0 != eth[..6]) {
+    let first = u64::from_le_bytes(array_at::<0, 8, _>(eth)) << 16;
+    if (first ^ station.mac) & station.mask != 0 {
         return None;
     }
     let mut kind = u16_at::<{ ethernet::field::ETHERTYPE.start }, _>(eth);
     let (mut ip, mut l3) = (rest, ethernet::HEADER_LEN as u16);
-    if link.vlan != 0 {
+    if station.vlan != 0 {
         let (tag, rest) = rest.split_first_chunk::<{ ethernet::TAG_LEN }>()?;
-        if kind != ethertype::VLAN || u16_at::<0, _>(tag) & 0x0fff != link.vlan {
+        if kind != ethertype::VLAN || u16_at::<0, _>(tag) & 0x0fff != station.vlan {
             return None;
         }
         kind = u16_at::<2, _>(tag);
@@ -138,47 +180,44 @@ fn is_whole(link: &Link, frame: &[u8], checksum: RxChecksum, out: &mut Whole) ->
     }
 }
 
+/// What an IPv4 header's first eight bytes must be, where [`FIXED`] has bits: version 4, no options, no fragment.
+const PLAIN: u64 = u64::from_le_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
+const FIXED: u64 = u64::from_le_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
+
 #[inline(always)]
 fn v4(bytes: &[u8], l3: u16, checksum: RxChecksum, out: &mut Whole) -> Option<()> {
     use ipv4::field;
     let header: &[u8; ipv4::HEADER_LEN] = bytes.first_chunk()?;
-    let total = usize::from(u16_at::<{ field::LENGTH.start }, _>(header));
-    let fragment = u16_at::<{ field::FRAGMENT.start }, _>(header);
+    let word = |bytes| u64::from_le_bytes(bytes);
+    let (first, second) = (word(array_at::<0, 8, _>(header)), word(array_at::<8, 8, _>(header)));
     let special =
         SPECIAL[usize::from(header[field::SRC.start])] | SPECIAL[usize::from(header[field::DST.start])];
-    if header[field::VERSION_IHL] != 0x45
-        || fragment & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) != 0
-        || special
-    {
+    if first & FIXED != PLAIN || special {
         return None;
     }
-    let right = match checksum {
-        RxChecksum::Good => true,
-        RxChecksum::Bad => false,
-        RxChecksum::Unknown => is_right(header),
-    };
-    if !right {
+    if checksum != RxChecksum::Good && (checksum == RxChecksum::Bad || !is_right(header, first, second)) {
         return None;
     }
+    let total = usize::from(u16_at::<{ field::LENGTH.start }, _>(header));
     out.src = Addr::v4(array_at::<{ field::SRC.start }, 4, _>(header));
     out.dst = Addr::v4(array_at::<{ field::DST.start }, 4, _>(header));
     out.ttl = header[field::TTL];
-    out.dont_fragment = fragment & ipv4::DONT_FRAGMENT != 0;
+    out.dont_fragment = header[field::FRAGMENT.start] & (ipv4::DONT_FRAGMENT >> 8) as u8 != 0;
     out.l3 = l3;
     out.l4 = l3 + ipv4::HEADER_LEN as u16;
     out.l3_len = total as u32;
     l4(header[field::PROTOCOL], bytes.get(ipv4::HEADER_LEN..total)?, out)
 }
 
-/// Whether the checksum of a header without options is right.
+/// Whether the checksum of a header without options is right; its first words are these.
 #[inline(always)]
-fn is_right(header: &[u8; ipv4::HEADER_LEN]) -> bool {
-    let word = |at: usize| {
-        u64::from(u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
-    };
-    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
+fn is_right(header: &[u8; ipv4::HEADER_LEN], first: u64, second: u64) -> bool {
+    let last = u64::from(u32::from_le_bytes(array_at::<16, 4, _>(header)));
+    let (sum, carry) = first.overflowing_add(second);
+    let (sum, again) = sum.overflowing_add(last + u64::from(carry));
     // All ones, of which there are two forms before the last carry is in; a header is never all zero.
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff_ffff) + (sum >> 32) + u64::from(again);
+    let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum == 0xffff
 }
@@ -214,7 +253,7 @@ fn l4(number: u8, bytes: &[u8], out: &mut Whole) -> Option<()> {
             let (sport, dport) = (u16_at::<0, _>(header), u16_at::<2, _>(header));
             if header_len < tcp::HEADER_LEN
                 || header_len > bytes.len()
-                || super::l4::impossible(flags)
+                || IMPOSSIBLE[usize::from(flags)]
                 || sport == 0
                 || dport == 0
             {

@@ -5,13 +5,14 @@
 
 use arrayvec::ArrayVec;
 
+use super::foresee::Foreseen;
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
 use crate::config::Protocol;
 use crate::conntrack::{Conntrack, Lead, Tuple};
 use crate::counters::Term;
 use crate::ids::PortId;
-use crate::parse::{self, L4, Link, Packet, Parsed, Whole};
+use crate::parse::{self, L4, Link, Packet, Parsed, Station, Whole};
 use crate::responder::{icmp, nd};
 use crate::tables::{Port, Tables};
 use crate::wire::tcp::flag;
@@ -22,6 +23,7 @@ struct Slot {
     packet: Whole,
     hash: u64,
     lead: Lead,
+    foreseen: Option<Foreseen>,
     /// `packet` is valid; else the full parser is asked when it is the frame's turn.
     whole: bool,
 }
@@ -39,11 +41,11 @@ impl Default for Slots {
 impl Slot {
     /// Parses, hashes, and fetches the bucket.
     #[inline(always)]
-    fn begin<F: Frame>(&mut self, link: &Link, frame: &F, conntrack: &Conntrack) {
-        self.whole = parse::whole(link, frame.data(), frame.rx_checksum(), &mut self.packet);
+    fn begin<F: Frame>(&mut self, station: &Station, frame: &F, conntrack: &Conntrack) {
+        self.whole = parse::whole(station, frame.data(), frame.rx_checksum(), &mut self.packet);
         self.lead = Lead::NONE;
         if self.whole {
-            self.hash = conntrack.hash(&self.packet.tuple());
+            self.hash = conntrack.hash_of(&self.packet);
             conntrack.prefetch(self.hash);
         }
     }
@@ -65,33 +67,11 @@ impl<F: Frame> Shard<F> {
     ) {
         let mut kept = self.slots.take().unwrap_or_default();
         let slots = &mut kept.0;
-        let mut at: Option<(PortId, Link)> = None;
-        for (slot, frame) in slots.iter_mut().zip(&*frames) {
-            let (port, frame) = look(frame);
-            let link = match &at {
-                Some((same, link)) if *same == port => link,
-                _ => &at.insert((port, link(&turn.tables.ports[port.index()]))).1,
-            };
-            slot.begin(link, frame, &self.conntrack);
-        }
         let burst = frames.len();
-        let mut further = false;
-        for slot in slots.iter_mut().take(burst).filter(|slot| slot.whole) {
-            slot.lead = self.conntrack.probe(slot.hash);
-            further |= slot.lead.is_further();
-        }
-        if further {
-            for slot in slots.iter_mut().take(burst).filter(|slot| slot.lead.is_further()) {
-                slot.lead = self.conntrack.probe_further(slot.hash);
-            }
-        }
-        let mut fresh = 0;
-        for slot in slots.iter().take(burst).filter(|slot| slot.whole && slot.lead == Lead::NONE) {
-            if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
-                self.foresee(turn.tables, &slot.packet);
-                self.conntrack.prefetch_fresh(fresh);
-                fresh += 1;
-            }
+        self.parse_all(turn.tables, slots, frames, look);
+        let slots = &mut slots[..burst.min(MAX_BURST)];
+        if self.probe_all(slots) {
+            self.foresee_all(turn.tables, slots);
         }
         self.conntrack.begin(turn.now);
         let removals = self.removals;
@@ -112,12 +92,71 @@ impl<F: Frame> Shard<F> {
             } else {
                 parse_fully(turn.tables, port, &frame)
             };
+            self.foreseen = if slot.whole && slot.lead == Lead::NONE { slot.foreseen } else { None };
             self.dispatch(turn, port, frame, via, &parsed);
+            self.foreseen = None;
         }
         if forwarded > 0 {
             self.writer.bank().term(Term::Forwarded).add(forwarded);
         }
         self.slots = Some(kept);
+    }
+
+    /// First stage. Each stage is a function of its own, so that its loop has the registers for itself.
+    #[inline(never)]
+    fn parse_all<T>(
+        &self,
+        tables: &Tables,
+        slots: &mut [Slot; MAX_BURST],
+        frames: &[T],
+        look: impl Fn(&T) -> (PortId, &F),
+    ) {
+        let mut at: Option<(PortId, Station)> = None;
+        for (slot, frame) in slots.iter_mut().zip(frames) {
+            let (port, frame) = look(frame);
+            let station = match &at {
+                Some((same, station)) if *same == port => station,
+                _ => &at.insert((port, Station::new(&link(&tables.ports[port.index()])))).1,
+            };
+            slot.begin(station, frame, &self.conntrack);
+        }
+    }
+
+    /// Second stage; whether some packets are of connections that are not known.
+    #[inline(never)]
+    fn probe_all(&self, slots: &mut [Slot]) -> bool {
+        let (mut further, mut unknown) = (false, false);
+        for slot in slots.iter_mut().filter(|slot| slot.whole) {
+            slot.lead = self.conntrack.probe(slot.hash);
+            further |= slot.lead.is_further();
+            unknown |= slot.lead == Lead::NONE;
+        }
+        if further {
+            for slot in slots.iter_mut().filter(|slot| slot.lead.is_further()) {
+                slot.lead = self.conntrack.probe_further(slot.hash);
+                unknown |= slot.lead == Lead::NONE;
+            }
+        }
+        unknown
+    }
+
+    /// What first packets will need is found out and fetched.
+    #[inline(never)]
+    fn foresee_all(&mut self, tables: &Tables, slots: &mut [Slot]) {
+        let mut fresh = 0;
+        for slot in slots.iter_mut().filter(|slot| slot.whole && slot.lead == Lead::NONE) {
+            slot.foreseen = None;
+            if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
+                slot.foreseen = self.foresee(tables, &slot.packet);
+                self.conntrack.prefetch_fresh(fresh);
+                fresh += 1;
+            }
+        }
+        for slot in slots.iter().filter(|slot| slot.whole && slot.lead == Lead::NONE) {
+            if let Some(foreseen) = slot.foreseen {
+                self.pairs.prefetch_slot(&self.writer, foreseen.pair);
+            }
+        }
     }
 
     /// A packet that needs a decision.

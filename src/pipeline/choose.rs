@@ -35,7 +35,11 @@ impl<F: Frame> Shard<F> {
         service: &Service,
         opens: bool,
     ) -> Option<EndpointId> {
+        let foreseen = self.foreseen.and_then(|foreseen| service.endpoint(foreseen.endpoint));
         let picked = |worker, peers: &[_]| {
+            if foreseen.is_some() {
+                return foreseen;
+            }
             let (client, client_port) = (packet.src, packet.ports().0);
             service.pick(&Asker { client, client_port, worker, peers, now: turn.now })
         };

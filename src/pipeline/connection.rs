@@ -7,16 +7,16 @@ use super::quic::named;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::config::{OnUnknown, Protocol, Refusal};
-use crate::conntrack::{self, Direction, Flow, FlowId, Form, InsertError, Tuple};
+use crate::conntrack::{self, Direction, Flow, FlowId, Form, InsertError};
 use crate::counters::PairKey;
+use crate::dpdk::memory::prefetch;
 use crate::firewall::Subject;
 use crate::ids::PairSlot;
 use crate::neighbor::NextHop;
-use crate::parse::{L4, Packet, Quoted, Whole};
+use crate::parse::{L4, Packet, Quoted};
 use crate::responder::{Reply, icmp, reset};
 use crate::rewrite;
 use crate::service::Service;
-use crate::tables::Tables;
 
 /// Not yet looked up: a handle that is always out of date.
 pub(super) const NO_HOP: u32 = u32::MAX;
@@ -100,18 +100,6 @@ impl<F: Frame> Shard<F> {
         step.pass
     }
 
-    /// What [`first`](Self::first) will read for a packet that may open a connection.
-    pub(super) fn foresee(&self, tables: &Tables, packet: &Whole) {
-        let tuple = packet.tuple();
-        let Some(service) = tables.services.lookup(tuple.dst, tuple.dport, tuple.protocol) else { return };
-        let Some(endpoint) = service.foresee(tuple.src, tuple.sport) else { return };
-        let sport = if endpoint.port == 0 { tuple.dport } else { endpoint.port };
-        let reply = Tuple { src: endpoint.addr, dst: tuple.src, sport, dport: tuple.sport, ..tuple };
-        self.conntrack.prefetch(self.conntrack.hash(&reply));
-        let key = PairKey { service: service.id, endpoint: endpoint.id, client: tuple.src };
-        self.pairs.prefetch(&key);
-    }
-
     /// A packet of no known connection: firewall, service, endpoint, insert.
     pub(super) fn first<O: Output<F>>(&mut self, turn: &mut Turn<'_, O>, arrival: Arrival<F>) {
         if self.firewalled(turn, &arrival) {
@@ -190,13 +178,12 @@ impl<F: Frame> Shard<F> {
             return Err(DropReason::FragmentSctp);
         }
         let address = behind(service, endpoint, packet.dst);
-        let Some(route) = turn.tables.routes.lookup(address) else {
-            counters.refused_no_route.add(1);
-            return Err(DropReason::NoRoute);
-        };
-        let Some(hop) = self.neighbors.intern(route, true) else {
-            counters.refused_no_route.add(1);
-            return Err(DropReason::NeighborUnresolved);
+        let hop = match self.hops.towards(endpoint.id, address, &mut self.neighbors, &turn.tables.routes) {
+            Ok(hop) => hop,
+            Err(reason) => {
+                counters.refused_no_route.add(1);
+                return Err(reason);
+            }
         };
         let (source, source_port) = match self.modes.source(turn.tables, service, endpoint, turn.now) {
             Ok(source) => source,
@@ -206,7 +193,12 @@ impl<F: Frame> Shard<F> {
             }
         };
         let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src };
-        let pair = self.pairs.acquire(&self.writer, &key);
+        let tag = match self.foreseen {
+            Some(foreseen) if foreseen.endpoint == endpoint.id => foreseen.pair,
+            _ => self.pairs.tag(&key),
+        };
+        let pair = self.pairs.acquire_at(&self.writer, &key, tag);
+        prefetch(self.writer.bank().pair(pair));
         let mut flow = Flow {
             client: packet.src,
             vip: packet.dst,
@@ -409,6 +401,9 @@ impl<F: Frame> Shard<F> {
 
     /// Whether a rule drops this packet; counted.
     pub(super) fn firewalled<O>(&self, turn: &Turn<'_, O>, arrival: &Arrival<F>) -> bool {
+        if turn.tables.firewall.is_empty() {
+            return false;
+        }
         let Arrival { port, packet, .. } = arrival;
         let ports = matches!(packet.l4_info, L4::Tcp { .. } | L4::Udp { .. } | L4::Sctp { .. })
             .then(|| packet.ports());

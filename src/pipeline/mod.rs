@@ -12,6 +12,7 @@ mod connection;
 mod drop_reason;
 mod egress;
 mod established;
+mod foresee;
 mod fragment;
 mod frame;
 mod kernel;

@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 
 use super::burst::Slots;
 use super::choose::count_state;
+use super::foresee::{Foreseen, Hops};
 use super::kernel::Policers;
 use super::limiter::Limiter;
 use super::modes::Modes;
@@ -79,6 +80,7 @@ pub struct Shard<F> {
     pub(super) paths: Paths,
     pub(super) pairs: Pairs,
     pub(super) neighbors: Neighbors,
+    pub(super) hops: Hops,
     pub(super) hold: Hold<F>,
     pub(super) datagrams: fragment::Table,
     pub(super) waiting: fragment::Hold<F>,
@@ -92,6 +94,8 @@ pub struct Shard<F> {
     pub(super) sticky: Sticky,
     /// What the packet in hand came from another worker for.
     pub(super) errand: Errand,
+    /// What is known beforehand of the packet in hand.
+    pub(super) foreseen: Option<Foreseen>,
     /// Where a frame of the engine's own is written before it is copied out.
     pub(super) scratch: Vec<u8>,
     /// How far the connections were searched for those whose endpoint was lost.
@@ -121,6 +125,7 @@ impl<F: Frame> Shard<F> {
             paths: Paths::new(config.max_flows.saturating_mul(4).min(MAX_PATHS), key(5)),
             pairs: Pairs::new(writer.sizes(), key(2)),
             neighbors: Neighbors::new(&tables.neighbors, assume),
+            hops: Hops::new(),
             hold: Hold::new(),
             datagrams: fragment::Table::new(key(3)),
             waiting: fragment::Hold::new(),
@@ -130,6 +135,7 @@ impl<F: Frame> Shard<F> {
             writer,
             sticky: Sticky::new(config.max_flows, (config.seed, 4 << 8)),
             errand: Errand::Own,
+            foreseen: None,
             scratch: Vec::with_capacity(1 << 16),
             sweep: None,
             slots: Some(Box::default()),
@@ -206,12 +212,13 @@ impl<F: Frame> Shard<F> {
         let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
         self.modes.maintain(now);
         let Self { worker, conntrack, paths, pairs, modes, writer, removals, .. } = self;
-        conntrack.expire(now, budget, |expired| {
+        let gone = |pairs: &mut Pairs, expired: Expired| {
             *removals += 1;
             paths.remove_all(&expired.flow);
             count_gone(writer, *worker, tables, pairs, &expired);
             modes.gone(&expired, tables.own.get(expired.flow.source), now);
-        }) || more
+        };
+        conntrack.expire_with(now, budget, pairs, |pairs, flow| pairs.prefetch_hold(flow.pair), gone) || more
     }
 
     /// Between bursts: goes over from one configuration's tables to another's. With other routes, every connection looks its

@@ -18,7 +18,7 @@ use crate::config::Protocol;
 use crate::conntrack::{Direction, Flow};
 use crate::parse::Packet;
 use crate::pipeline::{DropReason, Frame};
-use crate::wire::checksum::{apply, apply_udp, delta};
+use crate::wire::checksum::{add, apply, apply_udp, sum_addr};
 use crate::wire::crc32c;
 
 /// Byte offsets in the headers that a rewrite touches.
@@ -63,14 +63,8 @@ impl Translation {
     /// What the translation adds to the IPv4 header checksum, and to the L4 checksum.
     fn deltas(&self) -> [u16; 2] {
         let ((from, from_port), (to, to_port)) = (self.from, self.to);
-        let mut old = [0; 18];
-        let mut new = [0; 18];
-        old[..16].copy_from_slice(&from.v6_octets());
-        new[..16].copy_from_slice(&to.v6_octets());
-        let l3 = delta(&old, &new);
-        old[16..].copy_from_slice(&from_port.to_be_bytes());
-        new[16..].copy_from_slice(&to_port.to_be_bytes());
-        [l3, delta(&old, &new)]
+        let (old, new) = (sum_addr(from), sum_addr(to));
+        [add(!old, new), add(!add(old, from_port), add(new, to_port))]
     }
 }
 

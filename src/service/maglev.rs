@@ -86,18 +86,18 @@ impl Table {
     /// The endpoint for this client.
     #[inline]
     pub fn pick(&self, client: Addr, client_port: u16) -> Option<usize> {
-        let mut hasher = SipHasher13::new_with_keys(CLIENT_KEYS.0, CLIENT_KEYS.1);
+        let hasher = SipHasher13::new_with_keys(CLIENT_KEYS.0, CLIENT_KEYS.1);
         let mut bytes = [0; 18];
         bytes[..16].copy_from_slice(&client.v6_octets());
-        match self.by {
+        let hash = match self.by {
             By::Connection => {
                 bytes[16..].copy_from_slice(&client_port.to_be_bytes());
-                hasher.write(&bytes);
+                hasher.hash(&bytes)
             }
-            By::Address => hasher.write(&bytes[..16]),
-        }
+            By::Address => hasher.hash(&bytes[..16]),
+        };
         // Maps the hash to 0..len by its upper bits, without a division.
-        let slot = ((u128::from(hasher.finish()) * self.slots.len() as u128) >> 64) as usize;
+        let slot = ((u128::from(hash) * self.slots.len() as u128) >> 64) as usize;
         self.slots.get(slot).map(|index| *index as usize)
     }
 }

@@ -33,6 +33,14 @@ pub fn sum(bytes: &[u8]) -> u16 {
     u16::from_be(fold(acc))
 }
 
+/// The [`sum`] of an address's bytes, of either family: the prefix that marks IPv4 is a sum of zero.
+#[inline]
+#[must_use]
+pub const fn sum_addr(addr: Addr) -> u16 {
+    let (upper, lower) = ((addr.0 >> 64) as u64, addr.0 as u64);
+    fold((upper >> 32) + (upper & 0xffff_ffff) + (lower >> 32) + (lower & 0xffff_ffff))
+}
+
 /// Folds carries back in.
 #[inline]
 const fn fold(acc: u64) -> u16 {
