@@ -14,7 +14,7 @@ pub fn si(value: f64, unit: &str) -> String {
     }
     let digits = match value.abs() {
         v if v == 0.0 || v >= 99.95 || (prefix.is_empty() && v.fract() == 0.0) => 0,
-        v if v < 1.0 => 2,
+        v if v < 1.0 && prefix.is_empty() => 2,
         _ => 1,
     };
     let gap = if prefix.is_empty() && unit.is_empty() { "" } else { " " };

@@ -97,6 +97,13 @@ impl Scrape {
         self.series.get(family).map_or(0.0, |s| s.iter().map(|(_, v)| v).sum())
     }
 
+    /// What was dropped, by reason.
+    #[allow(dead_code, reason = "not every lab asks")]
+    pub fn drops(&self) -> Vec<(&str, f64)> {
+        let all = self.series.get("pollux_dropped_packets_total").into_iter().flatten();
+        all.filter(|(_, n)| *n > 0.0).map(|(labels, n)| (labels["reason"].as_str(), *n)).collect()
+    }
+
     fn retired(&self, family: &str) -> f64 {
         self.find("pollux_retired_total", &[("family", family)]).unwrap_or(0.0)
     }

@@ -80,7 +80,10 @@ fn connections_go_on_with_their_server_wherever_the_client_goes() {
             [FOUR, SIX].map(|s| scrape.get("total_requests_per_service", &[("service", &*s.label())]));
         if requests == [tuples; 2] {
             assert_eq!(scrape.value("total_errors"), 0.0);
-            assert_eq!(scrape.sum("pollux_dropped_packets_total"), 0.0);
+            // Kernels speak of their groups and routers to all.
+            let mut drops = scrape.drops();
+            drops.retain(|(reason, _)| *reason != "multicast");
+            assert_eq!(drops, []);
             break;
         }
         assert!(Instant::now() < deadline, "{requests:?} entries");
