@@ -68,7 +68,7 @@ impl Ticker {
         aggregator.reconfigure((self.clock)(), metrics, names, generation);
     }
 
-    /// Connections as of the last fold, by [`EndpointId`](crate::ids::EndpointId).
+    /// Connections as of the last fold, by [`EndpointId`].
     #[must_use]
     pub fn connections(&self) -> Vec<u64> {
         lock(&self.aggregator).endpoint_connections().to_vec()

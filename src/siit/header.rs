@@ -9,7 +9,7 @@ use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6, Upper};
 use crate::wire::protocol;
 
-/// What an IPv4 packet without options grows by; a fragment by [`FRAGMENT_LEN`] more.
+/// What an IPv4 packet without options grows by; a fragment by `FRAGMENT_LEN` more.
 pub const V4_GROWS_BY: usize = ipv6::HEADER_LEN - ipv4::HEADER_LEN;
 
 /// Bytes of an IPv6 fragment header.

@@ -27,7 +27,7 @@ const QUARANTINE: Duration = Duration::from_secs(60);
 ///
 /// Everything else about them (algorithm, weight, state, action…) may change and the slot stays. What is removed keeps its slot
 /// and finds it again if it comes back. A removed endpoint's slot is given to another one when nothing refers to it any more
-/// ([`Slots::release`]); those of services and rules never are. There are at most [`Capacity::LIMIT`] of each kind; a
+/// ([`Slots::release`]); those of services and rules never are. There are at most `Capacity::LIMIT` of each kind; a
 /// configuration beyond that is found out by [`Slots::fits`] before it is compiled.
 #[derive(Clone, Debug)]
 pub struct Slots {
