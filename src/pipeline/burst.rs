@@ -75,11 +75,13 @@ impl<F: Frame> Shard<F> {
         }
         self.conntrack.begin(turn.now);
         let removals = self.removals;
+        // While connections of lost endpoints are looked for, each is asked after.
+        let settled = self.sweep.is_none();
         let mut forwarded = 0;
         for (slot, frame) in slots.iter().zip(frames.drain(..)) {
             let (port, frame, via) = take(frame);
             // What was looked up before a removal is looked up again.
-            let frame = if slot.whole && self.removals == removals {
+            let frame = if slot.whole && settled && self.removals == removals {
                 match self.short_way(turn, port, frame, &slot.packet, slot.lead, &mut forwarded) {
                     Ok(()) => continue,
                     Err(frame) => frame,

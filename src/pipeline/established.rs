@@ -35,8 +35,7 @@ impl<F: Frame> Shard<F> {
         prefetch(self.writer.bank().pair(flow.pair));
         // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
         let peculiar = packet.is_tcp && packet.flags & flag::SYN != 0 || packet.ttl <= 1;
-        let odd = self.sweep.is_some() || !self.modes.has_short_way(flow, direction);
-        if peculiar || flow.epoch != turn.tables.firewall_epoch || odd {
+        if peculiar || flow.epoch != turn.tables.firewall_epoch || !modes::has_short_way(flow, direction) {
             return Err(frame);
         }
         if turn.tables.services.have_server_ids()

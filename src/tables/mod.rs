@@ -60,6 +60,8 @@ pub struct Tables {
     answering: Arc<HashMap<Addr, Vec<(u16, u16)>>>,
     /// The addresses of all ports.
     local: HashSet<Addr>,
+    /// Those, SNAT addresses, and the broadcast addresses of connected networks: nobody's that a packet comes from.
+    martians: HashSet<Addr>,
     used: Capacity,
 }
 
@@ -177,8 +179,14 @@ impl Tables {
         let down = down.filter(|endpoint| endpoint.state == EndpointState::Down).map(|endpoint| endpoint.id);
         let (resets, resets_version) = slots.resets(down);
         let (generation, firewall_epoch) = slots.generation();
+        let prefixes = || ports.iter().flat_map(|port| &port.addresses);
+        let local: HashSet<_> = prefixes().map(|own| own.addr).collect();
+        let broadcast = prefixes().filter(|own| own.addr.is_v4() && own.len < 31);
+        let broadcast = broadcast.map(|own| Addr(own.addr.0 | !own.mask()));
+        let martians = broadcast.chain(local.iter().copied()).chain(config.snat.addresses.iter().copied());
         Self {
-            local: ports.iter().flat_map(|port| &port.addresses).map(|own| own.addr).collect(),
+            martians: martians.collect(),
+            local,
             ports,
             services: Arc::new(Services::new(services, slots.lingering())),
             firewall,
@@ -222,14 +230,7 @@ impl Tables {
     /// network, or one that is valid on its link alone (RFC 4291 §2.5.6).
     #[must_use]
     pub fn is_martian(&self, addr: Addr) -> bool {
-        let broadcast = |own: &Prefix| {
-            own.addr.is_v4() && own.len < 31 && own.contains(addr) && addr.0 | own.mask() == u128::MAX
-        };
-        self.services.is_vip(addr)
-            || self.is_local(addr)
-            || self.is_snat(addr)
-            || addr.is_link_local_v6()
-            || self.ports.iter().flat_map(|port| &port.addresses).any(broadcast)
+        self.services.is_vip(addr) || self.martians.contains(&addr) || addr.is_link_local_v6()
     }
 
     /// Whether this is a SNAT address.

@@ -142,16 +142,14 @@ impl Modes {
     }
 }
 
-impl Modes {
-    /// Whether a known connection's packets of this direction can go on without being looked at more closely.
-    #[inline]
-    pub fn has_short_way(&self, flow: &Flow, direction: Direction) -> bool {
-        match flow.form {
-            Form::Dnat | Form::FullNat(ClientAddress::None) => true,
-            // Numbers and options are looked at.
-            Form::FullNat(_) => false,
-            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => direction == Direction::Original,
-        }
+/// Whether a known connection's packets of this direction can go on without being looked at more closely.
+#[inline]
+pub(super) fn has_short_way(flow: &Flow, direction: Direction) -> bool {
+    match flow.form {
+        Form::Dnat | Form::FullNat(ClientAddress::None) => true,
+        // Numbers and options are looked at.
+        Form::FullNat(_) => false,
+        Form::DsrL2 | Form::DsrIpip | Form::DsrGue => direction == Direction::Original,
     }
 }
 
