@@ -7,6 +7,8 @@
 #[path = "../lab/engine.rs"]
 mod engine;
 mod files;
+#[path = "../lab/ground.rs"]
+mod ground;
 mod kill;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/net.rs"]

@@ -4,13 +4,11 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::engine::METRICS;
-use crate::net::{Namespace, remove_leftovers, wire};
+use crate::ground::Ground;
+use crate::net::{Namespace, wire};
 use crate::scrape::http_get;
 use crate::servers::{Echo, body};
 
@@ -31,19 +29,14 @@ pub struct Lab {
     pub lb2: Namespace,
     pub server: Namespace,
     switch: Namespace,
-    dir: TempDir,
     _echo: Echo,
-    _alone: MutexGuard<'static, ()>,
+    ground: Ground,
 }
 
 impl Lab {
     /// Builds it, without an engine. Needs root.
     pub fn new() -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(rustix::process::geteuid().is_root(), "the lab makes network namespaces: run it as root");
-        remove_leftovers();
-        let dir = tempfile::Builder::new().prefix("pollux-dev-").tempdir().expect("a folder");
+        let ground = Ground::take();
         let [client, lb, lb2, server, switch] =
             ["client", "lb", "lb2", "server", "switch"].map(Namespace::new);
         wire((&client, "eth0"), (&lb, "wan"));
@@ -53,7 +46,7 @@ impl Lab {
         lb.bare_interface("wan");
         lb.bare_interface("lan");
         let echo = Echo::start(&server);
-        let lab = Self { client, lb, lb2, server, switch, dir, _echo: echo, _alone: alone };
+        let lab = Self { client, lb, lb2, server, switch, _echo: echo, ground };
         lab.routes();
         lab
     }
@@ -126,7 +119,7 @@ impl Lab {
 
     /// A folder that goes with the lab.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.ground.path()
     }
 
     /// A folder in it.

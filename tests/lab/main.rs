@@ -6,6 +6,7 @@
 mod bird;
 mod capture;
 mod engine;
+mod ground;
 mod health;
 mod kernel;
 mod net;

@@ -13,12 +13,10 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tempfile::TempDir;
 
 use crate::capture::{Capture, Packet, TCP, UDP};
-use crate::net::{Namespace, remove_leftovers, wire};
+use crate::ground::{Ground, two_arm};
+use crate::net::{Namespace, wire};
 use crate::servers::{ECHO_PORT, Echo, HTTP_PORT, Nginx};
 
 /// The servers' names.
@@ -109,22 +107,17 @@ pub struct Lab {
     pub client: Namespace,
     pub lb: Namespace,
     pub switch: Namespace,
-    dir: TempDir,
     _echoes: Vec<Echo>,
     /// By [`SERVERS`].
     pub nginx: Vec<Nginx>,
     pub servers: Vec<Namespace>,
-    _alone: MutexGuard<'static, ()>,
+    ground: Ground,
 }
 
 impl Lab {
     /// Builds it, without an engine. Needs root.
     pub fn new() -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(rustix::process::geteuid().is_root(), "the lab makes network namespaces: run it as root");
-        remove_leftovers();
-        let dir = tempfile::Builder::new().prefix("pollux-lab-").tempdir().expect("a folder");
+        let ground = Ground::take();
 
         let [client, lb, switch] = ["client", "lb", "switch"].map(Namespace::new);
         wire((&client, "eth0"), (&lb, "wan"));
@@ -153,15 +146,15 @@ impl Lab {
             ns.interface("eth0", &[&format!("{}/24", server(i, true)), &format!("{}/64", server(i, false))]);
             ns.sh("ip route add default via 10.1.0.1");
             ns.sh("ip route add default via fd00:1::1");
-            nginx.push(Nginx::start(ns, name, dir.path()));
+            nginx.push(Nginx::start(ns, name, ground.path()));
             echoes.push(Echo::start(ns));
         }
-        Self { client, lb, switch, dir, _echoes: echoes, nginx, servers, _alone: alone }
+        Self { client, lb, switch, _echoes: echoes, nginx, servers, ground }
     }
 
     /// A folder that goes with the lab.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.ground.path()
     }
 
     /// Starts tcpdump on both wires of the engine, at the ends that are not its own.
@@ -175,44 +168,14 @@ impl Lab {
 
 /// The engine's configuration for the lab.
 pub fn config(workers: &str) -> String {
-    let mut text = format!(
+    let mut text = two_arm(workers, 512);
+    text += &format!(
         r#"
-[engine]
-workers   = {workers}
-hugepages = false
-memory_mb = 512
-max_flows = 65_536
-idle      = "backoff"
-
-[[port]]
-name      = "wan"
-device    = "net_af_packet0,iface=wan,blocksz=4096,framesz=2048,framecnt=8192,qpairs=1"
-role      = "client"
-addresses = ["203.0.113.2/24", "2001:db8:1::2/64"]
-kernel    = ""
-[[port]]
-name      = "lan"
-device    = "net_af_packet1,iface=lan,blocksz=4096,framesz=2048,framecnt=8192,qpairs=1"
-role      = "server"
-addresses = ["10.1.0.1/24", "fd00:1::1/64"]
-kernel    = ""
-
 [[firewall]]
 name             = "blocked"
 action           = "drop"
 protocol         = "udp"
 destination_port = "{BLOCKED_PORT}"
-
-[metrics]
-listen            = "127.0.0.1:8080"
-tick              = "1s"
-distribution_tick = "2s"
-
-[history]
-path = ""
-
-[control]
-socket = ""
 "#
     );
     for s in SERVICES {

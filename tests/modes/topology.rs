@@ -11,12 +11,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tempfile::TempDir;
+use std::sync::{Mutex, PoisonError};
 
 use crate::capture::Capture;
-use crate::net::{Namespace, remove_leftovers, wire};
+use crate::ground::{Ground, two_arm};
+use crate::net::{Namespace, wire};
 use crate::web::{Nginx, PLAIN, PROXIED};
 
 pub const CLIENT4: &str = "203.0.113.10";
@@ -39,10 +38,9 @@ pub struct Lab {
     decapsulating: Option<Child>,
     _impairer: Namespace,
     _switch: Namespace,
-    dir: TempDir,
     _nginx: Nginx,
     pub server: Namespace,
-    _alone: MutexGuard<'static, ()>,
+    ground: Ground,
 }
 
 fn bridge(ns: &Namespace, ports: &[&str]) {
@@ -58,11 +56,7 @@ fn bridge(ns: &Namespace, ports: &[&str]) {
 impl Lab {
     /// Builds it, without an engine. Needs root.
     pub fn new(impaired: bool) -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(rustix::process::geteuid().is_root(), "the lab makes network namespaces: run it as root");
-        remove_leftovers();
-        let dir = tempfile::Builder::new().prefix("pollux-lab-").tempdir().expect("a folder");
+        let ground = Ground::take();
         let [client, lb, switch, impairer, server] =
             ["client", "lb", "switch", "impair", "server"].map(Namespace::new);
         wire((&client, "eth0"), (&switch, "client"));
@@ -85,7 +79,7 @@ impl Lab {
             bridge(&impairer, &["near", "far"]);
             None
         };
-        let nginx = Nginx::start(&server, dir.path());
+        let nginx = Nginx::start(&server, ground.path());
         Self {
             client,
             lb,
@@ -93,16 +87,15 @@ impl Lab {
             decapsulating: None,
             _impairer: impairer,
             _switch: switch,
-            dir,
             _nginx: nginx,
             server,
-            _alone: alone,
+            ground,
         }
     }
 
     /// A folder that goes with the lab.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.ground.path()
     }
 
     /// Starts tcpdump at the server's end of the engine's wire.
@@ -232,41 +225,11 @@ fn impair(ns: &Namespace) -> Child {
 
 /// The engine's configuration for the lab.
 pub fn config() -> String {
-    let mut text = format!(
+    let mut text = two_arm("[0, 1]", 512);
+    text += &format!(
         r#"
-[engine]
-workers   = [0, 1]
-hugepages = false
-memory_mb = 512
-max_flows = 65_536
-idle      = "backoff"
-
-[[port]]
-name      = "wan"
-device    = "net_af_packet0,iface=wan,blocksz=4096,framesz=2048,framecnt=8192,qpairs=1"
-role      = "client"
-addresses = ["203.0.113.2/24", "2001:db8:1::2/64"]
-kernel    = ""
-[[port]]
-name      = "lan"
-device    = "net_af_packet1,iface=lan,blocksz=4096,framesz=2048,framecnt=8192,qpairs=1"
-role      = "server"
-addresses = ["10.1.0.1/24", "fd00:1::1/64"]
-kernel    = ""
-
 [snat]
 addresses = ["{SNAT4}", "{SNAT6}"]
-
-[metrics]
-listen            = "127.0.0.1:8080"
-tick              = "1s"
-distribution_tick = "2s"
-
-[history]
-path = ""
-
-[control]
-socket = ""
 "#
     );
     let (v4, v6) = (SERVER4.to_owned(), format!("[{SERVER6}]"));

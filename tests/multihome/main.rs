@@ -10,6 +10,8 @@ mod capture;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/engine.rs"]
 mod engine;
+#[path = "../lab/ground.rs"]
+mod ground;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/net.rs"]
 mod net;
@@ -68,7 +70,7 @@ fn assert_one(scrape: &Scrape, requests: f64, active: f64) {
 #[test]
 fn an_association_outlives_each_of_its_paths() {
     let lab = Lab::new();
-    let engine = Engine::start(&lab.lb, lab.dir.path(), &config());
+    let engine = Engine::start(&lab.lb, lab.ground.path(), &config());
     let capture = lab.capture();
     let talked = format!("talked got={MESSAGES} wrong=0 badsum=0");
     for (first, requests) in [(0, 1.0), (1, 2.0)] {

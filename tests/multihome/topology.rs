@@ -9,12 +9,10 @@
 //! The service has a VIP in each of the client's networks. A path is cut at its switch: the links stay up, and nobody is told.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tempfile::TempDir;
 
 use crate::capture::Capture;
-use crate::net::{Namespace, remove_leftovers, wire};
+use crate::ground::Ground;
+use crate::net::{Namespace, wire};
 use crate::peer::{Peer, compile};
 
 /// The VIPs.
@@ -33,20 +31,15 @@ pub struct Lab {
     server: Namespace,
     switch: Namespace,
     peer: PathBuf,
-    pub dir: TempDir,
     _server: Peer,
-    _alone: MutexGuard<'static, ()>,
+    pub ground: Ground,
 }
 
 impl Lab {
     /// Builds it, without an engine. Needs root.
     pub fn new() -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(rustix::process::geteuid().is_root(), "the lab makes network namespaces: run it as root");
-        remove_leftovers();
-        let dir = tempfile::Builder::new().prefix("pollux-multihome-").tempdir().expect("a folder");
-        let peer = compile(dir.path());
+        let ground = Ground::take();
+        let peer = compile(ground.path());
 
         let [client, lb, server, switch] = ["client", "lb", "server", "switch"].map(Namespace::new);
         // Nothing but the association is to be on the wires.
@@ -80,12 +73,12 @@ impl Lab {
         }
         let mut serving = Peer::start(&server, &peer, &["server", &ENDPOINTS.join(","), ENDPOINT_PORT]);
         serving.expect("listening");
-        Self { client, lb, server, switch, peer, dir, _server: serving, _alone: alone }
+        Self { client, lb, server, switch, peer, _server: serving, ground }
     }
 
     /// Starts tcpdump on the server's wire, at the end that is not the engine's.
     pub fn capture(&self) -> Capture {
-        Capture::start_whole(&self.server, "eth0", self.dir.path().join("lan.pcap"))
+        Capture::start_whole(&self.server, "eth0", self.ground.path().join("lan.pcap"))
     }
 
     /// A client that opens an association with the service's `n`th VIP.

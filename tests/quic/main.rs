@@ -7,6 +7,8 @@
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/engine.rs"]
 mod engine;
+#[path = "../lab/ground.rs"]
+mod ground;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/net.rs"]
 mod net;

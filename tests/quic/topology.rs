@@ -8,11 +8,9 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tempfile::TempDir;
-
-use crate::net::{Namespace, remove_leftovers, wire};
+use crate::ground::{Ground, two_arm};
+use crate::net::{Namespace, wire};
 use crate::peer::Peer;
 
 /// A service of the lab's configuration.
@@ -65,20 +63,15 @@ pub struct Lab {
     client: Namespace,
     pub lb: Namespace,
     python: PathBuf,
-    dir: TempDir,
     _peers: Vec<Peer>,
     _others: Vec<Namespace>,
-    _alone: MutexGuard<'static, ()>,
+    ground: Ground,
 }
 
 impl Lab {
     /// Builds it, without an engine. Needs root.
     pub fn new() -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(rustix::process::geteuid().is_root(), "the lab makes network namespaces: run it as root");
-        remove_leftovers();
-        let dir = tempfile::Builder::new().prefix("pollux-quic-").tempdir().expect("a folder");
+        let ground = Ground::take();
         // Beside cargo's folder for tests' files.
         let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("aioquic").join("bin/python");
         assert!(python.exists(), "{}: not there; run ci/aioquic, which makes it", python.display());
@@ -122,12 +115,12 @@ impl Lab {
             peer.expect("listening");
         }
         others.push(switch);
-        Self { client, lb, python, dir, _peers: peers, _others: others, _alone: alone }
+        Self { client, lb, python, _peers: peers, _others: others, ground }
     }
 
     /// A folder that goes with the lab.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.ground.path()
     }
 
     /// A client that opens a connection to a service from this port.
@@ -146,36 +139,7 @@ fn start(ns: &Namespace, python: &Path, args: &[&str]) -> Peer {
 
 /// The engine's configuration.
 pub fn config() -> String {
-    let mut text = r#"
-[engine]
-workers   = [1, 1]
-hugepages = false
-memory_mb = 256
-max_flows = 65_536
-idle      = "backoff"
-
-[[port]]
-name      = "wan"
-device    = "net_af_packet0,iface=wan,blocksz=4096,framesz=2048,framecnt=8192,qpairs=1"
-role      = "client"
-addresses = ["203.0.113.2/24", "2001:db8:1::2/64"]
-kernel    = ""
-[[port]]
-name      = "lan"
-device    = "net_af_packet1,iface=lan,blocksz=4096,framesz=2048,framecnt=8192,qpairs=1"
-role      = "server"
-addresses = ["10.1.0.1/24", "fd00:1::1/64"]
-kernel    = ""
-
-[metrics]
-listen            = "127.0.0.1:8080"
-tick              = "1s"
-distribution_tick = "2s"
-
-[history]
-path = ""
-"#
-    .to_owned();
+    let mut text = two_arm("[1, 1]", 256);
     for s in [FOUR, SIX] {
         let _ = write!(
             text,

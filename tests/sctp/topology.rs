@@ -11,12 +11,11 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tempfile::TempDir;
+use std::sync::{Mutex, PoisonError};
 
 use crate::capture::Capture;
-use crate::net::{Namespace, remove_leftovers, wire};
+use crate::ground::{Ground, two_arm};
+use crate::net::{Namespace, wire};
 use crate::packet::Sctp;
 use crate::peer::{Peer, compile};
 
@@ -81,21 +80,16 @@ pub struct Lab {
     pub lb: Namespace,
     switch: Namespace,
     peer: PathBuf,
-    dir: TempDir,
     peers: Mutex<Vec<Peer>>,
     _servers: Vec<Namespace>,
-    _alone: MutexGuard<'static, ()>,
+    ground: Ground,
 }
 
 impl Lab {
     /// Builds it, without an engine. Needs root.
     pub fn new() -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(rustix::process::geteuid().is_root(), "the lab makes network namespaces: run it as root");
-        remove_leftovers();
-        let dir = tempfile::Builder::new().prefix("pollux-sctp-").tempdir().expect("a folder");
-        let peer = compile(dir.path());
+        let ground = Ground::take();
+        let peer = compile(ground.path());
 
         let [client, lb, switch] = ["client", "lb", "switch"].map(Namespace::new);
         wire((&client, "eth0"), (&lb, "wan"));
@@ -129,12 +123,12 @@ impl Lab {
             peers.push(server);
             servers.push(ns);
         }
-        Self { client, lb, switch, peer, dir, peers: Mutex::new(peers), _servers: servers, _alone: alone }
+        Self { client, lb, switch, peer, peers: Mutex::new(peers), _servers: servers, ground }
     }
 
     /// A folder that goes with the lab.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.ground.path()
     }
 
     /// Starts tcpdump on both wires of the engine, at the ends that are not its own.
@@ -166,36 +160,7 @@ impl Lab {
 
 /// The engine's configuration.
 pub fn config() -> String {
-    let mut text = r#"
-[engine]
-workers   = [1]
-hugepages = false
-memory_mb = 256
-max_flows = 65_536
-idle      = "backoff"
-
-[[port]]
-name      = "wan"
-device    = "net_af_packet0,iface=wan,blocksz=4096,framesz=2048,framecnt=8192,qpairs=1"
-role      = "client"
-addresses = ["203.0.113.2/24", "2001:db8:1::2/64"]
-kernel    = ""
-[[port]]
-name      = "lan"
-device    = "net_af_packet1,iface=lan,blocksz=4096,framesz=2048,framecnt=8192,qpairs=1"
-role      = "server"
-addresses = ["10.1.0.1/24", "fd00:1::1/64"]
-kernel    = ""
-
-[metrics]
-listen            = "127.0.0.1:8080"
-tick              = "1s"
-distribution_tick = "2s"
-
-[history]
-path = ""
-"#
-    .to_owned();
+    let mut text = two_arm("[1]", 256);
     for s in [SAME, MOVED, SIX, CLOSED] {
         let endpoint = SocketAddr::new(s.endpoint.parse().expect("an address"), s.endpoint_port);
         let _ = write!(
