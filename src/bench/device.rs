@@ -18,7 +18,7 @@ use super::traffic::{Step, Traffic};
 use super::{BenchError, Options, check_memory, world};
 use crate::config::Protocol;
 use crate::counters::Term;
-use crate::dpdk::{Clock, Eal, EalOptions, Mempool, PortSetup, allowed_cpus, pin_to};
+use crate::dpdk::{Clock, Mempool, PortSetup};
 use crate::engine::stand::{Seat, Stand, StandConfig, stands};
 use crate::ids::PortId;
 
@@ -125,18 +125,7 @@ pub(super) fn measure(options: &Options, device: &str) -> Result<(Clock, DeviceR
     if !options.hugepages {
         check_memory("the device's buffers", memory_mb, "use a machine with more")?;
     }
-    let cpus = allowed_cpus();
-    let cpu = *cpus.last().ok_or(BenchError::Internal("no CPU"))?;
-    let eal = Eal::init(&EalOptions {
-        hugepages: options.hugepages,
-        memory_mb: memory_mb as u32,
-        cpus,
-        pci: Vec::new(),
-        extra: Vec::new(),
-    })?;
-    if !pin_to(cpu) {
-        return Err(BenchError::Usage(format!("CPU {cpu} cannot be used")));
-    }
+    let (eal, _) = super::start_dpdk(options, memory_mb)?;
     let clock = Clock::start(&eal);
     let pool = Mempool::new(&eal, "bench", BUFFERS, BUFFER_BYTES)?;
     let (name, arguments) = device.split_once(',').unwrap_or((device, ""));

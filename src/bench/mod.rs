@@ -90,6 +90,23 @@ pub enum BenchError {
     Internal(&'static str),
 }
 
+/// Initialises DPDK with so much memory, and pins this thread to the last CPU that it may use; all of those.
+fn start_dpdk(options: &Options, memory_mb: u64) -> Result<(Eal, Vec<usize>), BenchError> {
+    let cpus = allowed_cpus();
+    let cpu = *cpus.last().ok_or(BenchError::Internal("no CPU"))?;
+    let eal = Eal::init(&EalOptions {
+        hugepages: options.hugepages,
+        memory_mb: memory_mb as u32,
+        cpus: cpus.clone(),
+        pci: Vec::new(),
+        extra: Vec::new(),
+    })?;
+    if !pin_to(cpu) {
+        return Err(BenchError::Usage(format!("CPU {cpu} cannot be used")));
+    }
+    Ok((eal, cpus))
+}
+
 /// Measures what the options ask for. `progress` hears of each case before it begins. DPDK can be initialised once in a
 /// process, so this can be done once.
 ///
@@ -113,18 +130,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Spec)) -> Result<Report,
     if !options.hugepages {
         check_memory("packets", memory_mb, "ask for fewer with --packet-size or --frames")?;
     }
-    let cpus = allowed_cpus();
-    let cpu = *cpus.last().ok_or(BenchError::Internal("no CPU"))?;
-    let eal = Eal::init(&EalOptions {
-        hugepages: options.hugepages,
-        memory_mb: memory_mb as u32,
-        cpus: cpus.clone(),
-        pci: Vec::new(),
-        extra: Vec::new(),
-    })?;
-    if !pin_to(cpu) {
-        return Err(BenchError::Usage(format!("CPU {cpu} cannot be used")));
-    }
+    let (eal, cpus) = start_dpdk(options, memory_mb)?;
     let clock = Clock::start(&eal);
     let pool = Mempool::new(&eal, "bench", buffers, room)?;
     let rig = Rig { eal: &eal, clock, pool: &pool, options, frames, cpus: &cpus };

@@ -6,6 +6,7 @@ use super::multihome::behind;
 use super::quic::named;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
+use crate::addr::Addr;
 use crate::config::{OnUnknown, Protocol, Refusal};
 use crate::conntrack::{self, Direction, Flow, FlowId, Form, InsertError};
 use crate::counters::PairKey;
@@ -337,21 +338,29 @@ impl<F: Frame> Shard<F> {
         id: FlowId,
         direction: Direction,
     ) -> Result<Exit, DropReason> {
-        if arrival.packet.ttl <= 1 {
-            self.report(turn, arrival, icmp::Error::TimeExceeded);
-            return Err(DropReason::TtlExpired);
-        }
         let flow = self.conntrack.flow(id);
-        let hop = NextHop::from_bits(flow.next_hop[direction as usize]);
-        let to = match direction {
-            Direction::Original => flow.endpoint,
-            Direction::Reply => flow.client,
-        };
-        let (hop, exit) = self.exit(turn, hop, to, direction)?;
+        let (ends, hop) = ([flow.endpoint, flow.client], flow.next_hop[direction as usize]);
+        let (hop, exit) = self.onward(turn, arrival, hop, ends, direction)?;
         self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
         let growth = modes::growth(self.conntrack.flow(id), direction);
         self.fits(turn, arrival, exit, growth)?;
         Ok(exit)
+    }
+
+    /// The next hop of a packet that may live on, to the endpoint or the client (`ends`), by the one that was last used.
+    pub(super) fn onward<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        arrival: &Arrival<F>,
+        last: u32,
+        ends: [Addr; 2],
+        direction: Direction,
+    ) -> Result<(NextHop, Exit), DropReason> {
+        if arrival.packet.ttl <= 1 {
+            self.report(turn, arrival, icmp::Error::TimeExceeded);
+            return Err(DropReason::TtlExpired);
+        }
+        self.exit(turn, NextHop::from_bits(last), ends[direction as usize], direction)
     }
 
     /// Whether a packet that grows by so many bytes fits the MTU, or may be cut; if not, its sender is told what does.

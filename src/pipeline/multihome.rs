@@ -14,9 +14,7 @@ use crate::config::Protocol;
 use crate::conntrack::{Direction, Flow, FlowId, Form, PathId, Tuple};
 use crate::counters::FlowState;
 use crate::firewall::Subject;
-use crate::neighbor::NextHop;
 use crate::parse::{L4, Packet};
-use crate::responder::icmp;
 use crate::rewrite;
 use crate::service::{Endpoint, Service};
 use crate::wire::crc32c;
@@ -129,14 +127,9 @@ impl<F: Frame> Shard<F> {
         path: PathId,
         direction: Direction,
     ) -> Result<Exit, DropReason> {
-        if arrival.packet.ttl <= 1 {
-            self.report(turn, arrival, icmp::Error::TimeExceeded);
-            return Err(DropReason::TtlExpired);
-        }
         let at = self.paths.get(path);
-        let to = if direction == Direction::Original { at.endpoint } else { at.client };
-        let hop = NextHop::from_bits(at.next_hop[direction as usize]);
-        let (hop, exit) = self.exit(turn, hop, to, direction)?;
+        let (ends, hop) = ([at.endpoint, at.client], at.next_hop[direction as usize]);
+        let (hop, exit) = self.onward(turn, arrival, hop, ends, direction)?;
         self.paths.get_mut(path).next_hop[direction as usize] = hop.to_bits();
         self.fits(turn, arrival, exit, 0)?;
         Ok(exit)

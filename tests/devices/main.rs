@@ -14,6 +14,9 @@ mod kill;
 #[path = "../lab/net.rs"]
 mod net;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
+#[path = "../lab/nginx.rs"]
+mod nginx;
+#[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/scrape.rs"]
 mod scrape;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]

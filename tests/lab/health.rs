@@ -9,7 +9,7 @@ use crate::engine::{Engine, METRICS};
 use crate::kernel::kernel_config;
 use crate::prometheus::Prometheus;
 use crate::scrape::Scrape;
-use crate::servers::{HTTP_PORT, Nginx, get};
+use crate::servers::{HTTP_PORT, get, serve};
 use crate::settled;
 use crate::topology::{EMPTY, Lab, SERVERS, WEB4, WEB6, clients, server};
 
@@ -128,7 +128,7 @@ fn a_dead_server_gets_no_connections_and_a_revived_one_does() {
     assert_eq!(settled(&lab).value("pollux_config_generation"), 2.0, "{}", engine.log());
 
     // It comes back, and gets connections again.
-    lab.nginx.insert(0, Nginx::start(&lab.servers[0], SERVERS[0], lab.dir()));
+    lab.nginx.insert(0, serve(&lab.servers[0], SERVERS[0], lab.dir()));
     let took = wait("the revived server serves", || ask(&lab).as_deref() == Ok(SERVERS[0]));
     assert!(took <= INTERVAL * 2 + TIMEOUT + LATE, "{took:?}");
 
@@ -137,7 +137,7 @@ fn a_dead_server_gets_no_connections_and_a_revived_one_does() {
     lab.nginx.clear();
     wait("the VIP is withdrawn", || !has_vip(&lab));
     assert_eq!(settled(&lab).value("healthy_endpoints_count"), 0.0);
-    lab.nginx = (0..3).map(|i| Nginx::start(&lab.servers[i], SERVERS[i], lab.dir())).collect();
+    lab.nginx = (0..3).map(|i| serve(&lab.servers[i], SERVERS[i], lab.dir())).collect();
     wait("the VIP is back", || has_vip(&lab));
     wait("it serves", || ask(&lab).is_ok());
     assert_eq!(settled(&lab).violations(), "");
@@ -173,9 +173,9 @@ fn the_alerts_of_dead_endpoints_fire_and_clear() {
     wait("two of three are dead", || alerts() == [true, false]);
     drop(last);
     wait("all are dead", || alerts() == [true, true]);
-    lab.nginx = vec![Nginx::start(&lab.servers[0], SERVERS[0], lab.dir())];
+    lab.nginx = vec![serve(&lab.servers[0], SERVERS[0], lab.dir())];
     wait("one is back", || alerts() == [true, false]);
-    let others: Vec<_> = (1..3).map(|i| Nginx::start(&lab.servers[i], SERVERS[i], lab.dir())).collect();
+    let others: Vec<_> = (1..3).map(|i| serve(&lab.servers[i], SERVERS[i], lab.dir())).collect();
     lab.nginx.extend(others);
     wait("all are back", || alerts() == [false, false]);
     assert_eq!(Scrape::fetch(&lab.lb, METRICS).value("unhealthy_endpoints_count"), 0.0, "{}", EMPTY.name);

@@ -10,6 +10,7 @@ mod ground;
 mod health;
 mod kernel;
 mod net;
+mod nginx;
 mod prometheus;
 mod routes;
 mod scrape;
@@ -20,7 +21,7 @@ mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use engine::{Engine, METRICS};
 use prometheus::Prometheus;
@@ -56,20 +57,9 @@ fn scrape_under_traffic(lab: &Lab, stop: &AtomicBool) -> usize {
     snapshots
 }
 
-/// A scrape of a snapshot that was taken after this call and in which every series shows all that it has.
+/// A scrape when all is counted.
 fn settled(lab: &Lab) -> Scrape {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs_f64();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let scrape = Scrape::fetch(&lab.lb, METRICS);
-        assert_eq!(scrape.violations(), "");
-        // A whole tick later: the worker's counts of that tick lie wholly after the last packet.
-        if scrape.value("pollux_snapshot_timestamp_seconds") > now + 1.0 && scrape.nothing_pending() {
-            return scrape;
-        }
-        assert!(Instant::now() < deadline, "the metrics do not settle");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    Scrape::settled(&lab.lb, METRICS)
 }
 
 /// Every processed packet and byte in the metrics is one that left the engine, and the other way round.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::net::Namespace;
 
@@ -39,6 +39,23 @@ impl Scrape {
         let (status, body) = http_get(ns, from, "/metrics").unwrap_or_else(|e| panic!("scrape: {e}"));
         assert_eq!(status, 200, "{body}");
         Self::parse(&body)
+    }
+
+    /// A snapshot that was taken after this call and in which every series shows all that it has.
+    #[allow(dead_code, reason = "not every lab waits for it")]
+    pub fn settled(ns: &Namespace, from: SocketAddr) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs_f64();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let scrape = Self::fetch(ns, from);
+            assert_eq!(scrape.violations(), "");
+            // A whole tick later: the worker's counts of that tick lie wholly after the last packet.
+            if scrape.value("pollux_snapshot_timestamp_seconds") > now + 1.0 && scrape.nothing_pending() {
+                return scrape;
+            }
+            assert!(Instant::now() < deadline, "the metrics do not settle");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Reads text format 0.0.4.

@@ -3,15 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
-use crate::net::{Namespace, connect_from, signal};
+use crate::net::{Namespace, connect_from};
+use crate::nginx::Nginx;
 
 /// Where nginx listens.
 pub const HTTP_PORT: u16 = 8080;
@@ -65,62 +63,31 @@ pub fn get(source: IpAddr, to: SocketAddr, path: &str, timeout: Duration) -> Res
     Ok(Page { server, body: answer.split_off(end + 4) })
 }
 
-/// nginx in a namespace.
-pub struct Nginx(Child);
-
-impl Nginx {
-    /// Starts it with all bodies under `dir`; returns once it accepts.
-    pub fn start(ns: &Namespace, name: &str, dir: &Path) -> Self {
-        let dir = dir.join(name);
-        std::fs::create_dir_all(dir.join("www")).expect("a folder for nginx");
-        for size in BODY_SIZES {
-            std::fs::write(dir.join("www").join(size.to_string()), body(name, size)).expect("a body");
-        }
-        let d = dir.display();
-        let conf = format!(
-            "daemon off; master_process off; pid {d}/pid; error_log {d}/error.log;
-             events {{ worker_connections 256; }}
-             http {{
-               access_log off; default_type application/octet-stream; server_tokens off;
-               client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3;
-               uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;
-               server {{
-                 listen {HTTP_PORT} backlog=512; listen [::]:{HTTP_PORT} ipv6only=on backlog=512;
-                 root {d}/www; add_header X-Server {name};
-               }}
-             }}"
-        );
-        std::fs::write(dir.join("nginx.conf"), conf).expect("nginx.conf");
-        let child = ns
-            .command("nginx")
-            .arg("-p")
-            .arg(&dir)
-            .arg("-e")
-            .arg(dir.join("error.log"))
-            .arg("-c")
-            .arg(dir.join("nginx.conf"))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("nginx starts");
-        let nginx = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        for address in ["127.0.0.1", "::1"] {
-            let address: IpAddr = address.parse().expect("an address");
-            let to = SocketAddr::new(address, HTTP_PORT);
-            while ns.inside(|| get(address, to, "/1", Duration::from_secs(1))).is_err() {
-                assert!(Instant::now() < deadline, "nginx {name} does not answer on {to}");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        nginx
+/// nginx as server `name`, with all bodies under `dir`; returns once it accepts.
+#[allow(dead_code, reason = "not every lab serves pages")]
+pub fn serve(ns: &Namespace, name: &str, dir: &Path) -> Nginx {
+    let dir = dir.join(name);
+    std::fs::create_dir_all(dir.join("www")).expect("a folder for nginx");
+    for size in BODY_SIZES {
+        std::fs::write(dir.join("www").join(size.to_string()), body(name, size)).expect("a body");
     }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        signal(self.0.id(), Signal::TERM);
-        let _ = self.0.wait();
+    let server = format!(
+        "server {{
+           listen {HTTP_PORT} backlog=512; listen [::]:{HTTP_PORT} ipv6only=on backlog=512;
+           add_header X-Server {name};
+         }}"
+    );
+    let nginx = Nginx::start(ns, &dir, &server);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for address in ["127.0.0.1", "::1"] {
+        let address: IpAddr = address.parse().expect("an address");
+        let to = SocketAddr::new(address, HTTP_PORT);
+        while ns.inside(|| get(address, to, "/1", Duration::from_secs(1))).is_err() {
+            assert!(Instant::now() < deadline, "nginx {name} does not answer on {to}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
+    nginx
 }
 
 /// A thread in a namespace that sends every datagram back to where it came from.

@@ -17,7 +17,8 @@ use std::path::Path;
 use crate::capture::{Capture, Packet, TCP, UDP};
 use crate::ground::{Ground, two_arm};
 use crate::net::{Namespace, wire};
-use crate::servers::{ECHO_PORT, Echo, HTTP_PORT, Nginx};
+use crate::nginx::Nginx;
+use crate::servers::{ECHO_PORT, Echo, HTTP_PORT, serve};
 
 /// The servers' names.
 pub const SERVERS: [&str; 3] = ["s1", "s2", "s3"];
@@ -146,7 +147,7 @@ impl Lab {
             ns.interface("eth0", &[&format!("{}/24", server(i, true)), &format!("{}/64", server(i, false))]);
             ns.sh("ip route add default via 10.1.0.1");
             ns.sh("ip route add default via fd00:1::1");
-            nginx.push(Nginx::start(ns, name, ground.path()));
+            nginx.push(serve(ns, name, ground.path()));
             echoes.push(Echo::start(ns));
         }
         Self { client, lb, switch, _echoes: echoes, nginx, servers, ground }

@@ -15,6 +15,8 @@ mod ground;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/net.rs"]
 mod net;
+#[path = "../lab/nginx.rs"]
+mod nginx;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/scrape.rs"]
 mod scrape;

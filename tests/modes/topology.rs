@@ -16,7 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::capture::Capture;
 use crate::ground::{Ground, two_arm};
 use crate::net::{Namespace, wire};
-use crate::web::{Nginx, PLAIN, PROXIED};
+use crate::nginx::Nginx;
+use crate::web::{PLAIN, PROXIED, serve};
 
 pub const CLIENT4: &str = "203.0.113.10";
 pub const CLIENT6: &str = "2001:db8:1::10";
@@ -79,7 +80,7 @@ impl Lab {
             bridge(&impairer, &["near", "far"]);
             None
         };
-        let nginx = Nginx::start(&server, ground.path());
+        let nginx = serve(&server, ground.path());
         Self {
             client,
             lb,

@@ -3,12 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
-use crate::net::{Namespace, connect_from, signal};
+use crate::net::{Namespace, connect_from};
+use crate::nginx::Nginx;
 
 /// Where nginx listens.
 pub const PLAIN: u16 = 8080;
@@ -61,64 +59,31 @@ pub fn fetch(from: IpAddr, to: SocketAddr, pad: usize, size: usize) -> Result<Pa
     Ok(Page { body: answer.split_off(end + 4), from_port, client, echoed })
 }
 
-/// nginx in a namespace.
-pub struct Nginx(Child);
-
-impl Nginx {
-    /// Starts it with bodies under `dir`; returns once it accepts.
-    pub fn start(ns: &Namespace, dir: &Path) -> Self {
-        let dir = dir.join("nginx");
-        std::fs::create_dir_all(dir.join("www")).expect("a folder for nginx");
-        for size in [1, 10, 1000, 1440, 1460, 3000, 5000, 60_000, 65_536, 300_000] {
-            std::fs::write(dir.join("www").join(size.to_string()), padding(size)).expect("a body");
-        }
-        let d = dir.display();
-        let conf = format!(
-            "daemon off; master_process off; pid {d}/pid; error_log {d}/error.log;
-             events {{ worker_connections 256; }}
-             http {{
-               access_log off; default_type application/octet-stream; server_tokens off;
-               large_client_header_buffers 4 64k;
-               client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3;
-               uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;
-               root {d}/www;
-               server {{
-                 listen {PLAIN} backlog=512; listen [::]:{PLAIN} ipv6only=on backlog=512;
-                 add_header X-Echo $http_x_pad;
-               }}
-               server {{
-                 listen {PROXIED} proxy_protocol; listen [::]:{PROXIED} ipv6only=on proxy_protocol;
-                 add_header X-Echo $http_x_pad;
-                 add_header X-Client $proxy_protocol_addr; add_header X-Port $proxy_protocol_port;
-               }}
-             }}"
-        );
-        std::fs::write(dir.join("nginx.conf"), conf).expect("nginx.conf");
-        let child = ns
-            .command("nginx")
-            .arg("-p")
-            .arg(&dir)
-            .arg("-e")
-            .arg(dir.join("error.log"))
-            .arg("-c")
-            .arg(dir.join("nginx.conf"))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("nginx starts");
-        let nginx = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let local = IpAddr::from([127, 0, 0, 1]);
-        while ns.inside(|| fetch(local, SocketAddr::new(local, PLAIN), 1, 1)).is_err() {
-            assert!(Instant::now() < deadline, "nginx does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        nginx
+/// nginx with bodies under `dir`; returns once it accepts.
+pub fn serve(ns: &Namespace, dir: &Path) -> Nginx {
+    let dir = dir.join("nginx");
+    std::fs::create_dir_all(dir.join("www")).expect("a folder for nginx");
+    for size in [1, 10, 1000, 1440, 1460, 3000, 5000, 60_000, 65_536, 300_000] {
+        std::fs::write(dir.join("www").join(size.to_string()), padding(size)).expect("a body");
     }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        signal(self.0.id(), Signal::TERM);
-        let _ = self.0.wait();
+    let servers = format!(
+        "large_client_header_buffers 4 64k;
+         server {{
+           listen {PLAIN} backlog=512; listen [::]:{PLAIN} ipv6only=on backlog=512;
+           add_header X-Echo $http_x_pad;
+         }}
+         server {{
+           listen {PROXIED} proxy_protocol; listen [::]:{PROXIED} ipv6only=on proxy_protocol;
+           add_header X-Echo $http_x_pad;
+           add_header X-Client $proxy_protocol_addr; add_header X-Port $proxy_protocol_port;
+         }}"
+    );
+    let nginx = Nginx::start(ns, &dir, &servers);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let local = IpAddr::from([127, 0, 0, 1]);
+    while ns.inside(|| fetch(local, SocketAddr::new(local, PLAIN), 1, 1)).is_err() {
+        assert!(Instant::now() < deadline, "nginx does not answer");
+        std::thread::sleep(Duration::from_millis(20));
     }
+    nginx
 }

@@ -26,7 +26,7 @@ mod peer;
 mod scrape;
 mod topology;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use engine::{Engine, METRICS};
 use packet::Sctp;
@@ -36,19 +36,9 @@ use topology::{CLIENTS, ENDPOINTS, Lab, VIPS, config};
 /// Messages each way in one round.
 const MESSAGES: u32 = 500;
 
-/// A scrape of a snapshot that lies wholly after this call.
+/// A scrape when all is counted.
 fn settled(lab: &Lab) -> Scrape {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs_f64();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let scrape = Scrape::fetch(&lab.lb, METRICS);
-        assert_eq!(scrape.violations(), "");
-        if scrape.value("pollux_snapshot_timestamp_seconds") > now + 1.0 && scrape.nothing_pending() {
-            return scrape;
-        }
-        assert!(Instant::now() < deadline, "the metrics do not settle");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    Scrape::settled(&lab.lb, METRICS)
 }
 
 /// The association is one connection of the client's first address with the endpoint's first, and nothing was dropped.

@@ -22,8 +22,6 @@ mod peer;
 mod scrape;
 mod topology;
 
-use std::time::{Duration, Instant, SystemTime};
-
 use engine::{Engine, METRICS};
 use packet::Sctp;
 use scrape::Scrape;
@@ -32,19 +30,9 @@ use topology::{CLOSED, Lab, MOVED, SAME, SIX, Service, config};
 /// Messages each way over one association.
 const MESSAGES: u32 = 1000;
 
-/// A scrape of a snapshot that lies wholly after this call.
+/// A scrape when all is counted.
 fn settled(lab: &Lab) -> Scrape {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs_f64();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let scrape = Scrape::fetch(&lab.lb, METRICS);
-        assert_eq!(scrape.violations(), "");
-        if scrape.value("pollux_snapshot_timestamp_seconds") > now + 1.0 && scrape.nothing_pending() {
-            return scrape;
-        }
-        assert!(Instant::now() < deadline, "the metrics do not settle");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    Scrape::settled(&lab.lb, METRICS)
 }
 
 /// How the client ends an association.
