@@ -53,8 +53,8 @@ pub(super) struct Exchange {
     pub spare: Option<Mbuf>,
     /// Frames that a TAP did not take.
     pub refused: Arc<AtomicU64>,
-    /// An interface was removed, and it was said.
-    pub gone: bool,
+    /// An interface was removed, and it was said: the engine is not ready any more.
+    pub gone: Arc<AtomicBool>,
 }
 
 impl Exchange {
@@ -139,7 +139,7 @@ impl Exchange {
         // Of an interface that was removed the kernel always has news, and never a frame.
         let broken = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
         let Some(at) = taps.iter().position(|tap| tap.revents().intersects(broken)) else { return };
-        if !std::mem::replace(gone, true) {
+        if !gone.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "{}: somebody has removed the interface; nobody answers ARP, ND and echo there, and what is for the kernel is lost: start the engine again",
                 ports[at].tap.name()

@@ -131,6 +131,8 @@ pub struct Engine {
     health: Arc<Board>,
     lost_updates: Arc<AtomicU64>,
     kernel_refused: Arc<AtomicU64>,
+    /// An interface of the kernel's was removed.
+    kernel_gone: Arc<AtomicBool>,
     tap: Arc<Tap>,
     listing: Arc<Listing>,
     /// The next hops are found, where the kernel looks for them.
@@ -326,6 +328,7 @@ impl Engine {
             health,
             lost_updates: Arc::default(),
             kernel_refused: Arc::default(),
+            kernel_gone: Arc::default(),
             tap,
             listing: Arc::new(listing),
             resolved: Arc::new(AtomicBool::new(kernel.is_none())),
@@ -491,12 +494,14 @@ impl Engine {
     }
 
     /// Whether traffic may be sent here: the workers poll, the kernel has found the next hops and every endpoint's first probe has ended
-    /// (or they have had their time to), every link is up, and nobody has said that the end is near.
+    /// (or they have had their time to), every link is up and every interface of the kernel's still there, and nobody has said that the
+    /// end is near.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
             && self.resolved.load(Ordering::Acquire)
             && self.health.is_settled()
+            && !self.kernel_gone.load(Ordering::Relaxed)
             && self.running().as_ref().is_some_and(|running| running.ports.iter().all(RunningPort::link_up))
     }
 

@@ -208,7 +208,7 @@ async fn healthz(State(context): State<Context>) -> Response {
 async fn readyz(State(context): State<Context>) -> Response {
     match context.publication.newest((context.clock)()) {
         Ok(_) if context.publication.is_ready() => "ready\n".into_response(),
-        Ok(_) => unavailable("starting or shutting down"),
+        Ok(_) => unavailable("starting, a port or its kernel interface is down, or shutting down"),
         Err(stale) => unavailable(stale),
     }
 }
