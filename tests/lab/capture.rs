@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -87,6 +88,7 @@ impl Capture {
 
     /// Stops it; all frames as they were captured, with their times in microseconds since the epoch.
     pub fn stop_frames(mut self) -> Vec<(u64, Vec<u8>)> {
+        self.catch_up();
         signal(self.child.id(), Signal::INT);
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).expect("tcpdump's words");
@@ -96,6 +98,25 @@ impl Capture {
             "the capture is incomplete and proves nothing: {said}"
         );
         read(&std::fs::read(&self.file).expect("tcpdump's file"))
+    }
+}
+
+impl Capture {
+    /// Waits until tcpdump has taken all that the kernel holds for it: when it is told to end it leaves the rest there.
+    fn catch_up(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            signal(self.child.id(), Signal::USR1);
+            let mut said = String::new();
+            let n = self.stderr.read_line(&mut said).expect("tcpdump's words");
+            assert!(n > 0, "tcpdump ended by itself");
+            let counts: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
+            match counts[..] {
+                [captured, received, _] if captured == received => return,
+                _ => assert!(Instant::now() < deadline, "tcpdump does not catch up: {said}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
