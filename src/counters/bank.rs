@@ -204,6 +204,8 @@ pub struct ModeCounters {
     pub proxy_segments: Counter,
     /// Packets of DSR services forwarded without an entry because the table was full.
     pub stateless: Counter,
+    /// ICMP errors about tunnels' outer packets of which a client was told.
+    pub tunnel_errors: Counter,
 }
 
 /// What is counted for each endpoint.

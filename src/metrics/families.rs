@@ -231,6 +231,8 @@ families! {
         PROXY_SEGMENTS = Counter "pollux_proxy_header_segments_total" [];
         /// Packets of DSR services that were forwarded without an entry because the connection table was full.
         STATELESS = Counter "pollux_stateless_forwarded_packets_total" [];
+        /// ICMP errors of routers on the way through a tunnel of which the client was told.
+        TUNNEL_ERRORS = Counter "pollux_tunnel_errors_relayed_total" [];
     }
     "Ports", Engine {
         /// Frames received.

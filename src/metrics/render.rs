@@ -154,6 +154,7 @@ impl Aggregator {
         to.counter(&families::TOA_LEFT_OUT, &[], totals.toa_left_out.settled);
         to.counter(&families::PROXY_SEGMENTS, &[], totals.proxy_segments.settled);
         to.counter(&families::STATELESS, &[], totals.stateless.settled);
+        to.counter(&families::TUNNEL_ERRORS, &[], totals.tunnel_errors.settled);
         for (error, tally) in BAD_ENDS.into_iter().zip(&totals.ended_badly) {
             to.counter(&families::ENDED_BADLY, &[error], tally.settled);
         }

@@ -51,6 +51,7 @@ pub(super) struct Totals {
     pub toa_left_out: Tally,
     pub proxy_segments: Tally,
     pub stateless: Tally,
+    pub tunnel_errors: Tally,
     pub created: Tally,
     pub refused: [Tally; REFUSALS.len()],
     pub ended_badly: [Tally; BAD_ENDS.len()],
@@ -102,6 +103,7 @@ impl Totals {
             toa_left_out: Tally::default(),
             proxy_segments: Tally::default(),
             stateless: Tally::default(),
+            tunnel_errors: Tally::default(),
             created: Tally::default(),
             refused: Default::default(),
             ended_badly: Default::default(),
@@ -147,6 +149,7 @@ impl Totals {
         self.toa_left_out.add(bank.modes.toa_left_out.take());
         self.proxy_segments.add(bank.modes.proxy_segments.take());
         self.stateless.add(bank.modes.stateless.take());
+        self.tunnel_errors.add(bank.modes.tunnel_errors.take());
         let load = &mut self.load[worker];
         load.polls.add(bank.load.polls.take());
         load.busy_polls.add(bank.load.busy_polls.take());
@@ -209,7 +212,8 @@ impl Totals {
             .chain(&mut self.dropped)
             .chain(self.flows.iter_mut().flatten())
             .chain(self.snat.iter_mut().flatten())
-            .chain([&mut self.toa_left_out, &mut self.proxy_segments, &mut self.stateless])
+            .chain([&mut self.toa_left_out, &mut self.proxy_segments])
+            .chain([&mut self.stateless, &mut self.tunnel_errors])
             .chain(&mut self.refused)
             .chain(&mut self.ended_badly)
             .chain(&mut self.protocol_packets)

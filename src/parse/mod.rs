@@ -8,7 +8,7 @@ mod quoted;
 mod tests;
 mod whole;
 
-pub use quoted::{Quoted, quoted};
+pub use quoted::{Quoted, Tunneled, quoted, tunneled};
 pub use whole::{Station, Whole, whole};
 
 use crate::addr::{Addr, Mac};

@@ -1,11 +1,11 @@
 //! The packet that an ICMP error quotes: enough of it to find its connection (RFC 792; RFC 4443 §3).
 
+use super::Packet;
 use crate::addr::Addr;
 use crate::config::Protocol;
 use crate::conntrack::Tuple;
-
-use super::Packet;
-use crate::wire::protocol::FRAGMENT;
+use crate::wire::protocol::{FRAGMENT, IPV4_IN_IP, IPV6_IN_IP, UDP};
+use crate::wire::{ipv4, ipv6, udp};
 
 /// Extension headers that are skipped in a quoted IPv6 packet.
 const MAX_EXTENSIONS: usize = 4;
@@ -36,6 +36,56 @@ pub fn quoted(frame: &[u8], packet: &Packet) -> Option<Quoted> {
     let [a, b, c, d] = *ports;
     let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     Some(Quoted { tuple: Tuple { src, dst, sport, dport, protocol }, l3, l4: l3 + header_len })
+}
+
+/// A quoted packet that has another one in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tunneled {
+    /// Where the outer packet was sent to.
+    pub to: Addr,
+    /// Its protocol: IP in IP, or UDP to this port.
+    pub gue_port: Option<u16>,
+    /// The inner packet.
+    pub inner: Quoted,
+    /// As much of it as is quoted.
+    pub inner_len: usize,
+}
+
+/// Reads the inner packet where the one that the ICMP error `packet` quotes is a tunnel's: IP in IP, or GUE of variant 1. `None`
+/// also where it is cut before the inner packet's ports.
+#[must_use]
+pub fn tunneled(frame: &[u8], packet: &Packet) -> Option<Tunneled> {
+    let end = packet.l3 as usize + packet.l3_len as usize;
+    let l3 = packet.l4 as usize + ICMP_HEADER;
+    let bytes = frame.get(..end)?.get(l3..)?;
+    let (_, to, number, header_len) = if packet.src.is_v4() { ipv4(bytes)? } else { ipv6(bytes)? };
+    let (gue_port, inner_at) = match number {
+        IPV4_IN_IP | IPV6_IN_IP => (None, header_len),
+        UDP => {
+            let port = bytes.get(header_len..)?.get(udp::field::DPORT)?.first_chunk()?;
+            (Some(u16::from_be_bytes(*port)), header_len + udp::HEADER_LEN)
+        }
+        _ => return None,
+    };
+    let inner = bytes.get(inner_at..)?;
+    let v4 = match (number, inner.first()? >> 4) {
+        (IPV4_IN_IP | UDP, 4) => true,
+        (IPV6_IN_IP | UDP, 6) => false,
+        _ => return None,
+    };
+    let (src, dst, number, header_len) = if v4 { ipv4(inner)? } else { ipv6(inner)? };
+    let len = if v4 {
+        u16::from_be_bytes(*inner.get(ipv4::field::LENGTH)?.first_chunk()?).into()
+    } else {
+        ipv6::HEADER_LEN + usize::from(u16::from_be_bytes(*inner.get(ipv6::field::LENGTH)?.first_chunk()?))
+    };
+    let protocol = Protocol::ALL.into_iter().find(|p| p.number() == number)?;
+    let [a, b, c, d] = *inner.get(header_len..)?.first_chunk()?;
+    let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    let l3 = l3 + inner_at;
+    let tuple = Tuple { src, dst, sport, dport, protocol };
+    let inner_len = inner.len().min(len);
+    Some(Tunneled { to, gue_port, inner: Quoted { tuple, l3, l4: l3 + header_len }, inner_len })
 }
 
 fn ipv4(bytes: &[u8]) -> Option<(Addr, Addr, u8, usize)> {

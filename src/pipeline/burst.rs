@@ -212,13 +212,17 @@ impl<F: Frame> Shard<F> {
             }
             (L4::Icmp { kind, .. }, None) if icmp::is_for_ends(packet.protocol, kind) => {
                 let quoted = parse::quoted(arrival.frame.data(), &packet);
-                if let Some(quoted) = &quoted {
+                let tunneled = self.tunneled(turn, &arrival);
+                if let Some(quoted) = tunneled.as_ref().map(|it| &it.inner).or(quoted.as_ref()) {
                     let owner = self.owner.of_quoted(&quoted.tuple, &turn.tables.services);
                     if owner != self.worker && !handed {
                         return self.hand_off(turn, owner, Handed::to_owner(port, arrival.frame));
                     }
                 }
-                self.icmp_error(turn, arrival, quoted.as_ref());
+                match tunneled {
+                    Some(about) => self.tunnel_error(turn, arrival, &about),
+                    None => self.icmp_error(turn, arrival, quoted.as_ref()),
+                }
             }
             _ => self.local(turn, arrival),
         }

@@ -49,15 +49,14 @@ impl<F: Frame> Shard<F> {
             return self.first(turn, arrival);
         }
         self.reset(turn, &arrival);
-        if let Some((from, to)) = self.onward_ends(&flow, direction)
-            && let Ok(Exit::To(port, mac)) = self.way_out(turn, &arrival, id, direction)
-        {
+        if let Ok(Exit::To(port, mac)) = self.way_out(turn, &arrival, id, direction) {
+            let (from, to) = self.onward_ends(&flow, direction);
             let egress = &turn.tables.ports[port.index()];
             let reply = Reply { to: mac, from: egress.mac, vlan: egress.vlan };
             let mut packet = arrival.packet;
             self.as_receiver_sees(id, &flow, direction, &mut packet);
             if reset::write_onward(&mut self.scratch, &packet, from, to, &reply).is_some() {
-                self.originate(turn, port);
+                self.originate_onward(turn, &flow, direction, (port, mac));
             }
         }
         let old = self.conntrack.remove(id);

@@ -16,6 +16,8 @@ pub enum Error {
     },
     /// Nobody serves this port.
     PortUnreachable,
+    /// There is no way to the endpoint.
+    HostUnreachable,
 }
 
 /// Of an IPv4 packet that much is quoted at most (RFC 1812 §4.3.2.3: the message is no longer than 576 bytes).
@@ -43,6 +45,8 @@ pub fn write(
         (Error::TooBig { mtu }, false) => (2, 0, u32::from(mtu)),
         (Error::PortUnreachable, true) => (3, 3, 0),
         (Error::PortUnreachable, false) => (1, 4, 0),
+        (Error::HostUnreachable, true) => (3, 1, 0),
+        (Error::HostUnreachable, false) => (1, 3, 0),
     };
     let [a, b, c, d] = info.to_be_bytes();
     let header = [kind, code, 0, 0, a, b, c, d];

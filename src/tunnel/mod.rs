@@ -12,11 +12,6 @@ use crate::addr::Addr;
 use crate::wire::checksum::{add, never_zero, pseudo_sum, sum};
 use crate::wire::{ipv4, ipv6, protocol, udp};
 
-/// IPv6 in IP (RFC 4213 §3.5).
-const IPV6: u8 = 41;
-/// IPv4 in IP (RFC 2003 §3.1).
-const IPV4: u8 = 4;
-
 /// Hop limit of outer headers: the recommended default (RFC 2003 §3.1, RFC 2473 §6.3).
 const HOP_LIMIT: u8 = 64;
 
@@ -69,8 +64,8 @@ impl Tunnel {
         let udp_len = if let Kind::Gue(_) = self.kind { udp::HEADER_LEN } else { 0 };
         let payload_len = u16::try_from(udp_len + inner.len()).ok()?;
         let next = match self.kind {
-            Kind::Ipip if inner_v4 => IPV4,
-            Kind::Ipip => IPV6,
+            Kind::Ipip if inner_v4 => protocol::IPV4_IN_IP,
+            Kind::Ipip => protocol::IPV6_IN_IP,
             Kind::Gue(_) => protocol::UDP,
         };
         if self.dst.is_v4() {

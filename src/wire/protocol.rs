@@ -4,10 +4,14 @@
 pub const HOP_BY_HOP: u8 = 0;
 /// `ICMPv4`.
 pub const ICMPV4: u8 = 1;
+/// IPv4 in IP (RFC 2003 §3.1).
+pub const IPV4_IN_IP: u8 = 4;
 /// TCP.
 pub const TCP: u8 = 6;
 /// UDP.
 pub const UDP: u8 = 17;
+/// IPv6 in IP (RFC 4213 §3.5).
+pub const IPV6_IN_IP: u8 = 41;
 /// IPv6 routing header.
 pub const ROUTING: u8 = 43;
 /// IPv6 fragment header.

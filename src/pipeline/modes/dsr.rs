@@ -1,8 +1,10 @@
 //! To an endpoint that answers the client itself, as the VIP.
 
 use super::wrap::Wrap;
+use crate::addr::Mac;
 use crate::conntrack::{self, Direction, Flow, Form};
-use crate::counters::PairKey;
+use crate::counters::{PairKey, Term};
+use crate::ids::PortId;
 use crate::neighbor::NextHop;
 use crate::pipeline::connection::{NO_HOP, account};
 use crate::pipeline::egress::{Exit, source_towards};
@@ -11,6 +13,7 @@ use crate::pipeline::{Account, DropReason, Frame, Output};
 use crate::responder::icmp;
 use crate::rewrite::{self, Renewed};
 use crate::service::Service;
+use crate::tables::Port;
 use crate::tunnel::{Kind, Tunnel};
 
 impl<F: Frame> Shard<F> {
@@ -23,30 +26,60 @@ impl<F: Frame> Shard<F> {
         account: Account,
     ) {
         let packet = arrival.packet;
-        let kind = match flow.form {
-            Form::DsrIpip => Kind::Ipip,
-            Form::DsrGue => Kind::Gue(flow.source_port),
-            _ => {
-                let ends = ((packet.src, 0), (packet.dst, 0));
-                let renewed = Renewed { ttl: packet.ttl.wrapping_sub(1), id: None };
-                let bytes = arrival.frame.data_mut();
-                return match rewrite::replace_addresses(bytes, &packet, ends, renewed, 0) {
-                    Ok(()) => self.send(turn, arrival, exit, account),
-                    Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
-                };
-            }
+        let Some(kind) = tunnel_kind(flow) else {
+            let ends = ((packet.src, 0), (packet.dst, 0));
+            let renewed = Renewed { ttl: packet.ttl.wrapping_sub(1), id: None };
+            let bytes = arrival.frame.data_mut();
+            return match rewrite::replace_addresses(bytes, &packet, ends, renewed, 0) {
+                Ok(()) => self.send(turn, arrival, exit, account),
+                Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
+            };
         };
         let port = &turn.tables.ports[exit.port().index()];
-        let src = match flow.source.0 {
-            0 => source_towards(port, flow.endpoint),
-            _ => Some(self.conntrack.own().get(flow.source)),
-        };
         // A route's gateway is on a network of the port's, of the endpoint's family: so the port has an address there.
-        let Some(src) = src else {
+        let Some(wrap) = self.tunnel(flow, kind, port) else {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::NoRoute);
         };
+        self.send_wrapped(turn, arrival, exit, account, &wrap);
+    }
+
+    /// The tunnel to a connection's endpoint, out of this port.
+    fn tunnel(&self, flow: &Flow, kind: Kind, port: &Port) -> Option<Wrap> {
+        let src = match flow.source.0 {
+            0 => source_towards(port, flow.endpoint)?,
+            _ => self.conntrack.own().get(flow.source),
+        };
         let tunnel = Tunnel { kind, src, dst: flow.endpoint };
-        self.send_wrapped(turn, arrival, exit, account, &Wrap::Tunnel { tunnel, entropy: entropy(flow) });
+        Some(Wrap::Tunnel { tunnel, entropy: entropy(flow) })
+    }
+
+    /// Sends the frame that `scratch` holds, one of our own making in the place of a packet that goes on to the endpoint: through the
+    /// tunnel, where there is one.
+    pub(in crate::pipeline) fn originate_onward<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        flow: &Flow,
+        direction: Direction,
+        (egress, mac): (PortId, Mac),
+    ) {
+        let kind = if direction == Direction::Original { tunnel_kind(flow) } else { None };
+        let Some(kind) = kind else { return self.originate(turn, egress) };
+        let port = &turn.tables.ports[egress.index()];
+        let Some(wrap) = self.tunnel(flow, kind, port) else { return };
+        let inner = self.scratch.get(port.l2_len()..).unwrap_or_default();
+        if self.modes.build(Some(&wrap), inner, mac, port).is_some()
+            && turn.out.originate(egress, self.modes.built(), false)
+        {
+            self.writer.bank().term(Term::Originated).add(1);
+        }
+    }
+}
+
+const fn tunnel_kind(flow: &Flow) -> Option<Kind> {
+    match flow.form {
+        Form::DsrIpip => Some(Kind::Ipip),
+        Form::DsrGue => Some(Kind::Gue(flow.source_port)),
+        _ => None,
     }
 }
 

@@ -4,10 +4,12 @@
 //! - `dsr`: to the endpoint as they are, or in another packet
 //! - `wrap`: a header put before a packet, or in the place of its own, and what is too long for that
 //! - `errors`: ICMP errors about such connections
+//! - `tunnel_errors`: ICMP errors about the packets that theirs are in
 
 mod dsr;
 mod errors;
 mod full_nat;
+mod tunnel_errors;
 mod wrap;
 
 use super::connection::account;
@@ -203,18 +205,17 @@ pub(super) fn growth(flow: &Flow, direction: Direction) -> isize {
 }
 
 impl<F: Frame> Shard<F> {
-    /// Source and destination of what is sent on in the place of a packet of a connection. `None` into a tunnel.
-    pub(super) fn onward_ends(&self, flow: &Flow, direction: Direction) -> Option<Ends> {
+    /// Source and destination of what is sent on in the place of a packet of a connection; of a tunnel the inner ones.
+    pub(super) fn onward_ends(&self, flow: &Flow, direction: Direction) -> Ends {
         let client = (flow.client, flow.client_port);
         let vip = (flow.vip, flow.vip_port);
         let source = self.conntrack.own().get(flow.source);
-        Some(match (flow.form, direction) {
-            (Form::DsrIpip | Form::DsrGue, Direction::Original) => return None,
-            (Form::DsrL2, Direction::Original) => (client, vip),
+        match (flow.form, direction) {
             (_, Direction::Reply) => (vip, client),
+            (Form::DsrL2 | Form::DsrIpip | Form::DsrGue, _) => (client, vip),
             (Form::FullNat(_), _) => rewrite::ends(flow, direction, source).1,
             (Form::Dnat, _) => (client, (flow.endpoint, flow.endpoint_port)),
-        })
+        }
     }
 
     /// A later fragment of a packet of a connection.
