@@ -1,12 +1,16 @@
 //! `[service.health_check]`
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::model::Endpoint;
+use super::modes;
+use super::network::Network;
 use super::report::Finding;
 use super::section::{Located, Section};
 use super::value::{self, Fault, Shown, quote};
+use crate::addr::Addr;
 
 /// The shortest interval and timeout.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -22,6 +26,8 @@ const MAX_PAYLOAD: usize = 1200;
 pub struct HealthCheck {
     /// What is sent, and what must come back.
     pub probe: Probe,
+    /// On which way.
+    pub target: ProbeTarget,
     /// Port that is probed; 0: the endpoint's own. 0 for [`Probe::Ping`].
     pub port: u16,
     /// The longest time between the starts of two probes.
@@ -32,6 +38,15 @@ pub struct HealthCheck {
     pub rise: u16,
     /// Failures in a row that take it down.
     pub fall: u16,
+}
+
+/// `health_check.target`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeTarget {
+    /// The endpoint's own address.
+    Endpoint,
+    /// The VIP, through the service's own encapsulation: DSR.
+    Vip,
 }
 
 /// `health_check.kind` and what belongs to it.
@@ -155,6 +170,7 @@ impl HealthCheck {
     pub fn keys(&self) -> Vec<(&'static str, String)> {
         let mut keys = vec![
             ("kind", self.probe.kind().to_owned()),
+            ("target", if self.target == ProbeTarget::Vip { "vip" } else { "endpoint" }.to_owned()),
             ("port", self.port.to_string()),
             ("interval", Shown(self.interval).to_string()),
             ("timeout", Shown(self.timeout).to_string()),
@@ -201,10 +217,24 @@ const KINDS: [(&str, Kind); 7] = [
     ("ping", Kind::Ping),
 ];
 
-/// Reads the table; none where nothing is to be probed. `service_port` is the service's where it has one.
-pub(super) fn read(mut s: Section<'_>, endpoints: &[Endpoint], service_port: u16) -> Option<HealthCheck> {
+/// The service that is checked, as far as its check must fit it.
+pub(super) struct Checked<'a> {
+    pub mode: modes::Name,
+    pub vip: Option<Addr>,
+    pub endpoints: &'a [Endpoint],
+    /// Its port; 0 where it has several.
+    pub port: u16,
+    pub net: &'a Network,
+}
+
+/// Reads the table; none where nothing is to be probed.
+pub(super) fn read(mut s: Section<'_>, service: &Checked<'_>) -> Option<HealthCheck> {
     let kind = s.choice("kind", &KINDS, Kind::None);
-    s.choice("target", &[("endpoint", ())], ());
+    let target = s.chosen("target", &[("endpoint", ProbeTarget::Endpoint), ("vip", ProbeTarget::Vip)]);
+    if let Some(Located { value: ProbeTarget::Vip, span }) = &target {
+        check_target(&s, service, span);
+    }
+    let target = target.map_or(ProbeTarget::Endpoint, |l| l.value);
     let port = s.integer("port", 0..=u16::MAX).map_or(0, |l| l.value);
     let interval = s.duration("interval", SHORTEST..=LONGEST).map_or(Duration::from_secs(5), |l| l.value);
     let timeout = s.duration("timeout", SHORTEST..=LONGEST);
@@ -232,13 +262,39 @@ pub(super) fn read(mut s: Section<'_>, endpoints: &[Endpoint], service_port: u16
         check_timeout(&s, interval, timeout.as_ref());
         let timeout = timeout.map_or(TIMEOUT.min(interval), |l| l.value);
         let port = if probe == Probe::Ping { 0 } else { port };
-        HealthCheck { probe, port, interval, timeout, rise, fall }
+        HealthCheck { probe, target, port, interval, timeout, rise, fall }
     });
     if let Some(check) = &check {
-        check_sense(&s, check, endpoints, service_port);
+        check_sense(&s, check, service.endpoints, service.port);
     }
     s.finish();
     check
+}
+
+/// Whether the VIP can be probed: by what is said in `docs/adr/0006-probes-through-the-vip.md`.
+fn check_target(s: &Section<'_>, service: &Checked<'_>, span: &Range<usize>) {
+    let finding = if !service.mode.is_dsr() {
+        let message =
+            format!("`target` of {} is \"vip\", but its service is {}", s.title, service.mode.text());
+        Finding::cross(span.clone(), message).help("remove it: only DSR endpoints answer as the VIP")
+    } else if service.net.has_kernel() == Some(false) {
+        let message =
+            format!("`target` of {} is \"vip\", but no port has an interface of the kernel's", s.title);
+        let help = "write `kernel = \"px-lan\"`, say, at the port where the endpoints are: probes leave and come back by it";
+        Finding::cross(span.clone(), message).help(help)
+    } else if let Some(vip) = service.vip
+        && let Some(other) = service.endpoints.iter().find(|e| e.address.is_v4() != vip.is_v4())
+    {
+        let message = format!(
+            "`target` of {} is \"vip\", {vip}, but endpoint {} is of the other family",
+            s.title, other.address
+        );
+        Finding::cross(span.clone(), message)
+            .help("probe the endpoint, or give it an address of the VIP's family")
+    } else {
+        return;
+    };
+    s.sink.push(finding);
 }
 
 fn check_timeout(s: &Section<'_>, interval: Duration, timeout: Option<&Located<Duration>>) {

@@ -25,8 +25,6 @@ pub(super) enum Kind {
     Value(fn(&DeValue<'_>) -> Result<bool, Fault>),
     /// Texts of this form; an empty list asks for nothing.
     List(fn(&str) -> Result<(), Fault>),
-    /// Names that ask for nothing or are supported elsewhere, and those that are refused.
-    Choice { off: &'static [&'static str], later: &'static [&'static str] },
     /// An array of tables at this path, each called after this key of it.
     Tables(&'static str, &'static str),
 }
@@ -40,18 +38,8 @@ const fn passive(section: &'static str, key: &'static str, kind: Kind) -> Later 
     Later { section, key, kind, off: "", passive: true, on_when_absent: false }
 }
 
-const fn choice(
-    section: &'static str,
-    key: &'static str,
-    off: &'static [&'static str],
-    later: &'static [&'static str],
-) -> Later {
-    Later { section, key, kind: Kind::Choice { off, later }, off: "", passive: false, on_when_absent: false }
-}
-
 /// In the order of the format.
 static LATER: &[Later] = &[
-    choice("service.health_check", "target", &["endpoint"], &["vip"]),
     later("limits", "syn_rate", Kind::Value(some_count), "0"),
     later("limits", "connection_rate", Kind::Value(some_count), "0"),
     later("limits", "connections", Kind::Value(some_count), "0"),
@@ -81,14 +69,6 @@ static LATER: &[Later] = &[
 /// The entries of a table.
 pub(super) fn of(section: &str) -> impl Iterator<Item = &'static Later> {
     LATER.iter().filter(move |entry| entry.section == section)
-}
-
-/// The names of a key that are refused.
-pub(super) fn choices(section: &str, key: &str) -> &'static [&'static str] {
-    let mut found = of(section).filter(|entry| entry.key == key);
-    found
-        .find_map(|e| if let Kind::Choice { later, .. } = e.kind { Some(later) } else { None })
-        .unwrap_or(&[])
 }
 
 fn some_text(v: &DeValue<'_>) -> Result<bool, Fault> {

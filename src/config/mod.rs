@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-pub use health::{HealthCheck, Http, Probe, Statuses, Tls};
+pub use health::{HealthCheck, Http, Probe, ProbeTarget, Statuses, Tls};
 pub use model::*;
 pub use report::{Problem, Report, Severity, Style, Warning};
 pub use source::{Position, Source};

@@ -125,8 +125,7 @@ impl<'a> Section<'a> {
 
     /// As [`Section::choice`], none if absent.
     pub fn chosen<T: Copy>(&mut self, key: &'static str, names: &[(&'static str, T)]) -> Option<Located<T>> {
-        let coming = later::choices(self.path, key);
-        self.read(key, |v| choose(text(v)?, names, coming))
+        self.read(key, |v| choose(text(v)?, names))
     }
 
     /// A list, each item in some form; items that are malformed are noted and left out.
@@ -264,12 +263,6 @@ impl<'a> Section<'a> {
                 let listed = self.table.get(key).and_then(|v| v.get_ref().as_array());
                 listed.is_some_and(|items| !items.is_empty())
             }
-            later::Kind::Choice { off, later } => {
-                let names: Vec<_> = off.iter().map(|&name| (name, ())).collect();
-                // Refused in the reading itself.
-                self.read(key, |v| choose(text(v)?, &names, later));
-                false
-            }
             later::Kind::Value(check) => self.read(key, check).is_some_and(|l| l.value),
         };
         let span = match self.place(key) {
@@ -332,19 +325,12 @@ where
     })
 }
 
-fn choose<T: Copy>(given: &str, names: &[(&'static str, T)], coming: &[&'static str]) -> Result<T, Fault> {
+fn choose<T: Copy>(given: &str, names: &[(&'static str, T)]) -> Result<T, Fault> {
     if let Some(&(_, value)) = names.iter().find(|(name, _)| *name == given) {
         return Ok(value);
     }
     let listed = names.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    if coming.contains(&given) {
-        return Err(Fault::new(
-            format!("is {}, which is not supported yet", quote(given)),
-            format!("use {listed}"),
-        ));
-    }
-    let all = names.iter().map(|(name, _)| *name).chain(coming.iter().copied());
-    let help = match value::nearest(given, all) {
+    let help = match value::nearest(given, names.iter().map(|(name, _)| *name)) {
         Some((near, true)) => format!("did you mean \"{near}\"? It may be {listed}"),
         Some((near, false)) => format!("it may be {listed}; the nearest is \"{near}\""),
         None => format!("it may be {listed}"),

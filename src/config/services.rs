@@ -105,7 +105,10 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
     let checked = s.table("health_check", "service.health_check", format!("health_check of {}", s.title));
     let own_port =
         vip.as_ref().map(|l| l.value.1).filter(|(first, last)| first == last).map_or(0, |(p, _)| p);
-    let health_check = checked.and_then(|table| health::read(table, &endpoints, own_port));
+    let address = vip.as_ref().map(|l| l.value.0);
+    let checks =
+        health::Checked { mode: mode.name, vip: address, endpoints: &endpoints, port: own_port, net };
+    let health_check = checked.and_then(|table| health::read(table, &checks));
     // One complaint is enough.
     let _ = places.iter().all(|endpoint| snat.check(&s, &mode, endpoint));
     if has_table {

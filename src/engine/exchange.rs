@@ -15,9 +15,11 @@ use rtrb::{Consumer, Producer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::dpdk::{Mbuf, Mempool};
+use crate::health::ProbeNat;
 use crate::ids::PortId;
 use crate::kernel::Tap;
 use crate::pipeline::Frame;
+use crate::tunnel::MAX_OVERHEAD;
 
 /// Frames on their way from one worker to the kernel; the policers' bursts fit in.
 pub(super) const PUNTED: usize = 1024;
@@ -49,6 +51,8 @@ pub(super) struct Exchange {
     pub from: Vec<Consumer<AtPort>>,
     pub to: Producer<AtPort>,
     pub pool: Mempool,
+    /// Probes of VIPs, which the kernel takes for probes of endpoints.
+    pub nat: Arc<ProbeNat>,
     /// For the next frame of the kernel's: one that has no buffer stays with it.
     pub spare: Option<Mbuf>,
     /// Frames that a TAP did not take.
@@ -65,8 +69,8 @@ impl Exchange {
 
     fn run(mut self, stop: &AtomicBool) {
         let largest = self.ports.iter().map(|port| usize::from(port.mtu)).max().unwrap_or(0);
-        // MACs, EtherType, and room for a tag.
-        let mut buffer = vec![0; largest + 18];
+        // MACs, EtherType, and room for a tag and a tunnel's header.
+        let mut buffer = vec![0; largest + 18 + MAX_OVERHEAD];
         while !stop.load(Ordering::Relaxed) {
             let busy = self.punt() | self.inject(&mut buffer);
             if !busy {
@@ -77,14 +81,15 @@ impl Exchange {
 
     /// Workers to kernel; whether there was anything.
     fn punt(&mut self) -> bool {
-        let Self { ports, from, refused, .. } = self;
+        let Self { ports, from, nat, refused, .. } = self;
         let mut busy = false;
         for ring in from {
             for _ in 0..TURN {
                 let Ok((port, mut frame)) = ring.pop() else { break };
                 busy = true;
-                let Some(to) = ports.iter().find(|to| to.port == port) else { continue };
                 remove_tag(&mut frame);
+                let port = nat.incoming(frame.data_mut()).unwrap_or(port);
+                let Some(to) = ports.iter().find(|to| to.port == port) else { continue };
                 if let Err(error) = to.tap.send(frame.data())
                     && refused.fetch_add(1, Ordering::Relaxed) == 0
                 {
@@ -97,7 +102,7 @@ impl Exchange {
 
     /// Kernel to worker; whether there was anything.
     fn inject(&mut self, buffer: &mut [u8]) -> bool {
-        let Self { ports, to, pool, spare, .. } = self;
+        let Self { ports, to, pool, nat, spare, .. } = self;
         let mut busy = false;
         for KernelPort { port, tap, vlan, .. } in ports.iter() {
             // Behind the MACs, a tag's room is left, so that the frame need not be moved for it.
@@ -108,11 +113,15 @@ impl Exchange {
                 else {
                     break;
                 };
-                let Ok(len) = tap.receive(&mut buffer[TAG..]) else {
+                let Ok(mut len) = tap.receive(&mut buffer[TAG..]) else {
                     *spare = Some(mbuf);
                     break;
                 };
                 busy = true;
+                if let Some(probe) = nat.outgoing(*port, &buffer[TAG..TAG + len]) {
+                    len = probe.len();
+                    buffer[TAG..TAG + len].copy_from_slice(&probe);
+                }
                 let frame = if *vlan == 0 || len < MACS {
                     &buffer[TAG..TAG + len]
                 } else {

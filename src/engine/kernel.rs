@@ -128,7 +128,16 @@ pub(super) fn connect(
     }
     let (refused, gone) = (Arc::clone(&engine.kernel_refused), Arc::clone(&engine.kernel_gone));
     let (ports_of_exchange, pool) = (Arc::clone(ports), pool.clone());
-    let exchange = Exchange { ports: ports_of_exchange, from, to, pool, spare: None, refused, gone };
+    let exchange = Exchange {
+        ports: ports_of_exchange,
+        from,
+        to,
+        pool,
+        nat: engine.health.nat(),
+        spare: None,
+        refused,
+        gone,
+    };
     let tell = Tell { to: to_workers, lost: Arc::clone(&engine.lost_updates) };
     let learner = Learner {
         tables: engine.tables.clone(),

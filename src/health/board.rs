@@ -11,9 +11,10 @@ use tokio::sync::Notify;
 
 use super::histogram::Histogram;
 use super::machine::{Machine, Verdict};
+use super::nat::{ProbeNat, ThroughVip};
 use super::probe::Failure;
 use crate::addr::Addr;
-use crate::config::{Config, Endpoint, EndpointState, HealthCheck, Protocol, Service};
+use crate::config::{Config, Endpoint, EndpointState, HealthCheck, Mode, ProbeTarget, Protocol, Service};
 use crate::tables::{Condition, Conditions, Names};
 
 /// Traffic may be sent here after this time, also where first probes are still pending.
@@ -29,16 +30,24 @@ pub(super) struct Target {
     pub port: u16,
     /// How. Its own `port` is 0: services that name it otherwise share the probe.
     pub check: Arc<HealthCheck>,
+    /// The way there, where that is the service's own.
+    pub through: Option<ThroughVip>,
 }
 
 impl Target {
     fn of(service: &Service, check: &Arc<HealthCheck>, endpoint: &Endpoint) -> Option<Self> {
         let own_port = if service.first_port == service.last_port { service.first_port } else { 0 };
+        let tunnel = match service.mode {
+            Mode::DsrTunnel { kind, source } => Some((kind, source)),
+            _ => None,
+        };
+        let through = (check.target == ProbeTarget::Vip).then_some(ThroughVip { vip: service.vip, tunnel });
         // Nothing comes of probing one that the file calls down.
         (endpoint.state != EndpointState::Down).then(|| Self {
             address: endpoint.address,
             port: service.health_check.as_ref().map_or(0, |check| check.port_of(endpoint, own_port)),
             check: Arc::clone(check),
+            through,
         })
     }
 
@@ -146,6 +155,7 @@ pub struct Board {
     places: AtomicU64,
     /// For the schedules.
     pub(super) seed: u64,
+    nat: Arc<ProbeNat>,
     /// Some verdict is another.
     pub(super) changed: Notify,
     /// Something else is to be probed.
@@ -163,6 +173,7 @@ impl Default for Board {
             results: Mutex::default(),
             places: AtomicU64::new(0),
             seed: RandomState::new().hash_one("probe"),
+            nat: Arc::default(),
             changed: Notify::new(),
             planned: Notify::new(),
             settled: AtomicBool::new(false),
@@ -259,6 +270,12 @@ impl Board {
         }
     }
 
+    /// What translates the probes that go through VIPs: for whoever carries frames between the kernel and the wire.
+    #[must_use]
+    pub fn nat(&self) -> Arc<ProbeNat> {
+        Arc::clone(&self.nat)
+    }
+
     /// What all probes are for, with their places.
     pub(super) fn targets(&self) -> Vec<(Target, u64)> {
         self.probes().iter().map(|(target, entry)| (target.clone(), entry.place)).collect()
@@ -299,10 +316,11 @@ impl Board {
         health.verdict = machine.verdict();
         health.since = SystemTime::now();
         let shown = target.socket();
+        let through = target.through.map_or_else(String::new, |way| format!(" through {}", way.vip));
         if good {
-            tracing::info!("endpoint {shown} is up, by its {kind} probe");
+            tracing::info!("endpoint {shown} is up, by its {kind} probe{through}");
         } else {
-            tracing::warn!("endpoint {shown} is down, by its {kind} probe: {}", health.reason);
+            tracing::warn!("endpoint {shown} is down, by its {kind} probe{through}: {}", health.reason);
         }
         drop((results, probes));
         self.changed.notify_one();

@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Probes what the board says, for as long as the runtime lives. `publish` makes what the board says hold, on a thread that may wait, and
 /// says whether it has.
 pub async fn keep(board: Arc<Board>, publish: impl Fn() -> bool + Send + Sync + 'static) {
-    let probers = Arc::new(Probers::new(board.seed));
+    let probers = Arc::new(Probers::new(board.seed, board.nat()));
     let mut tasks = JoinSet::new();
     tasks.spawn(spread(Arc::clone(&board), Arc::new(publish)));
     let mut running: HashMap<Target, AbortHandle> = HashMap::new();

@@ -202,3 +202,82 @@ fn nginx_learns_the_client_s_address_under_loss_and_reordering() {
     );
     engine.finish();
 }
+
+/// The server answers at its own address all the time: only as the VIP it does or does not.
+#[test]
+fn probes_through_the_vip() {
+    let mut lab = Lab::new(false);
+    lab.give_server_the_vip();
+    lab.decapsulate();
+    let engine = Engine::start(&lab.lb, lab.dir(), &probed_config());
+    let services = [topology::DSR_VIP, topology::IPIP_VIP, topology::GUE_VIP];
+    let up = |vip: &str| {
+        let scrape = Scrape::fetch(&lab.lb, METRICS);
+        let service = SocketAddr::new(addr(vip), PLAIN).to_string();
+        let endpoint = format!("{SERVER4}:0");
+        scrape.get("pollux_endpoint_up", &[("service", &service), ("endpoint", &endpoint)])
+    };
+    let wait = |what: &str, wanted: [f64; 3]| {
+        let from = Instant::now();
+        while services.map(up) != wanted {
+            assert!(
+                from.elapsed() < Duration::from_secs(10),
+                "not {what}: {:?}\n{}",
+                services.map(up),
+                engine.log()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    wait("all up", [1.0; 3]);
+    let wire = lab.capture_server();
+    std::thread::sleep(Duration::from_secs(1));
+    let frames = wire.stop_frames();
+    // Protocol, source and destination of all IPv4 packets.
+    let seen: Vec<_> = frames
+        .iter()
+        .filter(|(_, frame)| frame[12..14] == [8, 0])
+        .map(|(_, frame)| {
+            let ip = |at: usize| IpAddr::from([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+            (frame[23], ip(26), ip(30))
+        })
+        .collect();
+    let (engine_own, server) = (addr("10.1.0.1"), addr(SERVER4));
+    // By MAC address to the VIP itself, in tunnels to the server.
+    for probe in [(6, topology::DSR_VIP), (4, SERVER4), (17, SERVER4)] {
+        assert!(seen.contains(&(probe.0, engine_own, addr(probe.1))), "no {probe:?}: {seen:?}");
+    }
+    // Answers are the VIPs', and nobody speaks to the server as itself.
+    for vip in services {
+        assert!(seen.contains(&(6, addr(vip), engine_own)), "no answer of {vip}: {seen:?}");
+    }
+    assert!(
+        !seen.iter().any(|(protocol, _, to)| (*protocol, *to) == (6, server)),
+        "missed the VIP: {seen:?}"
+    );
+    for vip in services {
+        fetch_all(&lab, CLIENT4, SocketAddr::new(addr(vip), PLAIN));
+    }
+
+    // Without the address, the server refuses or forwards what is for the VIP.
+    for (down, wanted) in [(0, [0.0, 1.0, 1.0]), (1, [1.0, 0.0, 1.0]), (2, [1.0, 1.0, 0.0])] {
+        let vip = services[down];
+        lab.server.sh(&format!("ip address del {vip}/32 dev lo"));
+        wait("one down", wanted);
+        lab.server.sh(&format!("ip address add {vip}/32 dev lo"));
+        wait("all up again", [1.0; 3]);
+    }
+    engine.finish();
+}
+
+/// The DSR services, each probed as its clients see it.
+fn probed_config() -> String {
+    let check = "\n[service.health_check]\nkind = \"http\"\ntarget = \"vip\"\npath = \"/1\"\nexpect = \"200\"\n\
+                 interval = \"300ms\"\ntimeout = \"200ms\"\nrise = 1\nfall = 2\n";
+    let mut config = config().replacen("kernel    = \"\"", "kernel    = \"px-wan\"", 1);
+    config = config.replacen("kernel    = \"\"", "kernel    = \"px-lan\"", 1);
+    for mode in ["dsr-l2", "dsr-ipip", "dsr-gue"] {
+        config = config.replace(&format!("mode = \"{mode}\"\n"), &format!("mode = \"{mode}\"{check}"));
+    }
+    config
+}

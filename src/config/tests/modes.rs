@@ -87,3 +87,34 @@ fn modes_and_what_they_need() {
     assert_eq!(config.services[0].mode, Mode::DsrTunnel { kind: crate::tunnel::Kind::Gue(7), source: None });
     assert_eq!(good("mode = \"dsr-l2\"", "10.0.0.10", "").services[0].endpoints[0].port, 0);
 }
+
+#[test]
+fn probes_through_the_vip_and_what_they_need() {
+    let with = |kernel: &str, mode: &str, vip: &str, endpoint: &str| {
+        format!(
+            "[[port]]\nname = \"a\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.1/24\", \"2001:db8::1/64\"]\nkernel = \"{kernel}\"\n\
+             [[service]]\nname = \"s\"\nvip = \"{vip}\"\nmode = \"{mode}\"\n\
+             [service.health_check]\nkind = \"tcp\"\ntarget = \"vip\"\n\
+             [[service.endpoint]]\naddress = \"{endpoint}\"\n"
+        )
+    };
+    let vip = "203.0.113.1:80";
+    let says = |text: &str, words: &str| {
+        let found = bad(text);
+        assert!(found.iter().any(|l| l.contains(words)), "{words}: {found:?}");
+    };
+    for mode in ["dnat", "full-nat"] {
+        says(&with("px", mode, vip, "10.0.0.10:80"), &format!("is \"vip\", but its service is {mode}"));
+    }
+    says(&with("", "dsr-l2", vip, "10.0.0.10"), "no port has an interface of the kernel's");
+    says(&with("px", "dsr-ipip", vip, "2001:db8::10"), "endpoint 2001:db8::10 is of the other family");
+    for mode in ["dsr-l2", "dsr-ipip", "dsr-gue"] {
+        for (vip, endpoint) in [(vip, "10.0.0.10"), ("[2001:db8:1::1]:80", "2001:db8::10")] {
+            let text = with("px", mode, vip, endpoint);
+            let (config, _) = parse("t", &text).unwrap_or_else(|_| panic!("{text}"));
+            let check = config.services[0].health_check.clone().expect("a check");
+            assert_eq!(check.target, ProbeTarget::Vip);
+            assert!(check.keys().contains(&("target", "vip".to_owned())));
+        }
+    }
+}

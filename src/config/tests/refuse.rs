@@ -42,7 +42,6 @@ fn unknown_keys_name_the_nearest_in_every_table() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let refusals = [
-        ("target   = \"endpoint\"", "target = \"vip\""),
         ("syn_rate          = 0", "syn_rate = 1"),
         ("connection_rate   = 0", "connection_rate = 1"),
         ("connections       = 0", "connections = 1"),

@@ -13,15 +13,16 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::tls::Contexts;
-use super::{Failure, connect};
+use super::{Failure, Whom, connect};
 use crate::config::Http;
 
 /// A body is looked through as far as this.
 const MAX_BODY: usize = 1 << 20;
 const AGENT: &str = concat!("pollux/", env!("CARGO_PKG_VERSION"), " (health check)");
 
-pub(super) async fn probe(to: SocketAddr, http: &Http, tls: &Contexts) -> Result<(), Failure> {
-    let stream = connect(to).await?;
+pub(super) async fn probe(whom: Whom<'_>, http: &Http, tls: &Contexts) -> Result<(), Failure> {
+    let to = whom.socket();
+    let (stream, _pass) = connect(whom).await?;
     match http.tls {
         None => ask(stream, to, http).await,
         Some(verify) => {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::net::{SocketType, ipproto};
 
-use super::Failure;
 use super::shared::{Shared, Way, portless};
+use super::{Failure, Whom};
+use crate::health::nat::Key;
 use crate::wire::checksum::checksum;
 use crate::wire::icmp::{HEADER_LEN, Icmp, field};
 use crate::wire::{icmpv4, icmpv6};
@@ -23,7 +24,8 @@ impl Pings {
         Self { shared: Shared::new(), next: AtomicU64::new(seed) }
     }
 
-    pub async fn probe(&self, to: IpAddr) -> Result<(), Failure> {
+    pub async fn probe(&self, whom: Whom<'_>) -> Result<(), Failure> {
+        let to = whom.socket().ip();
         let protocol = if to.is_ipv4() { ipproto::ICMP } else { ipproto::ICMPV6 };
         let ways = [
             // Without privileges, where net.ipv4.ping_group_range allows it; and others' answers stay away.
@@ -32,6 +34,7 @@ impl Pings {
         ];
         let socket = self.shared.socket(to.is_ipv4(), &ways, answer).await?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let _pass = whom.pass(Key::Echo(number));
         let mut waiting = self.shared.wait((to, number));
         let sent = socket.send_to(&request(to.is_ipv4(), number), portless(to)).await;
         sent.map_err(|error| Failure::of("send", &error))?;

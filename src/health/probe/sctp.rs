@@ -3,15 +3,16 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::net::{SocketType, ipproto};
 
-use super::Failure;
 use super::shared::{Shared, Way, portless};
-use crate::wire::crc32c;
+use super::{Failure, Whom};
+use crate::health::nat;
 use crate::wire::sctp::{Sctp, chunk, field};
+use crate::wire::{crc32c, protocol};
 
 /// Our ports: those that the kernel gives to others by default, too, but for other protocols.
 const PORTS: std::ops::Range<u16> = 32_768..61_000;
@@ -45,13 +46,15 @@ impl Inits {
         Self { shared: Shared::new(), next: AtomicU64::new(seed), tags: RandomState::new() }
     }
 
-    pub async fn probe(&self, to: SocketAddr) -> Result<(), Failure> {
+    pub async fn probe(&self, whom: Whom<'_>) -> Result<(), Failure> {
+        let to = whom.socket();
         let ways = [Way { kind: SocketType::RAW, protocol: ipproto::SCTP, with_header: true }];
         let socket = self.shared.socket(to.is_ipv4(), &ways, answer).await?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let port = PORTS.start + (number % u64::from(PORTS.end - PORTS.start)) as u16;
         // Not 0 (§3.3.2), and not to be guessed (§5.3.1).
         let tag = (self.tags.hash_one(number) as u32).max(1);
+        let _pass = whom.pass(nat::Key::Port(protocol::SCTP, port));
         let mut waiting = self.shared.wait((to.ip(), to.port(), port, tag));
         let failed = |error: std::io::Error| Failure::of("send", &error);
         let init = packet(port, to.port(), 0, chunk::INIT, &init(tag));
