@@ -35,7 +35,7 @@ fn flow(n: u32, client: u128, port: u16) -> Flow {
         service: ServiceId(0),
         endpoint_id: EndpointId(0),
         pair: PairSlot(0),
-        delta: [[0; 2]; 2],
+        delta: [0; 2],
         next_hop: [0; 2],
         epoch: 0,
         idle_timeout_ms: 3_600_000,
@@ -152,8 +152,7 @@ fn counting(c: &mut Criterion) {
             b.iter(|| {
                 // A step that leaves no line to a prefetcher.
                 at = (at + 300_007) % pairs;
-                let account =
-                    Account { pair: slots[at], service: ServiceId(0), bytes: 64, icmp_error: false };
+                let account = Account { pair: slots[at], bytes: 64, icmp_error: None };
                 writer.transmitted(PortId(1), 64, Some(black_box(&account)));
             });
         });

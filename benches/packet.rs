@@ -68,7 +68,7 @@ fn rewriting(c: &mut Criterion) {
             service: ServiceId(0),
             endpoint_id: EndpointId(0),
             pair: PairSlot(0),
-            delta: [[0; 2]; 2],
+            delta: [0; 2],
             next_hop: [0; 2],
             epoch: 0,
             idle_timeout_ms: 60_000,

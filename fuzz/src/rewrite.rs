@@ -37,7 +37,7 @@ fn run(input: &mut Input<'_>) -> Option<()> {
         service: ServiceId(0),
         endpoint_id: EndpointId(0),
         pair: PairSlot(0),
-        delta: [[0; 2]; 2],
+        delta: [0; 2],
         next_hop: [0; 2],
         epoch: 0,
         idle_timeout_ms: 1000,

@@ -97,7 +97,8 @@ impl Rig<'_> {
 pub fn bytes_per_connection(spec: &Spec) -> f64 {
     let capacity = lane::capacity(spec);
     let pairs = if spec.accounting { world::pairs(capacity) } else { 0 };
-    let bytes = Conntrack::bytes(capacity) + Pairs::bytes(pairs) + pairs * 2 * size_of::<PairCounters>();
+    let bytes =
+        Conntrack::bytes(capacity, !spec.ipv4) + Pairs::bytes(pairs) + pairs * 2 * size_of::<PairCounters>();
     bytes as f64 / capacity as f64
 }
 

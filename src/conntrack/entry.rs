@@ -1,11 +1,15 @@
-//! The 128 bytes of a connection: what its creator said, its state, and its place in the timer wheel.
+//! A connection in memory: the 64 bytes that its packets need, 16 that only its beginning, its end and its timer do, and the
+//! 64 of its addresses where one of them is of IPv6.
 
+use std::hint::select_unpredictable;
+
+use super::machine::Machine;
 use super::wheel::Links;
-use super::{Direction, Flow, FlowError, one_sided, sctp, tcp, udp};
-use crate::config::Protocol;
+use super::{Direction, Flow, Form, OwnAddresses, Tuple};
+use crate::addr::Addr;
+use crate::config::{ClientAddress, Protocol};
 use crate::counters::FlowState;
-use crate::parse::{L4, Whole};
-use crate::pipeline::DropReason;
+use crate::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
 
 /// A handshake that makes no progress is given up after this, milliseconds.
 const HALF_OPEN_MS: u32 = 10_000;
@@ -22,207 +26,454 @@ const MAX_IDLE_MS: u32 = 1 << 30;
 /// Longer than any timeout, in milliseconds.
 pub(super) const PAST_ALL_TIMEOUTS_MS: u32 = 1 << 31;
 
-/// Two cache lines; an established packet reads the 5-tuple and the rewrite, and writes the machine and `touched_ms`.
+/// What is done with its packets, for which protocol, and where its addresses are, in a byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Kind(u8);
+
+impl Kind {
+    const FORM_SHIFT: u32 = 2;
+    /// Addresses are in the wide half.
+    const WIDE: u8 = 1 << 7;
+    const FORMS: [Form; 7] = [
+        Form::Dnat,
+        Form::FullNat(ClientAddress::None),
+        Form::FullNat(ClientAddress::Toa),
+        Form::FullNat(ClientAddress::ProxyV2),
+        Form::DsrL2,
+        Form::DsrIpip,
+        Form::DsrGue,
+    ];
+
+    /// Of a connection without IPv6 addresses whose destination alone is replaced.
+    #[inline]
+    const fn plain(protocol: Protocol) -> Self {
+        Self(protocol.index() as u8)
+    }
+
+    #[inline]
+    fn new(protocol: Protocol, form: Form, wide: bool) -> Self {
+        let form = match form {
+            Form::Dnat => 0,
+            Form::FullNat(ClientAddress::None) => 1,
+            Form::FullNat(ClientAddress::Toa) => 2,
+            Form::FullNat(ClientAddress::ProxyV2) => 3,
+            Form::DsrL2 => 4,
+            Form::DsrIpip => 5,
+            Form::DsrGue => 6,
+        };
+        Self(Self::plain(protocol).0 | form << Self::FORM_SHIFT | if wide { Self::WIDE } else { 0 })
+    }
+
+    #[inline]
+    fn protocol(self) -> Protocol {
+        let n = usize::from(self.0 & 3);
+        Protocol::ALL.get(n).copied().unwrap_or(Protocol::Udp)
+    }
+
+    #[inline]
+    fn form(self) -> Form {
+        let n = usize::from((self.0 & !Self::WIDE) >> Self::FORM_SHIFT);
+        Self::FORMS.get(n).copied().unwrap_or(Form::Dnat)
+    }
+
+    #[inline]
+    const fn is_wide(self) -> bool {
+        self.0 & Self::WIDE != 0
+    }
+}
+
+/// One cache line, all that an established packet of IPv4 reads and writes.
 #[derive(Debug)]
-#[repr(align(64))]
-pub(super) struct Entry {
-    pub(super) flow: Flow,
+#[repr(C, align(64))]
+pub struct Entry {
+    /// Addresses of IPv4; of a connection that is wide, the low halves of the low halves.
+    client: u32,
+    vip: u32,
+    endpoint: u32,
+    client_port: u16,
+    vip_port: u16,
+    endpoint_port: u16,
+    source_port: u16,
+    kind: Kind,
+    source: SourceId,
     pub(super) machine: Machine,
     /// When the timeout began to run: low 32 bits of the time in milliseconds.
     pub(super) touched_ms: u32,
-    pub(super) links: Links,
+    pair: PairSlot,
+    next_hop: [u32; 2],
+    /// Of the original direction.
+    delta: [u16; 2],
+    /// The firewall epoch in the upper 24 bits, the port of the first packet in the others.
+    epoch_and_ingress: u32,
 }
 
-const _: () = assert!(size_of::<Entry>() == 128);
+const _: () = assert!(size_of::<Entry>() == 64);
+
+/// Bits of a firewall epoch: 16 million changes within one idle timeout are one every 60 ms for twelve days.
+const EPOCH_BITS: u32 = 24;
 
 impl Entry {
+    /// Of a connection that has not seen a packet yet.
+    #[inline(always)]
+    pub(super) fn new(flow: &Flow, machine: Machine, touched_ms: u32) -> Self {
+        let low = |addr: Addr| addr.0 as u32;
+        let wide = !(flow.client.is_v4() && flow.vip.is_v4() && flow.endpoint.is_v4());
+        Self {
+            client: low(flow.client),
+            vip: low(flow.vip),
+            endpoint: low(flow.endpoint),
+            client_port: flow.client_port,
+            vip_port: flow.vip_port,
+            endpoint_port: flow.endpoint_port,
+            source_port: flow.source_port,
+            kind: Kind::new(flow.protocol, flow.form, wide),
+            source: flow.source,
+            machine,
+            touched_ms,
+            pair: flow.pair,
+            next_hop: flow.next_hop,
+            delta: flow.delta,
+            epoch_and_ingress: flow.epoch << (32 - EPOCH_BITS) | u32::from(flow.ingress.0),
+        }
+    }
+
+    /// Whose traffic this is.
+    #[inline]
+    #[must_use]
+    pub const fn pair(&self) -> PairSlot {
+        self.pair
+    }
+
+    /// Its protocol.
+    #[inline]
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.kind.protocol()
+    }
+
+    /// What is done with its packets.
+    #[inline]
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.kind.form()
+    }
+
+    /// Whether it is a connection of IPv4 alone whose destination is replaced: what is said of others is in [`Form`].
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.kind.0 <= Kind::plain(Protocol::Sctp).0
+    }
+
+    /// Whether one of its addresses is of IPv6.
+    #[inline]
+    #[must_use]
+    pub const fn is_wide(&self) -> bool {
+        self.kind.is_wide()
+    }
+
+    /// Next hop of packets that go this way: opaque to the table.
+    #[inline]
+    #[must_use]
+    pub const fn next_hop(&self, direction: Direction) -> u32 {
+        let [original, reply] = self.next_hop;
+        if matches!(direction, Direction::Original) { original } else { reply }
+    }
+
+    /// What a translation adds to the IPv4 header checksum, and to the L4 checksum.
+    #[inline]
+    #[must_use]
+    pub const fn delta(&self, direction: Direction) -> [u16; 2] {
+        delta_by(self.delta, direction)
+    }
+
+    /// Whether it was last allowed under this firewall epoch.
+    #[inline]
+    #[must_use]
+    pub const fn is_of_epoch(&self, epoch: u32) -> bool {
+        (self.epoch_and_ingress ^ epoch << (32 - EPOCH_BITS)) >> (32 - EPOCH_BITS) == 0
+    }
+
+    /// Where the first packet came in.
+    #[inline]
+    #[must_use]
+    pub const fn ingress(&self) -> PortId {
+        PortId(self.epoch_and_ingress as u8)
+    }
+
+    /// Client, VIP and endpoint of a connection that is not [wide](Self::is_wide), with their ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ends_v4(&self) -> [(u32, u16); 3] {
+        [(self.client, self.client_port), (self.vip, self.vip_port), (self.endpoint, self.endpoint_port)]
+    }
+
+    /// Full NAT: which address and which port the endpoint sees; a tunnel's source, and the port that GUE is sent to.
+    #[inline]
+    #[must_use]
+    pub const fn source(&self) -> (SourceId, u16) {
+        (self.source, self.source_port)
+    }
+
+    #[inline]
+    pub(super) const fn set_next_hop(&mut self, direction: Direction, hop: u32) {
+        let [original, reply] = &mut self.next_hop;
+        *(if matches!(direction, Direction::Original) { original } else { reply }) = hop;
+    }
+
+    #[inline]
+    pub(super) fn set_epoch(&mut self, epoch: u32) {
+        self.epoch_and_ingress = epoch << (32 - EPOCH_BITS) | u32::from(self.ingress().0);
+    }
+
+    /// Whether packets that go this way, of a connection that [is plain](Self::is_plain) and of `protocol`, are from and to these.
+    /// Directions come in no order, so that a branch on them would be mispredicted: what is compared is selected.
+    #[inline(always)]
+    fn has_v4(&self, direction: Direction, tuple: &Tuple) -> bool {
+        let is_reply = direction == Direction::Reply;
+        let src = select_unpredictable(is_reply, self.endpoint, self.client);
+        let dst = select_unpredictable(is_reply, self.client, self.vip);
+        let sport = select_unpredictable(is_reply, self.endpoint_port, self.client_port);
+        let dport = select_unpredictable(is_reply, self.client_port, self.vip_port);
+        let ports = u32::from(sport ^ tuple.sport) | u32::from(dport ^ tuple.dport);
+        (src ^ tuple.src.0 as u32) | (dst ^ tuple.dst.0 as u32) | ports == 0
+    }
+}
+
+/// By direction, of the one of the original direction: the complement undoes it. One's complement has two zeroes, of which the
+/// negative one changes no checksum that there is.
+#[inline]
+pub(super) const fn delta_by([l3, l4]: [u16; 2], direction: Direction) -> [u16; 2] {
+    const fn undone(delta: u16) -> u16 {
+        if delta == u16::MAX { delta } else { !delta }
+    }
+    match direction {
+        Direction::Original => [l3, l4],
+        Direction::Reply => [undone(l3), undone(l4)],
+    }
+}
+
+/// Client, VIP and endpoint of a connection that is wide.
+pub(super) type Wide = [u128; 4];
+
+/// What is not asked for by packets: a quarter of a cache line.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) links: Links,
+    owner: Owner,
+}
+
+const _: () = assert!(size_of::<Rest>() == 16);
+
+/// Whose connection it is, and how long it may be idle: 22 bits of endpoint, 17 of service, 24 of time.
+#[derive(Clone, Copy, Debug)]
+struct Owner(u64);
+
+impl Owner {
+    const ENDPOINT_BITS: u32 = 22;
+    const SERVICE_BITS: u32 = 17;
+    const IDLE_BITS: u32 = 24;
+    /// Times below 2 h 19 min are exact; beyond, which this bit tells, they are in units of 256 ms, rounded up.
+    const COARSE: u32 = 1 << (Self::IDLE_BITS - 1);
+
+    #[inline]
+    fn new(endpoint: EndpointId, service: ServiceId, idle_ms: u32) -> Self {
+        let idle_ms = idle_ms.min(MAX_IDLE_MS);
+        let idle = if idle_ms < Self::COARSE { idle_ms } else { Self::COARSE | idle_ms.div_ceil(256) };
+        Self(
+            u64::from(endpoint.0)
+                | u64::from(service.0) << Self::ENDPOINT_BITS
+                | u64::from(idle) << (Self::ENDPOINT_BITS + Self::SERVICE_BITS),
+        )
+    }
+
+    #[inline]
+    const fn endpoint(self) -> EndpointId {
+        EndpointId(self.0 as u32 & ((1 << Self::ENDPOINT_BITS) - 1))
+    }
+
+    #[inline]
+    const fn service(self) -> ServiceId {
+        ServiceId((self.0 >> Self::ENDPOINT_BITS) as u32 & ((1 << Self::SERVICE_BITS) - 1))
+    }
+
+    #[inline]
+    const fn idle_ms(self) -> u32 {
+        let idle = (self.0 >> (Self::ENDPOINT_BITS + Self::SERVICE_BITS)) as u32;
+        if idle < Self::COARSE { idle } else { (idle ^ Self::COARSE) * 256 }
+    }
+}
+
+impl Owner {
+    /// The most ids of each kind that fit.
+    const ENDPOINTS: usize = 1 << Self::ENDPOINT_BITS;
+    const SERVICES: usize = 1 << Self::SERVICE_BITS;
+}
+
+const _: () = assert!(crate::tables::MAX_ENDPOINTS <= Owner::ENDPOINTS);
+const _: () = assert!(crate::tables::MAX_SERVICES <= Owner::SERVICES);
+
+impl Rest {
+    #[inline(always)]
+    pub(super) fn new(flow: &Flow) -> Self {
+        Self { links: Links::NONE, owner: Owner::new(flow.endpoint_id, flow.service, flow.idle_timeout_ms) }
+    }
+}
+
+/// A connection as those see it who are not in a hurry.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'t> {
+    pub(super) entry: &'t Entry,
+    pub(super) rest: &'t Rest,
+    pub(super) wide: &'t Wide,
+}
+
+impl<'t> View<'t> {
+    /// What its packets need.
+    #[inline]
+    #[must_use]
+    pub const fn entry(&self) -> &'t Entry {
+        self.entry
+    }
+
+    /// The service.
+    #[inline]
+    #[must_use]
+    pub const fn service(&self) -> ServiceId {
+        self.rest.owner.service()
+    }
+
+    /// The endpoint.
+    #[inline]
+    #[must_use]
+    pub const fn endpoint_id(&self) -> EndpointId {
+        self.rest.owner.endpoint()
+    }
+
+    /// Client, VIP and endpoint.
+    #[inline]
+    #[must_use]
+    pub fn addresses(&self) -> [Addr; 3] {
+        if self.entry.is_wide() {
+            let [client, vip, endpoint, _] = self.wide;
+            [Addr(*client), Addr(*vip), Addr(*endpoint)]
+        } else {
+            [self.entry.client, self.entry.vip, self.entry.endpoint].map(|addr| Addr::v4(addr.to_be_bytes()))
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let Entry {
+            client_port, vip_port, endpoint_port, source_port, source, pair, next_hop, delta, ..
+        } = *self.entry;
+        let [client, vip, endpoint] = self.addresses();
+        Flow {
+            client,
+            vip,
+            endpoint,
+            client_port,
+            vip_port,
+            endpoint_port,
+            protocol: self.entry.protocol(),
+            ingress: self.entry.ingress(),
+            service: self.service(),
+            endpoint_id: self.endpoint_id(),
+            pair,
+            delta,
+            next_hop,
+            epoch: self.entry.epoch_and_ingress >> (32 - EPOCH_BITS),
+            idle_timeout_ms: self.rest.owner.idle_ms(),
+            form: self.entry.form(),
+            source,
+            source_port,
+        }
+    }
+
+    /// Whether [`Flow::tuple_by`] is `tuple`.
+    #[inline(always)]
+    pub(super) fn has_tuple(&self, direction: Direction, tuple: &Tuple, own: &OwnAddresses) -> bool {
+        if self.entry.kind == Kind::plain(tuple.protocol) {
+            return tuple.src.is_v4() && tuple.dst.is_v4() && self.entry.has_v4(direction, tuple);
+        }
+        self.entry.protocol() == tuple.protocol && self.tuple(direction, own) == *tuple
+    }
+
+    /// [`Flow::tuple_by`].
+    #[inline]
+    pub(super) fn tuple(&self, direction: Direction, own: &OwnAddresses) -> Tuple {
+        let Entry { client_port, vip_port, endpoint_port, source_port, source, .. } = *self.entry;
+        let [client, vip, endpoint] = self.addresses();
+        let (client, vip) = ((client, client_port), (vip, vip_port));
+        let form = self.entry.form();
+        let ((src, sport), (dst, dport)) = match direction {
+            Direction::Original => (client, vip),
+            Direction::Reply if form.is_one_sided() => (vip, client),
+            Direction::Reply if form.is_full_nat() => {
+                ((endpoint, endpoint_port), (own.get(source), source_port))
+            }
+            Direction::Reply => ((endpoint, endpoint_port), client),
+        };
+        Tuple { src, dst, sport, dport, protocol: self.entry.protocol() }
+    }
+
     /// How long an entry in `state` lives without a refresh.
     pub(super) fn timeout_ms(&self, state: FlowState) -> u32 {
         match state {
             // Nothing tells a UDP handshake from a talk that the server does not answer.
-            FlowState::HalfOpen if matches!(self.machine, Machine::Udp(_)) => self.idle_ms(),
+            FlowState::HalfOpen if matches!(self.entry.machine, Machine::Udp(_)) => self.rest.owner.idle_ms(),
             FlowState::HalfOpen => HALF_OPEN_MS,
-            FlowState::Established => self.idle_ms(),
+            FlowState::Established => self.rest.owner.idle_ms(),
             FlowState::Closing => CLOSING_MS,
             FlowState::Closed => CLOSED_MS,
         }
     }
 
-    fn idle_ms(&self) -> u32 {
-        self.flow.idle_timeout_ms.min(MAX_IDLE_MS)
-    }
-
     /// Milliseconds until it is due, seen at `now_ms`; 0: it is.
+    #[inline]
     pub(super) fn left_ms(&self, now_ms: u64) -> u32 {
-        let timeout_ms = self.timeout_ms(self.machine.flow_state());
-        timeout_ms.saturating_sub((now_ms as u32).wrapping_sub(self.touched_ms))
+        let timeout_ms = self.timeout_ms(self.entry.machine.flow_state());
+        timeout_ms.saturating_sub((now_ms as u32).wrapping_sub(self.entry.touched_ms))
     }
 }
 
-/// What a packet does to a machine, apart from its state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Reaction {
-    /// The packet made the connection a bad one.
-    pub(super) error: Option<FlowError>,
-    /// Whether it may pass.
-    pub(super) pass: Result<(), DropReason>,
-    /// The timeout begins anew. Set whenever the state changes.
-    pub(super) refresh: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Reaction {
-    /// Passes without effect on the timer.
-    pub(super) const PASS: Self = Self { error: None, pass: Ok(()), refresh: false };
-
-    /// Passes, and the timeout begins anew.
-    pub(super) const REFRESH: Self = Self { error: None, pass: Ok(()), refresh: true };
-
-    /// Must not pass; no effect.
-    pub(super) const fn refuse(reason: DropReason) -> Self {
-        Self { error: None, pass: Err(reason), refresh: false }
+    #[test]
+    fn idle_timeouts_are_exact_or_a_little_longer() {
+        for ms in [0, 1, 999, 240_000, 3_600_000, (1 << 23) - 1] {
+            assert_eq!(Owner::new(EndpointId(3), ServiceId(2), ms).idle_ms(), ms);
+        }
+        for ms in [1 << 23, 86_400_000, 86_400_001, MAX_IDLE_MS - 1, MAX_IDLE_MS] {
+            let kept = Owner::new(EndpointId(3), ServiceId(2), ms).idle_ms();
+            assert!((ms..ms + 256).contains(&kept), "{ms} is kept as {kept}");
+        }
+        assert_eq!(Owner::new(EndpointId(0), ServiceId(0), u32::MAX).idle_ms(), MAX_IDLE_MS);
     }
 
-    pub(super) const fn with(self, error: Option<FlowError>) -> Self {
-        Self { error, ..self }
-    }
-}
-
-/// Four bytes of a number: alignment 1 lets the machines and the enum's tag share 20 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Packed([u8; 4]);
-
-impl Packed {
-    #[inline]
-    pub(super) const fn new(n: u32) -> Self {
-        Self(n.to_ne_bytes())
-    }
-
-    #[inline]
-    pub(super) const fn get(self) -> u32 {
-        u32::from_ne_bytes(self.0)
-    }
-}
-
-impl std::fmt::Debug for Packed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.get().fmt(f)
-    }
-}
-
-/// Whether a connection has gone bad: it does so once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Fault(bool);
-
-impl Fault {
-    pub(super) const NONE: Self = Self(false);
-
-    /// `error` if it is the first.
-    pub(super) fn note(&mut self, error: FlowError) -> Option<FlowError> {
-        (!std::mem::replace(&mut self.0, true)).then_some(error)
-    }
-}
-
-/// The state machine of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Machine {
-    Tcp(tcp::State),
-    Udp(udp::State),
-    Sctp(sctp::State),
-    OneSided(one_sided::State),
-    /// The entry holds no connection.
-    Vacant,
-}
-
-impl Machine {
-    /// The machine after the first packet. A packet that is not of `protocol` leaves UDP's, which asks nothing of packets.
-    pub(super) fn open(flow: &Flow, first: &L4) -> Self {
-        match (flow.protocol, *first) {
-            (Protocol::Tcp | Protocol::Sctp, _) if flow.form.is_one_sided() => {
-                Self::OneSided(one_sided::State::open(first))
-            }
-            (Protocol::Tcp, L4::Tcp { flags, payload, seq, ack, .. }) => {
-                let segment = tcp::Segment { flags, payload, seq, ack };
-                Self::Tcp(if tcp::opens(flags) {
-                    tcp::State::open(&segment)
-                } else {
-                    tcp::State::pick_up(&segment)
-                })
-            }
-            (Protocol::Sctp, L4::Sctp { tag, chunks, initiate_tag, .. }) => {
-                Self::Sctp(if sctp::opens(chunks, initiate_tag) {
-                    sctp::State::open(initiate_tag)
-                } else {
-                    sctp::State::pick_up(tag)
-                })
-            }
-            _ => Self::Udp(udp::State::open()),
+    #[test]
+    fn an_owner_s_parts_do_not_touch() {
+        let (endpoint, service) = (EndpointId((1 << 22) - 1), ServiceId((1 << 17) - 1));
+        for (e, s, idle) in [(endpoint, ServiceId(0), 0), (EndpointId(0), service, 0), (endpoint, service, 7)]
+        {
+            let owner = Owner::new(e, s, idle);
+            assert_eq!((owner.endpoint(), owner.service(), owner.idle_ms()), (e, s, idle));
         }
     }
 
-    /// Advances by a packet; one of another protocol (an ICMP error about the connection) passes without effect.
-    #[inline]
-    pub(super) fn step(&mut self, direction: Direction, l4: &L4) -> Reaction {
-        match (self, *l4) {
-            (Self::Tcp(state), L4::Tcp { flags, payload, seq, ack, .. }) => {
-                state.step(direction, &tcp::Segment { flags, payload, seq, ack })
+    #[test]
+    fn a_delta_is_undone_by_its_complement() {
+        use crate::wire::checksum::{apply, delta};
+        let there = [delta(&[1, 2, 3, 4], &[9, 9, 0, 1]), delta(&[5, 5], &[5, 5])];
+        let back = delta_by(there, Direction::Reply);
+        for (there, back) in there.into_iter().zip(back) {
+            for sum in [0, 1, 0x1234, 0xfffe] {
+                assert_eq!(apply(apply(sum, there), back), sum);
             }
-            (Self::Udp(state), L4::Udp { .. }) => state.step(direction),
-            (Self::OneSided(state), _) => state.step(l4),
-            (Self::Sctp(state), L4::Sctp { tag, chunks, initiate_tag, reflected, .. }) => {
-                state.step(direction, &sctp::Packet { tag, chunks, initiate_tag, reflected })
-            }
-            _ => Reaction::PASS,
         }
-    }
-
-    /// [`step`](Self::step) for a packet that refreshes and does nothing else; `false`, and no change, for any other.
-    #[inline(always)]
-    pub(super) fn follow(&mut self, direction: Direction, packet: &Whole) -> bool {
-        match self {
-            Self::Tcp(state) if packet.is_tcp => state.follow_plain(direction, packet),
-            Self::Udp(state) if !packet.is_tcp => state.is_settled(direction),
-            _ => false,
-        }
-    }
-
-    #[inline]
-    pub(super) fn flow_state(&self) -> FlowState {
-        match self {
-            Self::Tcp(state) => state.flow_state(),
-            Self::Udp(state) => state.flow_state(),
-            Self::Sctp(state) => state.flow_state(),
-            Self::OneSided(state) => state.flow_state(),
-            Self::Vacant => FlowState::Closed,
-        }
-    }
-
-    /// SCTP: the tag that the client has chosen, if it is known.
-    pub(super) fn client_tag(&self) -> Option<u32> {
-        if let Self::Sctp(state) = self { state.client_tag() } else { None }
-    }
-
-    /// Whether an opening packet of the client starts anew.
-    pub(super) fn is_over(&self) -> bool {
-        match self {
-            Self::Tcp(state) => state.is_over(),
-            Self::Sctp(state) => state.is_over(),
-            Self::OneSided(state) => state.is_over(),
-            Self::Udp(_) | Self::Vacant => false,
-        }
-    }
-
-    /// The error that it is to expire in this state.
-    pub(super) fn expiry_error(&mut self) -> Option<FlowError> {
-        let half_open = self.flow_state() == FlowState::HalfOpen;
-        match self {
-            // There was no handshake here that could have failed.
-            Self::Tcp(state) if state.is_picked_up() => None,
-            Self::Sctp(state) if state.is_picked_up() => None,
-            Self::Tcp(tcp::State { fault, .. }) | Self::Sctp(sctp::State { fault, .. }) if half_open => {
-                fault.note(FlowError::TimedOut)
-            }
-            Self::OneSided(state) if half_open => state.timed_out(),
-            _ => None,
-        }
+        assert_eq!(back, [delta(&[9, 9, 0, 1], &[1, 2, 3, 4]), delta(&[5, 5], &[5, 5])]);
     }
 }

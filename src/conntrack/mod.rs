@@ -2,8 +2,8 @@
 //!
 //! - `table`: the table itself, what it promises, and what an operation costs
 //! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due
-//! - `entry`: the 128 bytes of a connection
-//! - `tcp`, `udp`, `sctp`: the state machines, pure and without a clock; `one_sided`: of what is seen of a DSR connection
+//! - `entry`: the 64 bytes of a connection that its packets need, and what else there is of it
+//! - `machine`: its state machine, whichever of `tcp`, `udp`, `sctp`, pure and without a clock, or `one_sided`, of what is seen of a DSR connection
 //! - `paths`: the further paths of multi-homed SCTP associations
 //! - `form`: what is done with its packets
 
@@ -13,6 +13,7 @@ mod entry;
 mod form;
 mod hash;
 mod index;
+mod machine;
 mod one_sided;
 mod paths;
 mod sctp;
@@ -21,12 +22,11 @@ mod tcp;
 mod udp;
 mod wheel;
 
-use std::hint::select_unpredictable;
-
+pub use entry::{Entry, View};
 pub use form::{Form, OwnAddresses};
 pub(crate) use hash::TupleHash;
 pub use paths::{Path, PathId, Paths};
-pub use table::{Conntrack, Lead};
+pub use table::{Conntrack, Departed, Lead};
 
 use crate::addr::Addr;
 use crate::config::Protocol;
@@ -97,11 +97,12 @@ pub struct Flow {
     pub endpoint_id: EndpointId,
     /// Whose traffic this is.
     pub pair: PairSlot,
-    /// Compiled rewrite, by [`Direction`]: what to add (one's complement) to the IPv4 header checksum and to the L4 checksum.
-    pub delta: [[u16; 2]; 2],
+    /// Compiled rewrite, of the original direction: what to add (one's complement) to the IPv4 header checksum and to the L4
+    /// checksum. [`Self::delta_by`] has the other one.
+    pub delta: [u16; 2],
     /// Next hop, by [`Direction`]: opaque to the table.
     pub next_hop: [u32; 2],
-    /// The firewall epoch under which this connection was last allowed.
+    /// The firewall epoch under which this connection was last allowed: its low 24 bits.
     pub epoch: u32,
     /// Idle timeout once established, milliseconds.
     pub idle_timeout_ms: u32,
@@ -224,20 +225,10 @@ impl Flow {
         }
     }
 
-    /// Whether [`Self::tuple_by`] is `tuple`. Directions come in no order, so that a branch on them would be mispredicted: what is
-    /// compared is selected.
-    #[inline(always)]
-    fn has_tuple(&self, direction: Direction, tuple: &Tuple, own: &OwnAddresses) -> bool {
-        if self.form != Form::Dnat {
-            return self.tuple_by(direction, own) == *tuple;
-        }
-        let is_reply = direction == Direction::Reply;
-        let src = select_unpredictable(is_reply, &self.endpoint, &self.client);
-        let dst = select_unpredictable(is_reply, &self.client, &self.vip);
-        let sport = select_unpredictable(is_reply, self.endpoint_port, self.client_port);
-        let dport = select_unpredictable(is_reply, self.client_port, self.vip_port);
-        let ports = u128::from(sport ^ tuple.sport) | u128::from(dport ^ tuple.dport);
-        let differs = (src.0 ^ tuple.src.0) | (dst.0 ^ tuple.dst.0) | ports;
-        differs == 0 && self.protocol == tuple.protocol
+    /// The compiled rewrite of packets that go this way.
+    #[inline]
+    #[must_use]
+    pub const fn delta_by(&self, direction: Direction) -> [u16; 2] {
+        entry::delta_by(self.delta, direction)
     }
 }

@@ -10,7 +10,7 @@
 //! SYN starts it anew.
 
 use super::FlowError;
-use super::entry::{Fault, Packed, Reaction};
+use super::machine::{Marks, Packed, Reaction};
 use crate::counters::FlowState;
 use crate::parse::L4;
 use crate::wire::sctp::chunk;
@@ -31,7 +31,7 @@ pub(super) struct State {
     /// TCP: the number after the SYN and what came with it.
     opened: Packed,
     phase: Phase,
-    fault: Fault,
+    marks: Marks,
 }
 
 const fn has(chunks: u16, kind: u8) -> bool {
@@ -40,7 +40,7 @@ const fn has(chunks: u16, kind: u8) -> bool {
 
 impl State {
     pub(super) fn open(first: &L4) -> Self {
-        let mut state = Self { opened: Packed::default(), phase: Phase::HalfOpen, fault: Fault::NONE };
+        let mut state = Self { opened: Packed::default(), phase: Phase::HalfOpen, marks: Marks::new(0) };
         if let L4::Tcp { seq, .. } = *first {
             state.opened = Packed::new(seq.wrapping_add(1));
         }
@@ -103,7 +103,7 @@ impl State {
     }
 
     pub(super) fn timed_out(&mut self) -> Option<FlowError> {
-        self.fault.note(FlowError::TimedOut)
+        self.marks.note(FlowError::TimedOut)
     }
 }
 

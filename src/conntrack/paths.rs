@@ -254,7 +254,7 @@ mod tests {
             service: ServiceId(0),
             endpoint_id: EndpointId(0),
             pair: PairSlot(0),
-            delta: [[0; 2]; 2],
+            delta: [0; 2],
             next_hop: [0; 2],
             epoch: 0,
             idle_timeout_ms: 1000,

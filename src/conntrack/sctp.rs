@@ -19,7 +19,7 @@
 //! at once (§5.2.1), the handshake that is through first establishes the association.
 
 use super::Direction::{Original, Reply};
-use super::entry::{Fault, Packed, Reaction};
+use super::machine::{Marks, Packed, Reaction};
 use super::{Direction, FlowError};
 use crate::counters::FlowState;
 use crate::pipeline::DropReason;
@@ -61,6 +61,7 @@ impl Packet {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
 enum Phase {
     /// Begun elsewhere, and the server has not been heard yet.
     PickedUp,
@@ -72,17 +73,30 @@ enum Phase {
     Closed,
 }
 
+impl Phase {
+    const ALL: [Self; 7] = [
+        Self::PickedUp,
+        Self::CookieWait,
+        Self::InitAcked,
+        Self::CookieEchoed,
+        Self::Established,
+        Self::Closing,
+        Self::Closed,
+    ];
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct State {
     /// By direction: the tag that packets must carry; 0: not known yet.
     tags: [Packed; 2],
     /// By direction: the tags of a handshake that may supersede `tags`; 0: none.
     pending: [Packed; 2],
-    phase: Phase,
-    /// The furthest phase that has refreshed the timer: a repeated handshake does not prolong itself.
-    furthest: Phase,
-    pub(super) fault: Fault,
+    /// The phase in three bits, then [`furthest`](Self::furthest) in three.
+    pub(super) marks: Marks,
 }
+
+const PHASE: (u32, u32) = (0, 3);
+const FURTHEST: (u32, u32) = (3, 3);
 
 const UNKNOWN: Packed = Packed::new(0);
 
@@ -92,9 +106,7 @@ impl State {
         Self {
             tags: [UNKNOWN, Packed::new(initiate_tag)],
             pending: [UNKNOWN; 2],
-            phase: Phase::CookieWait,
-            furthest: Phase::CookieWait,
-            fault: Fault::NONE,
+            marks: Marks::new(Phase::CookieWait as u8 | (Phase::CookieWait as u8) << FURTHEST.0),
         }
     }
 
@@ -103,19 +115,36 @@ impl State {
         Self {
             tags: [Packed::new(tag), UNKNOWN],
             pending: [UNKNOWN; 2],
-            phase: Phase::PickedUp,
-            furthest: Phase::PickedUp,
-            fault: Fault::NONE,
+            marks: Marks::new(Phase::PickedUp as u8 | (Phase::PickedUp as u8) << FURTHEST.0),
         }
     }
 
-    pub(super) const fn is_picked_up(&self) -> bool {
-        matches!(self.phase, Phase::PickedUp)
+    fn phase(&self) -> Phase {
+        let phase = usize::from(self.marks.get(PHASE.0, PHASE.1));
+        Phase::ALL.get(phase).copied().unwrap_or(Phase::Closed)
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        self.marks.set(PHASE.0, PHASE.1, phase as u8);
+    }
+
+    /// The furthest phase that has refreshed the timer: a repeated handshake does not prolong itself.
+    fn furthest(&self) -> Phase {
+        let phase = usize::from(self.marks.get(FURTHEST.0, FURTHEST.1));
+        Phase::ALL.get(phase).copied().unwrap_or(Phase::Closed)
+    }
+
+    fn set_furthest(&mut self, phase: Phase) {
+        self.marks.set(FURTHEST.0, FURTHEST.1, phase as u8);
+    }
+
+    pub(super) fn is_picked_up(&self) -> bool {
+        self.phase() == Phase::PickedUp
     }
 
     /// Closed, or nobody but the client has said that there is an association: its INIT begins a new one.
-    pub(super) const fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Closed | Phase::PickedUp)
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase(), Phase::Closed | Phase::PickedUp)
     }
 
     pub(super) fn client_tag(&self) -> Option<u32> {
@@ -123,8 +152,8 @@ impl State {
         (tag != UNKNOWN).then_some(tag.get())
     }
 
-    pub(super) const fn flow_state(&self) -> FlowState {
-        match self.phase {
+    pub(super) fn flow_state(&self) -> FlowState {
+        match self.phase() {
             Phase::PickedUp | Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed => {
                 FlowState::HalfOpen
             }
@@ -135,7 +164,7 @@ impl State {
     }
 
     pub(super) fn step(&mut self, direction: Direction, packet: &Packet) -> Reaction {
-        if self.phase == Phase::PickedUp {
+        if self.phase() == Phase::PickedUp {
             return self.acknowledge(direction, packet);
         }
         if packet.has(INIT) {
@@ -152,8 +181,8 @@ impl State {
         }
         let reaction = self.proceed(direction, packet);
         // Bundled with COOKIE ECHO it reports parameters that the client does not know (§3.2.2), which harms nobody.
-        if packet.has(ERROR) && !packet.has(COOKIE_ECHO) && self.phase != Phase::Closed {
-            return reaction.with(self.fault.note(FlowError::Abort));
+        if packet.has(ERROR) && !packet.has(COOKIE_ECHO) && self.phase() != Phase::Closed {
+            return reaction.with(self.marks.note(FlowError::Abort));
         }
         reaction
     }
@@ -170,14 +199,14 @@ impl State {
             Reply if packet.has(INIT | INIT_ACK) => Reaction::PASS,
             // Reflected: of an association that it does not know (§8.4).
             Reply if packet.has(ABORT) => {
-                self.phase = Phase::Closed;
-                Reaction::REFRESH.with(self.fault.note(FlowError::Refused))
+                self.set_phase(Phase::Closed);
+                Reaction::REFRESH.with(self.marks.note(FlowError::Refused))
             }
             Reply if packet.reflected => Reaction::PASS,
             Reply => {
                 self.tags[Reply as usize] = Packed::new(packet.tag);
-                self.phase = Phase::Established;
-                self.furthest = Phase::Established;
+                self.set_phase(Phase::Established);
+                self.set_furthest(Phase::Established);
                 let reaction = self.proceed(direction, packet);
                 Reaction { refresh: true, ..reaction }
             }
@@ -186,14 +215,14 @@ impl State {
 
     /// A packet with the right tag that neither begins nor aborts anything.
     fn proceed(&mut self, direction: Direction, packet: &Packet) -> Reaction {
-        match (self.phase, direction) {
+        match (self.phase(), direction) {
             (Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed, Original) => {
-                if packet.has(COOKIE_ECHO) && self.phase != Phase::CookieWait {
+                if packet.has(COOKIE_ECHO) && self.phase() != Phase::CookieWait {
                     self.tags[Original as usize] = Packed::new(packet.tag);
                     self.pending = [UNKNOWN; 2];
                     return self.enter(Phase::CookieEchoed);
                 }
-                if packet.has(COOKIE_ACK) && self.phase == Phase::CookieEchoed {
+                if packet.has(COOKIE_ACK) && self.phase() == Phase::CookieEchoed {
                     return self.enter(Phase::Established);
                 }
                 Reaction::PASS
@@ -208,14 +237,14 @@ impl State {
             }
             (Phase::CookieWait | Phase::InitAcked, Reply) => {
                 if packet.has(INIT_ACK) && packet.initiate_tag != 0 {
-                    let known = self.phase == Phase::InitAcked;
+                    let known = self.phase() == Phase::InitAcked;
                     let tags = if known { &mut self.pending } else { &mut self.tags };
                     tags[Original as usize] = Packed::new(packet.initiate_tag);
                     return self.enter(Phase::InitAcked);
                 }
                 if packet.has(DATA) {
                     return Reaction::refuse(DropReason::SctpState)
-                        .with(self.fault.note(FlowError::Violation));
+                        .with(self.marks.note(FlowError::Violation));
                 }
                 Reaction::PASS
             }
@@ -239,7 +268,7 @@ impl State {
             FlowState::HalfOpen if direction == Original && tag != self.tags[Reply as usize] => {
                 self.tags = [UNKNOWN, tag];
                 self.pending = [UNKNOWN; 2];
-                self.phase = Phase::CookieWait;
+                self.set_phase(Phase::CookieWait);
             }
             // Both sides have begun (§5.2.1): the client answers with this tag.
             FlowState::HalfOpen if direction == Reply && tag != self.tags[Original as usize] => {
@@ -265,13 +294,13 @@ impl State {
         if packet.has(COOKIE_ECHO) && restarts {
             self.tags = self.pending;
             self.pending = [UNKNOWN; 2];
-            self.phase = Phase::Established;
+            self.set_phase(Phase::Established);
             return Reaction::REFRESH;
         }
         if packet.has(SHUTDOWN | SHUTDOWN_ACK) {
-            self.phase = Phase::Closing;
-        } else if packet.has(SHUTDOWN_COMPLETE) && self.phase == Phase::Closing {
-            self.phase = Phase::Closed;
+            self.set_phase(Phase::Closing);
+        } else if packet.has(SHUTDOWN_COMPLETE) && self.phase() == Phase::Closing {
+            self.set_phase(Phase::Closed);
         }
         Reaction::REFRESH
     }
@@ -287,15 +316,15 @@ impl State {
             (FlowState::Established | FlowState::Closing, _) => FlowError::Abort,
             (FlowState::Closed, _) => return Reaction::PASS,
         };
-        self.phase = Phase::Closed;
-        Reaction::REFRESH.with(self.fault.note(error))
+        self.set_phase(Phase::Closed);
+        Reaction::REFRESH.with(self.marks.note(error))
     }
 
     /// Handshake step to `phase`; the timer runs anew where it was never reached before.
     fn enter(&mut self, phase: Phase) -> Reaction {
-        self.phase = phase;
-        let first = phase > self.furthest;
-        self.furthest = self.furthest.max(phase);
+        self.set_phase(phase);
+        let first = phase > self.furthest();
+        self.set_furthest(self.furthest().max(phase));
         if first { Reaction::REFRESH } else { Reaction::PASS }
     }
 
@@ -306,7 +335,7 @@ impl State {
     }
 
     fn alive(&self) -> Reaction {
-        match self.phase {
+        match self.phase() {
             Phase::Established | Phase::Closing => Reaction::REFRESH,
             _ => Reaction::PASS,
         }

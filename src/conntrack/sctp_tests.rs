@@ -41,7 +41,7 @@ impl State {
 
     #[track_caller]
     fn is(&self, phase: Phase) {
-        assert_eq!(self.phase, phase);
+        assert_eq!(self.phase(), phase);
     }
 
     fn at(phase: Phase) -> Self {

@@ -1,22 +1,24 @@
 //! The table: a slab of entries, an index by hash, a timer wheel.
 //!
 //! Memory is taken in [`Conntrack::new`] and never grows, moves or is rehashed; its pages are touched as connections come. A lookup
-//! touches one bucket (64 bytes; a second for one key of eleven at worst) and one entry (128 bytes); inserting touches a
-//! bucket for each of the two tuples, the entry, and one more entry in whose timer list it goes.
+//! touches one bucket (64 bytes; a second for one key of eleven at worst) and one entry (64 bytes; of IPv6, 128); inserting touches
+//! a bucket for each of the two tuples, the entry, its quarter line beside, and that of the entry in whose timer list it goes.
 
 use std::fmt;
 
 use arrayvec::ArrayVec;
 
-use super::entry::{Entry, Machine, PAST_ALL_TIMEOUTS_MS};
+use super::entry::{Entry, PAST_ALL_TIMEOUTS_MS, Rest, View, Wide};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
-use super::wheel::{Links, NIL, Wheel, tick};
+use super::machine::Machine;
+use super::wheel::{NIL, Wheel, tick};
 use super::{
     Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
 };
 use crate::counters::FlowState;
-use crate::dpdk::memory::{huge_vec, prefetch};
+use crate::dpdk::memory::{Pages, huge_vec, prefetch};
+use crate::ids::EndpointId;
 use crate::parse::{L4, Whole};
 use crate::time::Instant;
 
@@ -50,6 +52,17 @@ impl Lead {
     }
 }
 
+/// A connection that has expired and is no more; what was in its entry is there to be seen once more.
+#[derive(Clone, Copy, Debug)]
+pub struct Departed<'t> {
+    /// What it was.
+    pub view: View<'t>,
+    /// Its last state.
+    pub state: FlowState,
+    /// As in [`Expired`].
+    pub error: Option<FlowError>,
+}
+
 /// The table of one worker.
 ///
 /// A [`FlowId`] is good until its entry is removed. One that was good once is never out of bounds, so that a stale one cannot
@@ -63,6 +76,10 @@ pub struct Conntrack {
     hash: TupleHash,
     index: Index,
     entries: Vec<Entry>,
+    /// By the number of the entry, as are those below.
+    rests: Vec<Rest>,
+    /// Pages that no connection of IPv6 has used cost nothing.
+    wides: Pages<Wide>,
     wheel: Wheel,
     /// First of the vacant entries, linked by `next`.
     vacant: u32,
@@ -94,6 +111,8 @@ impl Conntrack {
             hash: TupleHash::new(hash_key),
             index: Index::new(2 * capacity),
             entries: huge_vec(capacity),
+            rests: huge_vec(capacity),
+            wides: Pages::zeroed(capacity),
             wheel: Wheel::new(),
             vacant: NIL,
             len: 0,
@@ -115,10 +134,11 @@ impl Conntrack {
         &self.own
     }
 
-    /// Bytes that a table for `capacity` connections comes to take as they fill it.
+    /// Bytes that a table for `capacity` connections comes to take as they fill it; `wide`: as those of IPv6 do.
     #[must_use]
-    pub fn bytes(capacity: usize) -> usize {
-        Index::bytes(2 * capacity).saturating_add(capacity.saturating_mul(size_of::<Entry>()))
+    pub fn bytes(capacity: usize, wide: bool) -> usize {
+        let entry = size_of::<Entry>() + size_of::<Rest>() + if wide { size_of::<Wide>() } else { 0 };
+        Index::bytes(2 * capacity).saturating_add(capacity.saturating_mul(entry))
     }
 
     /// The keyed hash of a tuple.
@@ -141,9 +161,7 @@ impl Conntrack {
     #[must_use]
     pub fn find(&self, tuple: &Tuple, hash: u64) -> Option<(FlowId, Direction)> {
         let key = self.index.find(hash, |key| {
-            self.entries
-                .get(key.id().0 as usize)
-                .is_some_and(|e| e.flow.has_tuple(key.direction(), tuple, &self.own))
+            self.get(key.id()).is_some_and(|view| view.has_tuple(key.direction(), tuple, &self.own))
         })?;
         Some((key.id(), key.direction()))
     }
@@ -155,12 +173,12 @@ impl Conntrack {
         self.index.prefetch(hash);
     }
 
-    /// Second step: where the connection may be; fetches what [`confirm`](Self::confirm) reads.
+    /// Second step: where the connection may be; fetches what [`confirm`](Self::confirm) reads, of IPv6 addresses, too, if `wide`.
     #[inline]
     #[must_use]
-    pub fn probe(&self, hash: u64) -> Lead {
+    pub fn probe(&self, hash: u64, wide: bool) -> Lead {
         match self.index.probe(hash) {
-            Probe::Candidate(key) => self.lead(key),
+            Probe::Candidate(key) => self.lead(key, wide),
             Probe::Absent => Lead::NONE,
             Probe::Second => Lead::FURTHER,
         }
@@ -168,14 +186,18 @@ impl Conntrack {
 
     /// The second step again, for the few that [are to go further](Lead::is_further).
     #[must_use]
-    pub fn probe_further(&self, hash: u64) -> Lead {
-        self.index.probe_second(hash).map_or(Lead::NONE, |key| self.lead(key))
+    pub fn probe_further(&self, hash: u64, wide: bool) -> Lead {
+        self.index.probe_second(hash).map_or(Lead::NONE, |key| self.lead(key, wide))
     }
 
     #[inline]
-    fn lead(&self, key: Key) -> Lead {
-        if let Some(entry) = self.entries.get(key.id().0 as usize) {
+    fn lead(&self, key: Key, wide: bool) -> Lead {
+        let id = key.id().0 as usize;
+        if let Some(entry) = self.entries.get(id) {
             prefetch(entry);
+        }
+        if wide && let Some(wide) = self.wides.get(id) {
+            prefetch(wide);
         }
         Lead(key)
     }
@@ -186,22 +208,47 @@ impl Conntrack {
     #[must_use]
     pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
         let Lead(key) = lead;
-        let entry = self.entries.get(key.id().0 as usize)?;
-        entry.flow.has_tuple(key.direction(), tuple, &self.own).then_some((key.id(), key.direction()))
+        let view = self.get(key.id())?;
+        view.has_tuple(key.direction(), tuple, &self.own).then_some((key.id(), key.direction()))
     }
 
-    /// An entry.
-    #[inline]
-    #[must_use]
-    pub fn flow(&self, id: FlowId) -> &Flow {
-        &self.entries[id.0 as usize].flow
+    #[inline(always)]
+    fn get(&self, id: FlowId) -> Option<View<'_>> {
+        let id = id.0 as usize;
+        Some(View { entry: self.entries.get(id)?, rest: self.rests.get(id)?, wide: self.wides.get(id)? })
     }
 
-    /// An entry, writable: for the next hop and the epoch; addresses and ports must stay.
+    /// What a connection's packets need.
     #[inline]
     #[must_use]
-    pub fn flow_mut(&mut self, id: FlowId) -> &mut Flow {
-        &mut self.entries[id.0 as usize].flow
+    pub fn entry(&self, id: FlowId) -> &Entry {
+        &self.entries[id.0 as usize]
+    }
+
+    /// A connection.
+    #[inline]
+    #[must_use]
+    pub fn view(&self, id: FlowId) -> View<'_> {
+        let id = id.0 as usize;
+        View { entry: &self.entries[id], rest: &self.rests[id], wide: &self.wides[id] }
+    }
+
+    /// All that there is of a connection, put together.
+    #[must_use]
+    pub fn flow(&self, id: FlowId) -> Flow {
+        self.view(id).flow()
+    }
+
+    /// Where its packets that go this way are sent from now on.
+    #[inline]
+    pub fn set_next_hop(&mut self, id: FlowId, direction: Direction, hop: u32) {
+        self.entries[id.0 as usize].set_next_hop(direction, hop);
+    }
+
+    /// The firewall epoch under which it is allowed.
+    #[inline]
+    pub fn set_epoch(&mut self, id: FlowId, epoch: u32) {
+        self.entries[id.0 as usize].set_epoch(epoch);
     }
 
     /// An entry's state.
@@ -242,26 +289,29 @@ impl Conntrack {
             return Err(InsertError::Full);
         }
         let now_ms = self.clock(now);
-        let entry = Entry {
-            machine: Machine::open(&flow, first),
-            flow,
-            touched_ms: now_ms as u32,
-            links: Links::NONE,
-        };
-        let deadline = now_ms + u64::from(entry.left_ms(now_ms));
-        match self.entries.get_mut(id.0 as usize) {
-            Some(vacant) => {
-                self.vacant = vacant.links.next;
+        let entry = Entry::new(&flow, Machine::open(&flow, first), now_ms as u32);
+        if entry.is_wide() {
+            self.wides[id.0 as usize] = [flow.client.0, flow.vip.0, flow.endpoint.0, 0];
+        }
+        match (self.entries.get_mut(id.0 as usize), self.rests.get_mut(id.0 as usize)) {
+            (Some(vacant), Some(rest)) => {
+                self.vacant = rest.links.next;
                 *vacant = entry;
+                *rest = Rest::new(&flow);
                 // The next connection's.
-                if let Some(next) = self.entries.get(self.vacant as usize) {
-                    prefetch(next);
+                if let Some(next) = self.get(FlowId(self.vacant)) {
+                    prefetch(next.entry);
+                    prefetch(next.rest);
                 }
             }
             // Within the capacity taken at the start: does not allocate.
-            None => self.entries.push(entry),
+            _ => {
+                self.entries.push(entry);
+                self.rests.push(Rest::new(&flow));
+            }
         }
-        self.wheel.link(&mut self.entries, id.0, deadline);
+        let deadline = now_ms + u64::from(self.view(id).left_ms(now_ms));
+        self.wheel.link(&mut self.rests, id.0, deadline);
         self.len += 1;
         Ok(id)
     }
@@ -291,6 +341,9 @@ impl Conntrack {
         if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
             prefetch(entry);
         }
+        if let Some(rest) = self.rests.spare_capacity_mut().get(n) {
+            prefetch(rest);
+        }
     }
 
     /// Advances the state machine by a packet of the connection, and its timer.
@@ -304,11 +357,14 @@ impl Conntrack {
         if reaction.refresh {
             entry.touched_ms = now_ms as u32;
         }
-        if after != before && entry.timeout_ms(after) < entry.timeout_ms(before) {
-            // The wheel would look too late; where a deadline moves away, it looks too early and finds that out.
-            let deadline = now_ms + u64::from(entry.left_ms(now_ms));
-            self.wheel.unlink(&mut self.entries, id.0);
-            self.wheel.link(&mut self.entries, id.0, deadline);
+        if after != before {
+            let view = self.view(id);
+            if view.timeout_ms(after) < view.timeout_ms(before) {
+                // The wheel would look too late; where a deadline moves away, it looks too early and finds that out.
+                let deadline = now_ms + u64::from(view.left_ms(now_ms));
+                self.wheel.unlink(&mut self.rests, id.0);
+                self.wheel.link(&mut self.rests, id.0, deadline);
+            }
         }
         Step { before, after, error: reaction.error, pass: reaction.pass }
     }
@@ -322,18 +378,29 @@ impl Conntrack {
 
     /// Removes an entry. That is no bad end: `error` is not set.
     pub fn remove(&mut self, id: FlowId) -> Expired {
+        let flow = self.flow(id);
         if self.entries[id.0 as usize].machine == Machine::Vacant {
-            return Expired { flow: *self.flow(id), state: FlowState::Closed, error: None };
+            return Expired { flow, state: FlowState::Closed, error: None };
         }
-        let hashes = self.hashes(self.flow(id));
-        self.take(id, None, hashes)
+        let state = self.state(id);
+        self.take(id, self.hashes(self.view(id)));
+        Expired { flow, state, error: None }
     }
 
     /// Removes what has expired by `now`, looking at no more than `budget` entries, and says whether any are left to look at.
     ///
     /// An entry goes in the first call that comes 128 ms or more after its deadline; never before the deadline.
     pub fn expire(&mut self, now: Instant, budget: usize, mut gone: impl FnMut(Expired)) -> bool {
-        self.expire_with(now, budget, &mut (), |(), _| {}, |(), expired| gone(expired))
+        self.expire_with(
+            now,
+            budget,
+            &mut (),
+            |(), _| {},
+            |(), departed| {
+                let Departed { view, state, error } = departed;
+                gone(Expired { flow: view.flow(), state, error });
+            },
+        )
     }
 
     /// [`expire`](Self::expire) that shows `near` each entry some time before `gone` gets it: to fetch what that will write. Both have
@@ -343,43 +410,50 @@ impl Conntrack {
         now: Instant,
         budget: usize,
         with: &mut T,
-        near: impl Fn(&T, &Flow),
-        mut gone: impl FnMut(&mut T, Expired),
+        near: impl Fn(&T, View<'_>),
+        mut gone: impl FnMut(&mut T, Departed<'_>),
     ) -> bool {
         let now_ms = self.clock(now);
         let mut left = budget;
         while left > 0 {
             let Some(head) = self.wheel.due(tick(now_ms)) else { return false };
-            let mut batch = ArrayVec::<(u32, Option<[u64; 2]>), AHEAD>::new();
+            let mut batch = ArrayVec::<u32, AHEAD>::new();
             let mut id = head;
             while batch.len() < AHEAD.min(left)
-                && let Some(entry) = self.entries.get(id as usize)
+                && let Some(view) = self.get(FlowId(id))
             {
-                let next = entry.links.next;
-                if let Some(next) = self.entries.get(next as usize) {
+                prefetch(view.entry);
+                batch.push(id);
+                id = view.rest.links.next;
+                // The list goes on there; entries lie by themselves.
+                if let Some(next) = self.rests.get(id as usize) {
                     prefetch(next);
                 }
-                let hashes = (entry.left_ms(now_ms) == 0).then(|| {
-                    near(with, &entry.flow);
-                    let hashes = self.hashes(&entry.flow);
+            }
+            let mut due = ArrayVec::<(u32, Option<[u64; 2]>), AHEAD>::new();
+            for &id in &batch {
+                let view = self.view(FlowId(id));
+                let hashes = (view.left_ms(now_ms) == 0).then(|| {
+                    near(with, view);
+                    let hashes = self.hashes(view);
                     for hash in hashes {
                         self.index.prefetch(hash);
                     }
                     hashes
                 });
-                batch.push((id, hashes));
-                id = next;
+                due.push((id, hashes));
             }
-            left -= batch.len();
-            for (id, hashes) in batch {
-                let entry = &mut self.entries[id as usize];
+            left -= due.len();
+            for (id, hashes) in due {
                 if let Some(hashes) = hashes {
-                    let error = entry.machine.expiry_error();
-                    gone(with, self.take(FlowId(id), error, hashes));
+                    let machine = &mut self.entries[id as usize].machine;
+                    let (state, error) = (machine.flow_state(), machine.expiry_error());
+                    self.take(FlowId(id), hashes);
+                    gone(with, Departed { view: self.view(FlowId(id)), state, error });
                 } else {
-                    let deadline = now_ms + u64::from(entry.left_ms(now_ms));
-                    self.wheel.unlink(&mut self.entries, id);
-                    self.wheel.link(&mut self.entries, id, deadline);
+                    let deadline = now_ms + u64::from(self.view(FlowId(id)).left_ms(now_ms));
+                    self.wheel.unlink(&mut self.rests, id);
+                    self.wheel.link(&mut self.rests, id, deadline);
                 }
             }
         }
@@ -387,17 +461,27 @@ impl Conntrack {
     }
 
     /// The hashes of both directions.
-    fn hashes(&self, flow: &Flow) -> [u64; 2] {
+    #[inline]
+    fn hashes(&self, view: View<'_>) -> [u64; 2] {
         [Direction::Original, Direction::Reply]
-            .map(|direction| self.hash.of(&flow.tuple_by(direction, &self.own)))
+            .map(|direction| self.hash.of(&view.tuple(direction, &self.own)))
     }
 
-    /// Shows up to `budget` entries from number `from` on to `see`, which may write the epoch. Where to go on; none at the end.
-    pub fn walk(&mut self, from: usize, budget: usize, mut see: impl FnMut(&mut Flow)) -> Option<usize> {
+    /// Gives the epoch `mark` to the connections with endpoints that `is` says so of, among `budget` entries from number `from` on.
+    /// Where to go on; none at the end.
+    pub fn mark(
+        &mut self,
+        from: usize,
+        budget: usize,
+        mark: u32,
+        is: impl Fn(EndpointId) -> bool,
+    ) -> Option<usize> {
         let end = from.saturating_add(budget).min(self.entries.len());
-        for entry in self.entries.get_mut(from..end).unwrap_or_default() {
-            if entry.machine != Machine::Vacant {
-                see(&mut entry.flow);
+        for n in from..end {
+            let id = FlowId(n as u32);
+            let view = self.view(id);
+            if view.entry.machine != Machine::Vacant && is(view.endpoint_id()) {
+                self.set_epoch(id, mark);
             }
         }
         (end < self.entries.len()).then_some(end)
@@ -407,16 +491,17 @@ impl Conntrack {
     /// the next to be shown. Where to go on; none at the end.
     pub fn show(&self, from: usize, budget: usize, mut see: impl FnMut(&Flow, Age) -> bool) -> Option<usize> {
         let end = from.saturating_add(budget).min(self.entries.len());
-        for (n, entry) in (from..).zip(self.entries.get(from..end).unwrap_or_default()) {
-            if entry.machine == Machine::Vacant {
+        for n in from..end {
+            let view = self.view(FlowId(n as u32));
+            if view.entry.machine == Machine::Vacant {
                 continue;
             }
             let age = Age {
-                state: entry.machine.flow_state(),
-                idle_ms: (self.now_ms as u32).wrapping_sub(entry.touched_ms),
-                left_ms: entry.left_ms(self.now_ms),
+                state: view.entry.machine.flow_state(),
+                idle_ms: (self.now_ms as u32).wrapping_sub(view.entry.touched_ms),
+                left_ms: view.left_ms(self.now_ms),
             };
-            if !see(&entry.flow, age) {
+            if !see(&view.flow(), age) {
                 return Some(n);
             }
         }
@@ -448,19 +533,15 @@ impl Conntrack {
     }
 
     /// Makes the entry of a connection vacant.
-    fn take(&mut self, id: FlowId, error: Option<FlowError>, hashes: [u64; 2]) -> Expired {
-        let Entry { flow, ref machine, .. } = self.entries[id.0 as usize];
-        let state = machine.flow_state();
+    fn take(&mut self, id: FlowId, hashes: [u64; 2]) {
         for (direction, hash) in [Direction::Original, Direction::Reply].into_iter().zip(hashes) {
             self.index.remove(hash, Key::new(id, direction));
         }
-        self.wheel.unlink(&mut self.entries, id.0);
-        let entry = &mut self.entries[id.0 as usize];
-        entry.machine = Machine::Vacant;
-        entry.links.next = self.vacant;
+        self.wheel.unlink(&mut self.rests, id.0);
+        self.entries[id.0 as usize].machine = Machine::Vacant;
+        self.rests[id.0 as usize].links.next = self.vacant;
         self.vacant = id.0;
         self.len -= 1;
-        Expired { flow, state, error }
     }
 
     /// The time in milliseconds, monotonic.

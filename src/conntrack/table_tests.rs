@@ -5,8 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::Addr;
-use crate::config::Protocol;
-use crate::ids::{EndpointId, PairSlot, PortId, ServiceId};
+use crate::config::{ClientAddress, Protocol};
+use crate::conntrack::Form;
+use crate::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
 use crate::pipeline::DropReason;
 
 const KEY: (u64, u64) = (0x0123_4567_89ab_cdef, 42);
@@ -32,12 +33,12 @@ fn flow(protocol: Protocol, client: u32, client_port: u16) -> Flow {
         service: ServiceId(1),
         endpoint_id: EndpointId(2),
         pair: PairSlot(3),
-        delta: [[0; 2]; 2],
+        delta: [0; 2],
         next_hop: [0; 2],
         epoch: 0,
         idle_timeout_ms: IDLE_MS,
-        form: crate::conntrack::Form::Dnat,
-        source: crate::ids::SourceId(0),
+        form: Form::Dnat,
+        source: SourceId(0),
         source_port: 0,
     }
 }
@@ -87,7 +88,7 @@ fn both_directions_lead_to_the_entry() {
     let id = table.insert(flow, &syn(), at(0)).unwrap();
     assert_eq!(find(&table, &flow, Direction::Original), Some((id, Direction::Original)));
     assert_eq!(find(&table, &flow, Direction::Reply), Some((id, Direction::Reply)));
-    assert_eq!(*table.flow(id), flow);
+    assert_eq!(table.flow(id), flow);
     assert_eq!(table.state(id), FlowState::HalfOpen);
     assert_eq!(table.len(), 1);
     for other in [
@@ -97,7 +98,8 @@ fn both_directions_lead_to_the_entry() {
     ] {
         assert_eq!(table.find(&other, table.hash(&other)), None);
     }
-    table.flow_mut(id).next_hop = [7, 8];
+    table.set_next_hop(id, Direction::Original, 7);
+    table.set_next_hop(id, Direction::Reply, 8);
     assert_eq!(table.flow(id).next_hop, [7, 8]);
     assert_eq!(table.remove(id).state, FlowState::HalfOpen);
     assert_eq!(find(&table, &flow, Direction::Original), None);
@@ -107,21 +109,35 @@ fn both_directions_lead_to_the_entry() {
 
 #[test]
 fn a_tuple_of_the_same_hash_must_be_equal_in_every_field() {
-    let flow = flow(Protocol::Tcp, 1, 1000);
-    for direction in [Direction::Original, Direction::Reply] {
-        let own = flow.tuple(direction);
-        assert!(flow.has_tuple(direction, &own, &OwnAddresses::default()));
-        let others = [
-            Tuple { src: Addr(own.src.0 ^ 1), ..own },
-            Tuple { src: Addr(own.src.0 ^ 1 << 127), ..own },
-            Tuple { dst: Addr(own.dst.0 ^ 1), ..own },
-            Tuple { sport: own.sport ^ 1, ..own },
-            Tuple { dport: own.dport ^ 1 << 15, ..own },
-            Tuple { protocol: Protocol::Udp, ..own },
-            flow.tuple(if direction == Direction::Reply { Direction::Original } else { Direction::Reply }),
-        ];
-        for other in others {
-            assert!(!flow.has_tuple(direction, &other, &OwnAddresses::default()), "{direction:?} {other:?}");
+    let v4 = flow(Protocol::Tcp, 1, 1000);
+    let high = |addr: Addr| Addr(addr.0 | 1 << 100);
+    let v6 = Flow { client: high(v4.client), vip: high(v4.vip), endpoint: high(v4.endpoint), ..v4 };
+    // A SNAT address stands in its place.
+    let own = OwnAddresses::new(&[Addr::v4([10, 1, 0, 2])]);
+    let snat = Flow { form: Form::FullNat(ClientAddress::None), source: SourceId(1), source_port: 77, ..v4 };
+    for flow in [v4, v6, Flow { form: Form::DsrL2, ..v4 }, snat] {
+        let mut table = Conntrack::new(1, KEY);
+        table.set_own(own.clone());
+        let id = table.insert(flow, &syn(), at(0)).unwrap();
+        let view = table.view(id);
+        assert_eq!(view.flow(), flow);
+        for direction in [Direction::Original, Direction::Reply] {
+            let tuple = flow.tuple_by(direction, &own);
+            assert_eq!(view.tuple(direction, &own), tuple);
+            assert!(view.has_tuple(direction, &tuple, &own));
+            let others = [
+                Tuple { src: Addr(tuple.src.0 ^ 1), ..tuple },
+                Tuple { src: Addr(tuple.src.0 ^ 1 << 127), ..tuple },
+                Tuple { dst: Addr(tuple.dst.0 ^ 1), ..tuple },
+                Tuple { dst: Addr(tuple.dst.0 ^ 1 << 100), ..tuple },
+                Tuple { sport: tuple.sport ^ 1, ..tuple },
+                Tuple { dport: tuple.dport ^ 1 << 15, ..tuple },
+                Tuple { protocol: Protocol::Udp, ..tuple },
+                tuple.reversed(),
+            ];
+            for other in others {
+                assert!(!view.has_tuple(direction, &other, &own), "{direction:?} {other:?}");
+            }
         }
     }
 }
@@ -138,7 +154,7 @@ fn a_stale_id_does_nothing() {
     let nothing = Step { before: FlowState::Closed, after: FlowState::Closed, error: None, pass: Ok(()) };
     assert_eq!(step, nothing);
     assert!(!table.reopens(id, Direction::Original, &syn()));
-    assert_eq!(*table.flow(id), flow);
+    assert_eq!(table.flow(id), flow);
     assert!(table.is_empty());
     assert!(expire_all(&mut table, at(100_000)).is_empty());
 }
@@ -199,8 +215,8 @@ fn all_of_the_capacity_can_be_used_again_and_again() {
 fn a_full_pair_of_buckets_is_full_and_changes_nothing() {
     // Two buckets have 20 places. The last connection finds none, or only one of the two that it needs.
     for taken in [0, 1] {
-        let mut table = Conntrack::new(5, KEY);
-        table.capacity = 100; // more entries than the index was made for
+        let mut table = Conntrack::new(100, KEY);
+        table.index = Index::new(10); // fewer buckets than there are entries
         let blocker = Key::new(FlowId(99), Direction::Original);
         if taken == 1 {
             assert!(table.index.insert(0, blocker));
@@ -606,7 +622,7 @@ proptest! {
         }
         for (tuple, found) in &model.tuples {
             prop_assert_eq!(table.find(tuple, table.hash(tuple)), Some(*found));
-            prop_assert_eq!(*table.flow(found.0), model.live[&found.0.0].0);
+            prop_assert_eq!(table.flow(found.0), model.live[&found.0.0].0);
         }
         // In the end everything goes, each once, and the places with it.
         let gone = expire_all(&mut table, at(now + 2_000_000));

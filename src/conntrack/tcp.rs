@@ -19,7 +19,7 @@
 //! - from then on: sequence number between what the other side has acknowledged and what this side has sent, ± [`SLACK`]
 
 use super::Direction::{Original, Reply};
-use super::entry::{Fault, Packed, Reaction};
+use super::machine::{Marks, Packed, Reaction};
 use super::{Direction, FlowError};
 use crate::counters::FlowState;
 use crate::parse::Whole;
@@ -70,6 +70,7 @@ impl Segment {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 enum Phase {
     /// Begun elsewhere, and the server has not been heard yet.
     PickedUp,
@@ -80,17 +81,23 @@ enum Phase {
     Closed,
 }
 
+impl Phase {
+    const ALL: [Self; 6] =
+        [Self::PickedUp, Self::SynSent, Self::SynReceived, Self::Established, Self::Closing, Self::Closed];
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct State {
     /// By direction: the number after the last byte seen.
     sent: [Packed; 2],
     /// By direction: the highest acknowledgement number seen in it.
     acked: [Packed; 2],
-    phase: Phase,
-    /// FINs seen, bit 0: the client's, bit 1: the server's.
-    fins: u8,
-    pub(super) fault: Fault,
+    /// The phase in three bits, then [`fins`](Self::fins) in two.
+    pub(super) marks: Marks,
 }
+
+const PHASE: (u32, u32) = (0, 3);
+const FINS: (u32, u32) = (3, 2);
 
 const BOTH: u8 = 3;
 
@@ -123,9 +130,7 @@ impl State {
         let mut state = Self {
             sent: [Packed::default(); 2],
             acked: [Packed::default(); 2],
-            phase: Phase::SynSent,
-            fins: 0,
-            fault: Fault::NONE,
+            marks: Marks::new(Phase::SynSent as u8),
         };
         state.client_syn(segment);
         state
@@ -134,21 +139,43 @@ impl State {
     /// After a segment of the client that [`picks_up`].
     pub(super) fn pick_up(segment: &Segment) -> Self {
         let (end, ack) = (Packed::new(segment.end()), Packed::new(segment.ack));
-        Self {
-            sent: [end, ack],
-            acked: [ack, Packed::new(segment.seq)],
-            phase: if segment.has(RST) { Phase::Closed } else { Phase::PickedUp },
-            fins: if segment.has(FIN) { 1 << Original as u8 } else { 0 },
-            fault: Fault::NONE,
+        let phase = if segment.has(RST) { Phase::Closed } else { Phase::PickedUp };
+        let acked = [ack, Packed::new(segment.seq)];
+        let mut state = Self { sent: [end, ack], acked, marks: Marks::new(phase as u8) };
+        if segment.has(FIN) {
+            state.saw_fin(Original);
         }
+        state
     }
 
-    pub(super) const fn is_picked_up(&self) -> bool {
-        matches!(self.phase, Phase::PickedUp)
+    #[inline]
+    fn phase(&self) -> Phase {
+        let phase = usize::from(self.marks.get(PHASE.0, PHASE.1));
+        Phase::ALL.get(phase).copied().unwrap_or(Phase::Closed)
     }
 
-    pub(super) const fn flow_state(&self) -> FlowState {
-        match self.phase {
+    #[inline]
+    fn enter(&mut self, phase: Phase) {
+        self.marks.set(PHASE.0, PHASE.1, phase as u8);
+    }
+
+    /// FINs seen, bit 0: the client's, bit 1: the server's.
+    #[inline]
+    const fn fins(&self) -> u8 {
+        self.marks.get(FINS.0, FINS.1)
+    }
+
+    fn saw_fin(&mut self, direction: Direction) {
+        self.marks.set(FINS.0, FINS.1, self.fins() | 1 << direction as u8);
+    }
+
+    pub(super) fn is_picked_up(&self) -> bool {
+        self.phase() == Phase::PickedUp
+    }
+
+    #[inline]
+    pub(super) fn flow_state(&self) -> FlowState {
+        match self.phase() {
             Phase::PickedUp | Phase::SynSent | Phase::SynReceived => FlowState::HalfOpen,
             Phase::Established => FlowState::Established,
             Phase::Closing => FlowState::Closing,
@@ -158,15 +185,15 @@ impl State {
 
     /// Closed, or as good as: a SYN of the client is a new connection (RFC 9293 §3.6.1). So it is where nobody but the client has
     /// said that there is one.
-    pub(super) const fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Closed | Phase::PickedUp) || self.fins == BOTH
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase(), Phase::Closed | Phase::PickedUp) || self.fins() == BOTH
     }
 
     pub(super) fn step(&mut self, direction: Direction, segment: &Segment) -> Reaction {
         if segment.has(RST) {
             return self.reset(direction, segment);
         }
-        match (self.phase, direction) {
+        match (self.phase(), direction) {
             (Phase::PickedUp, Original) => {
                 self.follow(direction, segment);
                 Reaction::REFRESH
@@ -208,7 +235,9 @@ impl State {
     /// [`step`](Self::step) for a segment in the midst of an established connection; `false`, and no change, for any other.
     #[inline(always)]
     pub(super) fn follow_plain(&mut self, direction: Direction, packet: &Whole) -> bool {
-        if self.phase != Phase::Established || packet.flags & (SYN | FIN | RST | ACK) != ACK {
+        if self.marks.get(PHASE.0, PHASE.1) != Phase::Established as u8
+            || packet.flags & (SYN | FIN | RST | ACK) != ACK
+        {
             return false;
         }
         let d = direction as usize;
@@ -241,11 +270,11 @@ impl State {
                 return Reaction::PASS;
             }
             self.server_syn(segment);
-            self.phase = Phase::SynReceived;
+            self.enter(Phase::SynReceived);
             return Reaction::REFRESH;
         }
         if segment.payload > 0 || segment.has(FIN) {
-            return Reaction::refuse(DropReason::TcpState).with(self.fault.note(FlowError::Violation));
+            return Reaction::refuse(DropReason::TcpState).with(self.marks.note(FlowError::Violation));
         }
         // A plain ACK: half-open recovery (RFC 9293 §3.5.1), the client answers with RST.
         Reaction::PASS
@@ -259,9 +288,9 @@ impl State {
         self.sent[Reply as usize] = Packed::new(segment.end());
         self.acked[Reply as usize] = Packed::new(segment.ack);
         if segment.has(FIN) {
-            self.fins |= 1 << Reply as u8;
+            self.saw_fin(Reply);
         }
-        self.phase = Phase::Established;
+        self.enter(Phase::Established);
         self.settle();
         Reaction::REFRESH
     }
@@ -273,7 +302,7 @@ impl State {
         if segment.flags & (SYN | ACK) != ACK || !near(segment.ack, confirmed.get(), server_sent.get()) {
             return Reaction::PASS;
         }
-        self.phase = Phase::Established;
+        self.enter(Phase::Established);
         self.follow(Original, segment);
         self.settle();
         Reaction::REFRESH
@@ -285,8 +314,8 @@ impl State {
         if self.sent[Original as usize].get().wrapping_sub(segment.ack) > MAX_ADVANCE {
             self.sent[Original as usize] = Packed::new(segment.ack);
             self.server_syn(segment);
-            self.fins = 0;
-            self.phase = Phase::Established;
+            self.marks.set(FINS.0, FINS.1, 0);
+            self.enter(Phase::Established);
         }
     }
 
@@ -298,25 +327,25 @@ impl State {
         }
         // One whose number is implausible did not advance `sent`.
         if segment.has(FIN) && self.sent[d].get() == segment.end() {
-            self.fins |= 1 << d;
+            self.saw_fin(direction);
         }
     }
 
     fn settle(&mut self) {
-        if self.fins != 0 {
-            self.phase = Phase::Closing;
+        if self.fins() != 0 {
+            self.enter(Phase::Closing);
         }
         // Each FIN is the end of what its side has sent.
         let [client, server] = self.sent;
-        if self.fins == BOTH && self.acked == [server, client] {
-            self.phase = Phase::Closed;
+        if self.fins() == BOTH && self.acked == [server, client] {
+            self.enter(Phase::Closed);
         }
     }
 
     fn reset(&mut self, direction: Direction, segment: &Segment) -> Reaction {
         let d = direction as usize;
         let plausible = near(segment.seq, self.acked[other(direction) as usize].get(), self.sent[d].get());
-        let (ends, error) = match (self.phase, direction) {
+        let (ends, error) = match (self.phase(), direction) {
             (Phase::PickedUp | Phase::SynSent, Original) => (plausible, None),
             // Of a connection that it does not know (RFC 9293 §3.10.7.1).
             (Phase::PickedUp, Reply) => (plausible || self.answers_syn(segment), Some(FlowError::Refused)),
@@ -326,7 +355,7 @@ impl State {
             (Phase::Established, Original) => (plausible, None),
             (Phase::Established, Reply) => (plausible, Some(FlowError::ServerReset)),
             // Its own FIN was its good-bye; before that, a reset takes the answer away that the client waits for.
-            (Phase::Closing, Reply) if self.fins & 1 << Reply as u8 == 0 => {
+            (Phase::Closing, Reply) if self.fins() & 1 << Reply as u8 == 0 => {
                 (plausible, Some(FlowError::ServerReset))
             }
             (Phase::Closing, _) => (plausible, None),
@@ -335,8 +364,8 @@ impl State {
         if !ends {
             return Reaction::PASS;
         }
-        self.phase = Phase::Closed;
-        Reaction::REFRESH.with(error.and_then(|e| self.fault.note(e)))
+        self.enter(Phase::Closed);
+        Reaction::REFRESH.with(error.and_then(|e| self.marks.note(e)))
     }
 }
 

@@ -19,7 +19,7 @@ impl Talk {
         let mut talk = Self::syn();
         talk.send(Reply, SYN | ACK, 0);
         talk.send(Original, ACK, 0);
-        assert_eq!(talk.state.phase, Phase::Established);
+        assert_eq!(talk.state.phase(), Phase::Established);
         talk
     }
 
@@ -41,7 +41,7 @@ impl Talk {
 
     #[track_caller]
     fn is(&self, phase: Phase) {
-        assert_eq!(self.state.phase, phase);
+        assert_eq!(self.state.phase(), phase);
     }
 }
 

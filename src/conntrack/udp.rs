@@ -1,7 +1,7 @@
 //! UDP (RFC 768): half-open until the server answers. Never an error: silence is no verdict on a server.
 
 use super::Direction;
-use super::entry::Reaction;
+use super::machine::Reaction;
 use crate::counters::FlowState;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,10 +1,10 @@
-//! Which entries may be due: a hashed timer wheel (Varghese & Lauck, SOSP 1987, scheme 6) over the slab of entries.
+//! Which rests may be due: a hashed timer wheel (Varghese & Lauck, SOSP 1987, scheme 6) over the slab of rests.
 //!
 //! An entry hangs in the list of the tick in which it is to be looked at, never later than its deadline. Packets do not move it:
 //! they only write the time, and the look at it finds the deadline gone further ahead and hangs it there. Deadlines beyond
 //! one revolution are looked at once a revolution.
 
-use super::entry::Entry;
+use super::entry::Rest;
 
 /// Milliseconds in a tick, as a power of two.
 const TICK_SHIFT: u32 = 7;
@@ -47,27 +47,27 @@ impl Wheel {
     }
 
     /// Hangs an entry in the first tick that begins at or after `deadline` (ms), if that is within a revolution.
-    pub(super) fn link(&mut self, entries: &mut [Entry], id: u32, deadline: u64) {
+    pub(super) fn link(&mut self, rests: &mut [Rest], id: u32, deadline: u64) {
         let at = tick(deadline.saturating_add((1 << TICK_SHIFT) - 1));
         // Strictly ahead of the cursor and less than a revolution: looking through a list ends.
         let at = at.clamp(self.cursor + 1, self.cursor + SLOTS as u64 - 1);
         let slot = at as usize % SLOTS;
         let next = std::mem::replace(&mut self.heads[slot], id);
-        entries[id as usize].links = Links { prev: HEAD | slot as u32, next };
-        if let Some(next) = entries.get_mut(next as usize) {
+        rests[id as usize].links = Links { prev: HEAD | slot as u32, next };
+        if let Some(next) = rests.get_mut(next as usize) {
             next.links.prev = id;
         }
     }
 
     /// Takes an entry out of its list.
-    pub(super) fn unlink(&mut self, entries: &mut [Entry], id: u32) {
-        let Links { prev, next } = std::mem::replace(&mut entries[id as usize].links, Links::NONE);
+    pub(super) fn unlink(&mut self, rests: &mut [Rest], id: u32) {
+        let Links { prev, next } = std::mem::replace(&mut rests[id as usize].links, Links::NONE);
         if prev & HEAD != 0 {
             self.heads[(prev & !HEAD) as usize] = next;
         } else {
-            entries[prev as usize].links.next = next;
+            rests[prev as usize].links.next = next;
         }
-        if let Some(next) = entries.get_mut(next as usize) {
+        if let Some(next) = rests.get_mut(next as usize) {
             next.links.prev = prev;
         }
     }

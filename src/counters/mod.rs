@@ -225,8 +225,8 @@ impl Writer {
         let pair = bank.pair(account.pair);
         pair.packets.add(1);
         pair.bytes.add(u64::from(account.bytes));
-        if account.icmp_error {
-            let service = bank.service(account.service);
+        if let Some(service) = account.icmp_error {
+            let service = bank.service(service);
             service.icmp_error_packets.add(1);
             service.icmp_error_bytes.add(u64::from(account.bytes));
         }

@@ -31,9 +31,13 @@ fn counts_of_a_tick_rest_until_the_next_is_asked_for() {
 #[test]
 fn a_forwarded_frame_counts_as_processed_when_the_device_takes_it() {
     let (_, writer) = WorkerCounters::new(SIZES);
-    let account = Account { pair: PairSlot(3), service: ServiceId(1), bytes: 100, icmp_error: false };
+    let account = Account { pair: PairSlot(3), bytes: 100, icmp_error: None };
     writer.transmitted(PortId(1), 114, Some(&account));
-    writer.transmitted(PortId(1), 114, Some(&Account { icmp_error: true, bytes: 56, ..account }));
+    writer.transmitted(
+        PortId(1),
+        114,
+        Some(&Account { icmp_error: Some(ServiceId(1)), bytes: 56, ..account }),
+    );
     writer.transmitted(PortId(0), 60, None);
     writer.tx_dropped(PortId(0));
 

@@ -263,11 +263,11 @@ pub(super) fn check_memory(memory_mb: u32) -> Result<(), EngineError> {
     }
 }
 
-/// Says when the connection tables would not fit into ordinary memory once they are full, beside `memory_mb` for DPDK: their
+/// Says when the connection tables would not fit into ordinary memory once they are full, of IPv6 connections, beside `memory_mb` for DPDK: their
 /// pages are taken as connections come, and then it would be too late.
 pub(super) fn check_tables(max_flows: u32, workers: usize, memory_mb: u64) -> Result<(), EngineError> {
     let each = (max_flows as usize).div_ceil(workers.max(1));
-    let needed_mb = (Conntrack::bytes(each) as u64).saturating_mul(workers as u64) >> 20;
+    let needed_mb = (Conntrack::bytes(each, true) as u64).saturating_mul(workers as u64) >> 20;
     match memory("MemAvailable:") {
         Some(free_mb) if needed_mb + memory_mb > free_mb => {
             Err(EngineError::FlowMemory { max_flows, needed_mb, free_mb: free_mb.saturating_sub(memory_mb) })

@@ -129,13 +129,13 @@ impl<F: Frame> Shard<F> {
     fn probe_all(&self, slots: &mut [Slot]) -> bool {
         let (mut further, mut unknown) = (false, false);
         for slot in slots.iter_mut().filter(|slot| slot.whole) {
-            slot.lead = self.conntrack.probe(slot.hash);
+            slot.lead = self.conntrack.probe(slot.hash, !slot.packet.is_v4());
             further |= slot.lead.is_further();
             unknown |= slot.lead == Lead::NONE;
         }
         if further {
             for slot in slots.iter_mut().filter(|slot| slot.lead.is_further()) {
-                slot.lead = self.conntrack.probe_further(slot.hash);
+                slot.lead = self.conntrack.probe_further(slot.hash, !slot.packet.is_v4());
                 unknown |= slot.lead == Lead::NONE;
             }
         }

@@ -7,7 +7,7 @@
 
 use super::shard::{Arrival, Shard, Turn};
 use super::{Frame, Handed, Output};
-use crate::conntrack::{Flow, FlowId, Tuple};
+use crate::conntrack::{FlowId, Tuple, View};
 use crate::counters::FlowState;
 use crate::ids::{EndpointId, WorkerId};
 use crate::parse::Packet;
@@ -105,30 +105,31 @@ impl<F: Frame> Shard<F> {
     pub(super) fn count_state<O>(
         &self,
         turn: &Turn<'_, O>,
-        flow: &Flow,
+        id: FlowId,
         before: Option<FlowState>,
         after: Option<FlowState>,
     ) {
-        count_state(&self.writer, self.worker, turn.tables, flow, before, after);
+        count_state(&self.writer, self.worker, turn.tables, self.conntrack.view(id), before, after);
     }
 
     /// Counts that a connection has begun.
     pub(super) fn count_new<O>(&self, turn: &Turn<'_, O>, id: FlowId) {
-        self.count_state(turn, self.conntrack.flow(id), None, Some(self.conntrack.state(id)));
+        self.count_state(turn, id, None, Some(self.conntrack.state(id)));
     }
 }
 
 /// As [`Shard::count_state`], beside a borrowed table.
+#[inline]
 pub(super) fn count_state(
     writer: &crate::counters::Writer,
     worker: WorkerId,
     tables: &crate::tables::Tables,
-    flow: &Flow,
+    view: View<'_>,
     before: Option<FlowState>,
     after: Option<FlowState>,
 ) {
-    let released = writer.flow_state(flow.protocol, flow.endpoint_id, before, after);
-    if released && let Some(service) = tables.services.by_id(flow.service) {
-        service.released(worker, flow.endpoint_id);
+    let released = writer.flow_state(view.entry().protocol(), view.endpoint_id(), before, after);
+    if released && let Some(service) = tables.services.by_id(view.service()) {
+        service.released(worker, view.endpoint_id());
     }
 }

@@ -12,7 +12,6 @@ use crate::conntrack::{self, Direction, Flow, FlowId, Form, InsertError};
 use crate::counters::PairKey;
 use crate::dpdk::memory::prefetch;
 use crate::firewall::Subject;
-use crate::ids::PairSlot;
 use crate::neighbor::NextHop;
 use crate::parse::{L4, Packet, Quoted};
 use crate::responder::{Reply, icmp, reset};
@@ -35,8 +34,7 @@ impl<F: Frame> Shard<F> {
                 if self.conntrack.reopens(id, direction, &arrival.packet.l4_info)
                     || self.is_misdirected(turn, &arrival.frame, &arrival.packet, id, direction) =>
             {
-                let old = self.conntrack.remove(id);
-                self.forget(turn, &old);
+                self.remove(turn, id);
                 self.first(turn, arrival);
             }
             Some((id, direction)) => self.established(turn, arrival, id, direction),
@@ -60,18 +58,18 @@ impl<F: Frame> Shard<F> {
             Err(DropReason::EndpointGone) => return self.lost(turn, arrival, id, direction),
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         }
-        if direction == Direction::Reply && self.conntrack.flow(id).form.is_one_sided() {
+        if direction == Direction::Reply && self.conntrack.entry(id).form().is_one_sided() {
             // It claims to be the VIP's; the endpoint of a DSR connection answers by another way.
             return self.drop(turn, arrival.port, arrival.frame, DropReason::MartianSource);
         }
-        if arrival.packet.fragment.is_some() && rewrite::changes_crc(self.conntrack.flow(id)) {
+        if arrival.packet.fragment.is_some() && rewrite::changes_crc(&self.conntrack.flow(id)) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::FragmentSctp);
         }
         let exit = match self.way_out(turn, &arrival, id, direction) {
             Ok(exit) => exit,
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
-        let flow = *self.conntrack.flow(id);
+        let flow = self.conntrack.flow(id);
         if !rewrite::is_intact(arrival.frame.data(), &arrival.packet, &flow) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::SctpChecksum);
         }
@@ -91,12 +89,11 @@ impl<F: Frame> Shard<F> {
         l4: &L4,
     ) -> Result<(), DropReason> {
         let step = self.conntrack.step(id, direction, l4, turn.now);
-        let flow = self.conntrack.flow(id);
         if step.before != step.after {
-            self.count_state(turn, flow, Some(step.before), Some(step.after));
+            self.count_state(turn, id, Some(step.before), Some(step.after));
         }
         if let Some(error) = step.error {
-            self.count_error(flow.service, error);
+            self.count_error(self.conntrack.view(id).service(), error);
         }
         step.pass
     }
@@ -140,7 +137,7 @@ impl<F: Frame> Shard<F> {
         };
         match self.open(turn, &arrival, service) {
             Ok(id) => {
-                let flow = *self.conntrack.flow(id);
+                let flow = self.conntrack.flow(id);
                 self.as_client_sees(id, &flow, Direction::Original, &mut arrival.packet);
                 match self.way_out(turn, &arrival, id, Direction::Original) {
                     Ok(exit) => self.forward_sctp(turn, arrival, id, &flow, Direction::Original, exit),
@@ -212,7 +209,7 @@ impl<F: Frame> Shard<F> {
             service: service.id,
             endpoint_id: endpoint.id,
             pair,
-            delta: [[0; 2]; 2],
+            delta: [0; 2],
             next_hop: [hop.to_bits(), NO_HOP],
             epoch: turn.tables.firewall_epoch,
             idle_timeout_ms: service.idle_timeout_ms,
@@ -223,7 +220,7 @@ impl<F: Frame> Shard<F> {
         flow.delta = match flow.form {
             Form::Dnat => rewrite::deltas(&flow),
             Form::FullNat(_) => rewrite::full_nat_deltas(&flow, turn.tables.own.get(source)),
-            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => [[0; 2]; 2],
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => [0; 2],
         };
         if !rewrite::is_intact(arrival.frame.data(), packet, &flow) {
             self.pairs.release(&self.writer, pair);
@@ -282,7 +279,7 @@ impl<F: Frame> Shard<F> {
             Ok(exit) => exit,
             Err(reason) => return self.drop(turn, arrival.port, arrival.frame, reason),
         };
-        let flow = path.map_or_else(|| *self.conntrack.flow(id), |path| self.flow_on(path));
+        let flow = path.map_or_else(|| self.conntrack.flow(id), |path| self.flow_on(path));
         if flow.form != Form::Dnat {
             let account = account(&flow, &arrival.packet, true);
             let passage = Passage { id, flow: &flow, direction, exit, account };
@@ -338,11 +335,12 @@ impl<F: Frame> Shard<F> {
         id: FlowId,
         direction: Direction,
     ) -> Result<Exit, DropReason> {
-        let flow = self.conntrack.flow(id);
-        let (ends, hop) = ([flow.endpoint, flow.client], flow.next_hop[direction as usize]);
+        let view = self.conntrack.view(id);
+        let [client, _, endpoint] = view.addresses();
+        let (ends, hop) = ([endpoint, client], view.entry().next_hop(direction));
+        let growth = modes::growth_of(view, direction);
         let (hop, exit) = self.onward(turn, arrival, hop, ends, direction)?;
-        self.conntrack.flow_mut(id).next_hop[direction as usize] = hop.to_bits();
-        let growth = modes::growth(self.conntrack.flow(id), direction);
+        self.conntrack.set_next_hop(id, direction, hop.to_bits());
         self.fits(turn, arrival, exit, growth)?;
         Ok(exit)
     }
@@ -383,16 +381,18 @@ impl<F: Frame> Shard<F> {
     /// Judges a connection anew where the firewall has changed since, by the packet that created it, or where its endpoint may be
     /// lost.
     pub(super) fn still_allowed<O>(&mut self, turn: &Turn<'_, O>, id: FlowId) -> Result<(), DropReason> {
-        let flow = self.conntrack.flow(id);
-        if flow.epoch == turn.tables.firewall_epoch && self.sweep.is_none() {
+        let view = self.conntrack.view(id);
+        let current = view.entry().is_of_epoch(turn.tables.firewall_epoch);
+        if current && self.sweep.is_none() {
             return Ok(());
         }
-        if turn.tables.resets.contains(&flow.endpoint_id) {
+        if turn.tables.resets.contains(&view.endpoint_id()) {
             return Err(DropReason::EndpointGone);
         }
-        if flow.epoch == turn.tables.firewall_epoch {
+        if current {
             return Ok(());
         }
+        let flow = view.flow();
         let subject = Subject {
             port: flow.ingress,
             src: flow.client,
@@ -404,7 +404,7 @@ impl<F: Frame> Shard<F> {
             self.writer.bank().rule(rule).add(1);
             return Err(DropReason::Firewall);
         }
-        self.conntrack.flow_mut(id).epoch = turn.tables.firewall_epoch;
+        self.conntrack.set_epoch(id, turn.tables.firewall_epoch);
         Ok(())
     }
 
@@ -455,6 +455,5 @@ pub(super) fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&
 }
 
 pub(super) fn account(flow: &Flow, packet: &Packet, icmp_error: bool) -> Account {
-    let pair: PairSlot = flow.pair;
-    Account { pair, service: flow.service, bytes: packet.l3_len, icmp_error }
+    Account { pair: flow.pair, bytes: packet.l3_len, icmp_error: icmp_error.then_some(flow.service) }
 }

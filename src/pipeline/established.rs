@@ -3,7 +3,7 @@
 //!
 //! It does what [`connection`](super::connection) does for such a packet, in the same order and with the same counts; whenever
 //! anything is not as usual it gives the frame back untouched, and the long way decides. What a mode does to the packets of its
-//! connections is chosen in two places, by the flow: [`rewrite::translate_whole`] here, [`rewrite::translate`] on the long way.
+//! connections is chosen in two places, by the flow: [`modes::whole_ends`] here, [`rewrite::translate`] on the long way.
 //! A mode without a short way gives the frame back where the step is not made yet.
 
 use super::egress::Exit;
@@ -31,11 +31,15 @@ impl<F: Frame> Shard<F> {
         forwarded: &mut u64,
     ) -> Result<(), F> {
         let Some((id, direction)) = self.conntrack.confirm(lead, &packet.tuple()) else { return Err(frame) };
-        let flow = self.conntrack.flow(id);
-        prefetch(self.writer.bank().pair(flow.pair));
+        let entry = self.conntrack.entry(id);
+        let pair = entry.pair();
+        prefetch(self.writer.bank().pair(pair));
         // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
         let peculiar = packet.is_tcp && packet.flags & flag::SYN != 0 || packet.ttl <= 1;
-        if peculiar || flow.epoch != turn.tables.firewall_epoch || !modes::has_short_way(flow, direction) {
+        if peculiar
+            || !entry.is_of_epoch(turn.tables.firewall_epoch)
+            || !modes::has_short_way(entry.form(), direction)
+        {
             return Err(frame);
         }
         if turn.tables.services.have_server_ids()
@@ -44,11 +48,12 @@ impl<F: Frame> Shard<F> {
         {
             return Err(frame);
         }
-        let hop = NextHop::from_bits(flow.next_hop[direction as usize]);
+        let hop = NextHop::from_bits(entry.next_hop(direction));
         let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
         let config = &turn.tables.ports[egress.index()];
         let l3 = usize::from(packet.l3);
-        if !modes::fits(flow, direction, packet.l3_len, config.mtu) || config.l2_len() != l3 {
+        let growth = if entry.is_plain() { 0 } else { modes::growth_of(self.conntrack.view(id), direction) };
+        if packet.l3_len as isize + growth > config.mtu as isize || config.l2_len() != l3 {
             return Err(frame);
         }
         if !self.conntrack.follow(id, direction, packet)
@@ -57,18 +62,25 @@ impl<F: Frame> Shard<F> {
             self.drop(turn, port, frame, reason);
             return Ok(());
         }
-        let flow = self.conntrack.flow(id);
-        let Some(sides) = modes::sides(flow, self.conntrack.own(), packet, direction) else {
-            let Whole { l3_len: bytes, .. } = *packet;
-            let account = Account { pair: flow.pair, service: flow.service, bytes, icmp_error: false };
+        let entry = self.conntrack.entry(id);
+        let delta = entry.delta(direction);
+        let Whole { l3_len: bytes, .. } = *packet;
+        let account = Account { pair, bytes, icmp_error: None };
+        let data = frame.data_mut();
+        let translated = if entry.is_plain() {
+            rewrite::translate_plain(data, packet, entry, direction)
+        } else if let Some(ends) =
+            modes::whole_ends(self.conntrack.view(id), self.conntrack.own(), packet, direction)
+        {
+            rewrite::translate_whole(data, packet, ends, delta)
+        } else {
             let arrival = Arrival { port, frame, packet: packet.packet() };
-            let (flow, exit) = (*flow, Exit::To(egress, mac));
+            let (flow, exit) = (self.conntrack.flow(id), Exit::To(egress, mac));
             let passage = Passage { id, flow: &flow, direction, exit, account };
             self.forward_by_mode(turn, arrival, &passage);
             return Ok(());
         };
         let bytes = frame.data_mut();
-        let translated = rewrite::translate_whole(bytes, packet, flow, &sides, direction);
         let (Some(()), Some((header, rest))) = (translated, bytes.split_first_chunk_mut::<12>()) else {
             self.drop(turn, port, frame, DropReason::FrameTooShort);
             return Ok(());
@@ -84,12 +96,7 @@ impl<F: Frame> Shard<F> {
         // Padding is of the link that the packet came by.
         frame.truncate(l3 + packet.l3_len as usize);
         *forwarded += 1;
-        let Whole { l3_len: bytes, .. } = *packet;
-        turn.out.forward(
-            egress,
-            frame,
-            Account { pair: flow.pair, service: flow.service, bytes, icmp_error: false },
-        );
+        turn.out.forward(egress, frame, account);
         Ok(())
     }
 }

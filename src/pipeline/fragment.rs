@@ -131,7 +131,7 @@ impl<F: Frame> Shard<F> {
             return self.stray(turn, arrival, ports);
         };
         let mut arrival = arrival;
-        let flow = path.map_or_else(|| *self.conntrack.flow(id), |(path, _)| self.flow_on(path));
+        let flow = path.map_or_else(|| self.conntrack.flow(id), |(path, _)| self.flow_on(path));
         if flow.form != Form::Dnat {
             return self.piece_by_mode(turn, arrival, id, &flow, direction);
         }

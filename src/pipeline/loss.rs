@@ -19,11 +19,7 @@ impl<F: Frame> Shard<F> {
     /// Marks connections; whether there are more to look at.
     pub(super) fn sweep(&mut self, tables: &Tables, budget: usize) -> bool {
         let Some(from) = self.sweep else { return false };
-        self.sweep = self.conntrack.walk(from, budget, |flow| {
-            if tables.resets.contains(&flow.endpoint_id) {
-                flow.epoch = MARK;
-            }
-        });
+        self.sweep = self.conntrack.mark(from, budget, MARK, |endpoint| tables.resets.contains(&endpoint));
         self.sweep.is_some()
     }
 
@@ -37,15 +33,14 @@ impl<F: Frame> Shard<F> {
         id: FlowId,
         direction: Direction,
     ) {
-        let flow = *self.conntrack.flow(id);
+        let flow = self.conntrack.flow(id);
         // A SYN or INIT begins anew, too.
         let opens = direction == Direction::Original && conntrack::opens(&arrival.packet.l4_info);
         if flow.protocol == Protocol::Udp || opens {
             if direction == Direction::Reply {
                 return self.drop(turn, arrival.port, arrival.frame, DropReason::EndpointGone);
             }
-            let old = self.conntrack.remove(id);
-            self.forget(turn, &old);
+            self.remove(turn, id);
             return self.first(turn, arrival);
         }
         self.reset(turn, &arrival);
@@ -59,8 +54,7 @@ impl<F: Frame> Shard<F> {
                 self.originate_onward(turn, &flow, direction, (port, mac));
             }
         }
-        let old = self.conntrack.remove(id);
-        self.forget(turn, &old);
+        self.remove(turn, id);
         self.drop(turn, arrival.port, arrival.frame, DropReason::EndpointGone);
     }
 }

@@ -58,7 +58,7 @@ impl<F: Frame> Shard<F> {
     /// The association's entry as it is for packets of this path.
     pub(super) fn flow_on(&self, path: PathId) -> Flow {
         let path = self.paths.get(path);
-        let mut flow = path.of(self.conntrack.flow(path.flow));
+        let mut flow = path.of(&self.conntrack.flow(path.flow));
         flow.delta = rewrite::deltas(&flow);
         flow
     }
@@ -74,12 +74,11 @@ impl<F: Frame> Shard<F> {
         let id = self.paths.get(path).flow;
         let l4 = arrival.packet.l4_info;
         if self.conntrack.reopens(id, direction, &l4) {
-            let old = self.conntrack.remove(id);
-            self.forget(turn, &old);
+            self.remove(turn, id);
             return self.first(turn, arrival);
         }
         if self.is_stranger(path, direction, &l4) {
-            let flow = *self.conntrack.flow(id);
+            let flow = self.conntrack.flow(id);
             self.paths.remove(&flow, path);
             return self.first(turn, arrival);
         }
@@ -161,7 +160,7 @@ impl<F: Frame> Shard<F> {
     /// Makes paths of the addresses that the client says it has, while there is no association yet: later it could only add to them,
     /// which RFC 9260 §5.2.2 does not allow.
     fn learn_paths<O>(&mut self, turn: &Turn<'_, O>, arrival: &Arrival<F>, id: FlowId) {
-        let flow = *self.conntrack.flow(id);
+        let flow = self.conntrack.flow(id);
         let Some(service) = turn.tables.services.by_id(flow.service) else { return };
         let Some(endpoint) = service.endpoint(flow.endpoint_id) else { return };
         if self.conntrack.state(id) != FlowState::HalfOpen {

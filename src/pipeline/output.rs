@@ -9,12 +9,10 @@ use crate::pipeline::{DropReason, Errand};
 pub struct Account {
     /// The client–endpoint pair of the connection.
     pub pair: PairSlot,
-    /// The connection's service.
-    pub service: ServiceId,
     /// L3 bytes as received: IP header and everything after it, without padding.
     pub bytes: u32,
-    /// An ICMP error that follows its connection: processed, but of no L4 protocol.
-    pub icmp_error: bool,
+    /// Of an ICMP error that follows its connection, which is processed, but of no L4 protocol: the connection's service.
+    pub icmp_error: Option<ServiceId>,
 }
 
 /// Takes each packet with its verdict. Implemented by the worker (mbufs, queues, rings), by replay (files) and by fixtures.

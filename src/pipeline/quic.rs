@@ -42,10 +42,10 @@ impl<F: Frame> Shard<F> {
         if !turn.tables.services.have_server_ids() || direction != Direction::Original {
             return false;
         }
-        let flow = self.conntrack.flow(id);
-        let service = turn.tables.services.by_id(flow.service);
+        let view = self.conntrack.view(id);
+        let service = turn.tables.services.by_id(view.service());
         let named = service.and_then(|service| named(turn.tables, frame, packet, service));
         // What dies here moves nothing.
-        packet.ttl > 1 && named.is_some_and(|endpoint| endpoint.id != flow.endpoint_id)
+        packet.ttl > 1 && named.is_some_and(|endpoint| endpoint.id != view.endpoint_id())
     }
 }

@@ -12,7 +12,8 @@ use super::limiter::Limiter;
 use super::modes::Modes;
 use super::owner::Owner;
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
-use crate::conntrack::{Age, Conntrack, Expired, Flow, FlowError, Paths, Tuple};
+use crate::config::Protocol;
+use crate::conntrack::{Age, Conntrack, Departed, Flow, FlowError, FlowId, Paths, Tuple, View};
 use crate::counters::{Pairs, Term, WorkerCounters, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
@@ -212,13 +213,13 @@ impl<F: Frame> Shard<F> {
         let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
         self.modes.maintain(now);
         let Self { worker, conntrack, paths, pairs, modes, writer, removals, .. } = self;
-        let gone = |pairs: &mut Pairs, expired: Expired| {
+        let mut ledger = Ledger { writer, worker: *worker, tables, paths, modes, now };
+        let gone = |pairs: &mut Pairs, departed: Departed<'_>| {
             *removals += 1;
-            paths.remove_all(&expired.flow);
-            count_gone(writer, *worker, tables, pairs, &expired);
-            modes.gone(&expired, tables.own.get(expired.flow.source), now);
+            ledger.close(pairs, &departed);
         };
-        conntrack.expire_with(now, budget, pairs, |pairs, flow| pairs.prefetch_hold(flow.pair), gone) || more
+        let near = |pairs: &Pairs, view: View<'_>| pairs.prefetch_hold(view.entry().pair());
+        conntrack.expire_with(now, budget, pairs, near, gone) || more
     }
 
     /// Between bursts: goes over from one configuration's tables to another's. With other routes, every connection looks its
@@ -314,20 +315,41 @@ impl<F: Frame> Shard<F> {
         count_error(&self.writer, service, error);
     }
 
-    pub(super) fn forget<O>(&mut self, turn: &Turn<'_, O>, expired: &Expired) {
-        self.removals += 1;
-        self.paths.remove_all(&expired.flow);
-        count_gone(&self.writer, self.worker, turn.tables, &mut self.pairs, expired);
-        self.modes.gone(expired, self.conntrack.own().get(expired.flow.source), turn.now);
+    /// Ends a connection of which nothing bad is to be said.
+    pub(super) fn remove<O>(&mut self, turn: &Turn<'_, O>, id: FlowId) {
+        let state = self.conntrack.state(id);
+        self.conntrack.remove(id);
+        let Self { worker, conntrack, paths, pairs, modes, writer, removals, .. } = self;
+        *removals += 1;
+        let mut ledger = Ledger { writer, worker: *worker, tables: turn.tables, paths, modes, now: turn.now };
+        ledger.close(pairs, &Departed { view: conntrack.view(id), state, error: None });
     }
 }
 
-fn count_gone(writer: &Writer, worker: WorkerId, tables: &Tables, pairs: &mut Pairs, expired: &Expired) {
-    let Expired { flow, state, error } = expired;
-    count_state(writer, worker, tables, flow, Some(*state), None);
-    pairs.release(writer, flow.pair);
-    if let Some(error) = error {
-        count_error(writer, flow.service, *error);
+/// Whoever else knows of a connection.
+struct Ledger<'a> {
+    writer: &'a Writer,
+    worker: WorkerId,
+    tables: &'a Tables,
+    paths: &'a mut Paths,
+    modes: &'a mut Modes,
+    now: Instant,
+}
+
+impl Ledger<'_> {
+    /// A connection is no more.
+    #[inline]
+    fn close(&mut self, pairs: &mut Pairs, departed: &Departed<'_>) {
+        let Departed { view, state, error } = *departed;
+        if view.entry().protocol() == Protocol::Sctp {
+            self.paths.remove_all(&view.flow());
+        }
+        count_state(self.writer, self.worker, self.tables, view, Some(state), None);
+        pairs.release(self.writer, view.entry().pair());
+        if let Some(error) = error {
+            count_error(self.writer, view.service(), error);
+        }
+        self.modes.gone(view, state, &self.tables.own, self.now);
     }
 }
 

@@ -35,19 +35,17 @@ const fn reversed((a, b): Ends) -> Ends {
     (b, a)
 }
 
-/// The checksum deltas of both directions, for [`Flow::delta`]; the first of each pair means nothing where families differ.
+/// The checksum deltas for [`Flow::delta`]; the first means nothing where families differ.
 #[must_use]
-pub fn full_nat_deltas(flow: &Flow, source: Addr) -> [[u16; 2]; 2] {
-    [Direction::Original, Direction::Reply].map(|direction| {
-        let (old, new) = ends(flow, direction, source);
-        let addresses = |((src, _), (dst, _)): Ends| {
-            let mut out = [0; 32];
-            out[..16].copy_from_slice(&src.v6_octets());
-            out[16..].copy_from_slice(&dst.v6_octets());
-            out
-        };
-        [delta(&addresses(old), &addresses(new)), siit::ends_delta(old, new)]
-    })
+pub fn full_nat_deltas(flow: &Flow, source: Addr) -> [u16; 2] {
+    let (old, new) = ends(flow, Direction::Original, source);
+    let addresses = |((src, _), (dst, _)): Ends| {
+        let mut out = [0; 32];
+        out[..16].copy_from_slice(&src.v6_octets());
+        out[16..].copy_from_slice(&dst.v6_octets());
+        out
+    };
+    [delta(&addresses(old), &addresses(new)), siit::ends_delta(old, new)]
 }
 
 /// What the IP header gets besides addresses.

@@ -11,7 +11,7 @@ pub use full_nat::{
     replace_ports, translate_error,
 };
 pub use icmp_error::translate_icmp_error;
-pub use whole::{Sides, translate_whole};
+pub use whole::{translate_plain, translate_whole};
 
 use crate::addr::Addr;
 use crate::config::Protocol;
@@ -68,10 +68,10 @@ impl Translation {
     }
 }
 
-/// The checksum deltas of both directions, for [`Flow::delta`].
+/// The checksum deltas for [`Flow::delta`].
 #[must_use]
-pub fn deltas(flow: &Flow) -> [[u16; 2]; 2] {
-    [Direction::Original, Direction::Reply].map(|d| Translation::of(flow, d).deltas())
+pub fn deltas(flow: &Flow) -> [u16; 2] {
+    Translation::of(flow, Direction::Original).deltas()
 }
 
 /// Whether a packet of `flow` may be translated: where its SCTP CRC32c has to be computed anew because a port changes, it
@@ -98,7 +98,7 @@ pub fn translate<F: Frame>(
     offload: Option<usize>,
 ) -> Result<(), DropReason> {
     let Translation { source, to, .. } = Translation::of(flow, direction);
-    let [l3_delta, l4_delta] = flow.delta[direction as usize];
+    let [l3_delta, l4_delta] = flow.delta_by(direction);
     let (l3, l4) = (packet.l3 as usize, packet.l4 as usize);
     let end = l3 + packet.l3_len as usize;
     let bytes = frame.data_mut();
@@ -129,7 +129,7 @@ pub fn translate_piece<F: Frame>(
         return Err(DropReason::FragmentSctp);
     }
     let Translation { source, to, .. } = Translation::of(flow, direction);
-    let [l3_delta, _] = flow.delta[direction as usize];
+    let [l3_delta, _] = flow.delta_by(direction);
     rewrite_ip(frame.data_mut(), packet.l3 as usize, source, to.0, l3_delta).ok_or(DropReason::FrameTooShort)
 }
 

@@ -1,65 +1,69 @@
 //! The translation of whole packets without options, whose headers have one shape: each field is written at its fixed place.
 
-use super::{End, TTL_DELTA};
-use crate::addr::Addr;
-use crate::conntrack::{Direction, Flow};
+use std::hint::select_unpredictable;
+
+use super::{Ends, TTL_DELTA};
+use crate::conntrack::{Direction, Entry};
 use crate::parse::Whole;
 use crate::wire::checksum::{apply, apply_udp};
 
-/// What the endpoint sees: as whom the packets come, and to whom.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sides {
-    /// The client, or a SNAT address and port.
-    pub near: End,
-    /// The endpoint, or, where that is not translated, the VIP.
-    pub far: End,
+/// Makes a packet of a connection that [is plain](Entry::is_plain) that of its other side; `None`, and nothing worth sending, where
+/// the bytes are not what the parser saw.
+#[inline(always)]
+pub fn translate_plain(bytes: &mut [u8], packet: &Whole, entry: &Entry, direction: Direction) -> Option<()> {
+    let [client, vip, endpoint] = entry.ends_v4();
+    // Directions come in no order: both sides are written, and no branch taken on them.
+    let original = matches!(direction, Direction::Original);
+    let (src, sport) = select_unpredictable(original, client, vip);
+    let (dst, dport) = select_unpredictable(original, endpoint, client);
+    let [l3_delta, l4_delta] = entry.delta(direction);
+    let ip = bytes.get_mut(usize::from(packet.l3)..)?;
+    let l4 = v4(ip, packet.ttl, (src, dst), l3_delta)?;
+    upper(l4, packet.is_tcp, (sport, dport), l4_delta)
 }
 
-/// Makes a packet of `flow` that of its other side, in the same family; `None`, and nothing worth sending, where the bytes are not
-/// what the parser saw.
-#[inline(always)]
+/// The same for any connection: makes it a packet between these ends, in the same family.
+#[inline]
 pub fn translate_whole(
     bytes: &mut [u8],
     packet: &Whole,
-    flow: &Flow,
-    sides: &Sides,
-    direction: Direction,
+    ((src, sport), (dst, dport)): Ends,
+    [l3_delta, l4_delta]: [u16; 2],
 ) -> Option<()> {
-    let Sides { near, far } = *sides;
-    let original = matches!(direction, Direction::Original);
-    let [l3_delta, l4_delta] = flow.delta[direction as usize];
     let ip = bytes.get_mut(usize::from(packet.l3)..)?;
-    // Directions come in no order: both sides are written, and no branch taken on them.
-    let sport = if original { near.1 } else { flow.vip_port };
-    let dport = if original { far.1 } else { flow.client_port };
     let l4 = if packet.is_v4() {
-        let low = |addr: Addr| addr.0 as u32;
-        let src = if original { low(near.0) } else { low(flow.vip) };
-        let dst = if original { low(far.0) } else { low(flow.client) };
-        let (header, l4) = ip.split_first_chunk_mut::<20>()?;
-        header[8] = packet.ttl.wrapping_sub(1);
-        let sum = apply(apply(u16::from_be_bytes([header[10], header[11]]), l3_delta), TTL_DELTA);
-        header[10..12].copy_from_slice(&sum.to_be_bytes());
-        header[12..16].copy_from_slice(&src.to_be_bytes());
-        header[16..20].copy_from_slice(&dst.to_be_bytes());
-        l4
+        v4(ip, packet.ttl, (src.0 as u32, dst.0 as u32), l3_delta)?
     } else {
-        let src = if original { near.0 } else { flow.vip };
-        let dst = if original { far.0 } else { flow.client };
         let (header, l4) = ip.split_first_chunk_mut::<40>()?;
         header[7] = packet.ttl.wrapping_sub(1);
         header[8..24].copy_from_slice(&src.v6_octets());
         header[24..40].copy_from_slice(&dst.v6_octets());
         l4
     };
+    upper(l4, packet.is_tcp, (sport, dport), l4_delta)
+}
+
+#[inline(always)]
+fn v4(ip: &mut [u8], ttl: u8, (src, dst): (u32, u32), delta: u16) -> Option<&mut [u8]> {
+    let (header, l4) = ip.split_first_chunk_mut::<20>()?;
+    header[8] = ttl.wrapping_sub(1);
+    let sum = apply(apply(u16::from_be_bytes([header[10], header[11]]), delta), TTL_DELTA);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    header[12..16].copy_from_slice(&src.to_be_bytes());
+    header[16..20].copy_from_slice(&dst.to_be_bytes());
+    Some(l4)
+}
+
+#[inline(always)]
+fn upper(l4: &mut [u8], is_tcp: bool, (sport, dport): (u16, u16), delta: u16) -> Option<()> {
     let header: &mut [u8; 8] = l4.first_chunk_mut()?;
     header[..2].copy_from_slice(&sport.to_be_bytes());
     header[2..4].copy_from_slice(&dport.to_be_bytes());
-    if packet.is_tcp {
+    if is_tcp {
         let sum: &mut [u8; 2] = l4.get_mut(16..)?.first_chunk_mut()?;
-        *sum = apply(u16::from_be_bytes(*sum), l4_delta).to_be_bytes();
+        *sum = apply(u16::from_be_bytes(*sum), delta).to_be_bytes();
     } else {
-        let sum = apply_udp(u16::from_be_bytes([header[6], header[7]]), l4_delta);
+        let sum = apply_udp(u16::from_be_bytes([header[6], header[7]]), delta);
         header[6..].copy_from_slice(&sum.to_be_bytes());
     }
     Some(())

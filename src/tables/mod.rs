@@ -13,6 +13,7 @@ use hashbrown::HashSet;
 
 pub use conditions::{Condition, Conditions};
 pub use names::{EndpointName, Health, Names, ServiceName};
+pub(crate) use slots::{MAX_ENDPOINTS, MAX_SERVICES};
 pub use slots::{Slots, SlotsFull};
 
 use self::slots::Capacity;

@@ -58,6 +58,11 @@ pub struct Slots {
 type ServiceKey = (String, Addr, u16, u16, Protocol);
 type EndpointKey = (ServiceId, Addr, u16);
 
+/// Services that there are slots for; connections keep their number in so many bits.
+pub(crate) const MAX_SERVICES: usize = 1 << 17;
+/// Endpoints that there are slots for, likewise.
+pub(crate) const MAX_ENDPOINTS: usize = 1 << 22;
+
 /// How many slots of each kind there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Capacity {
@@ -68,7 +73,7 @@ pub(super) struct Capacity {
 
 impl Capacity {
     /// The most that there will ever be.
-    pub const LIMIT: Self = Self { services: 1 << 17, endpoints: 1 << 22, rules: 1 << 16 };
+    pub const LIMIT: Self = Self { services: MAX_SERVICES, endpoints: MAX_ENDPOINTS, rules: 1 << 16 };
 }
 
 /// A configured service.

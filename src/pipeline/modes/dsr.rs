@@ -116,7 +116,7 @@ impl<F: Frame> Shard<F> {
             service: service.id,
             endpoint_id: endpoint.id,
             pair,
-            delta: [[0; 2]; 2],
+            delta: [0; 2],
             next_hop: [NO_HOP; 2],
             epoch: turn.tables.firewall_epoch,
             idle_timeout_ms: service.idle_timeout_ms,

@@ -19,12 +19,12 @@ use super::{Account, DropReason, Frame, Output, ShardConfig};
 use crate::addr::Addr;
 use crate::client_address::Notes;
 use crate::config::{ClientAddress, Protocol};
-use crate::conntrack::{Direction, Expired, Flow, FlowId, Form, OwnAddresses};
+use crate::conntrack::{Direction, Flow, FlowId, Form, OwnAddresses, View};
 use crate::counters::{FlowState, Writer};
 use crate::ids::SourceId;
 use crate::parse::Whole;
 use crate::pipeline::owner::Owner;
-use crate::rewrite::{self, Ends, Sides};
+use crate::rewrite::{self, Ends};
 use crate::service::{Delivery, Endpoint, Service};
 use crate::siit;
 use crate::snat::{Binding, Ids, Rest, Snat, Usage};
@@ -110,20 +110,24 @@ impl Modes {
 
     /// A connection that was not entered.
     pub fn unbind(&mut self, tables: &Tables, flow: &Flow, now: Instant) {
-        self.release(flow, tables.own.get(flow.source), Rest::None, now);
-    }
-
-    /// A connection that is no more.
-    pub fn gone(&mut self, expired: &Expired, source: Addr, now: Instant) {
-        // Its endpoint may be in TIME-WAIT if it ever answered.
-        let rests = expired.flow.protocol != Protocol::Udp && expired.state != FlowState::HalfOpen;
-        self.release(&expired.flow, source, if rests { Rest::TimeWait } else { Rest::None }, now);
-    }
-
-    fn release(&mut self, flow: &Flow, addr: Addr, rest: Rest, now: Instant) {
         if flow.form.is_full_nat() {
-            let binding = Binding { addr, port: flow.source_port };
-            self.snat.release(flow.protocol, flow.endpoint, binding, rest, now);
+            let binding = Binding { addr: tables.own.get(flow.source), port: flow.source_port };
+            self.snat.release(flow.protocol, flow.endpoint, binding, Rest::None, now);
+        }
+    }
+
+    /// A connection that is no more, and was in this state.
+    #[inline]
+    pub fn gone(&mut self, view: View<'_>, state: FlowState, own: &OwnAddresses, now: Instant) {
+        let entry = view.entry();
+        if entry.form().is_full_nat() {
+            // Its endpoint may be in TIME-WAIT if it ever answered.
+            let rests = entry.protocol() != Protocol::Udp && state != FlowState::HalfOpen;
+            let rest = if rests { Rest::TimeWait } else { Rest::None };
+            let (source, port) = entry.source();
+            let [_, _, endpoint] = view.addresses();
+            let binding = Binding { addr: own.get(source), port };
+            self.snat.release(entry.protocol(), endpoint, binding, rest, now);
         }
     }
 
@@ -146,8 +150,8 @@ impl Modes {
 
 /// Whether a known connection's packets of this direction can go on without being looked at more closely.
 #[inline]
-pub(super) fn has_short_way(flow: &Flow, direction: Direction) -> bool {
-    match flow.form {
+pub(super) fn has_short_way(form: Form, direction: Direction) -> bool {
+    match form {
         Form::Dnat | Form::FullNat(ClientAddress::None) => true,
         // Numbers and options are looked at.
         Form::FullNat(_) => false,
@@ -155,45 +159,61 @@ pub(super) fn has_short_way(flow: &Flow, direction: Direction) -> bool {
     }
 }
 
-/// What becomes of a packet where its header stays of the same kind and length and nothing but addresses and ports is
+/// From and to whom a packet goes on, where its header stays of the same kind and length and nothing but addresses and ports is
 /// replaced; `None` in all other modes.
 #[inline]
-pub(super) fn sides(flow: &Flow, own: &OwnAddresses, packet: &Whole, direction: Direction) -> Option<Sides> {
-    let (client, endpoint) = ((flow.client, flow.client_port), (flow.endpoint, flow.endpoint_port));
-    match flow.form {
-        Form::Dnat => Some(Sides { near: client, far: endpoint }),
-        Form::DsrL2 => Some(Sides { near: client, far: (flow.vip, flow.vip_port) }),
+pub(super) fn whole_ends(
+    view: View<'_>,
+    own: &OwnAddresses,
+    packet: &Whole,
+    direction: Direction,
+) -> Option<Ends> {
+    let entry = view.entry();
+    let [(_, client_port), (_, vip_port), (_, endpoint_port)] = entry.ends_v4();
+    let [client, vip, endpoint] = view.addresses();
+    let (client_end, vip_end, endpoint_end) =
+        ((client, client_port), (vip, vip_port), (endpoint, endpoint_port));
+    let (near, far) = match entry.form() {
+        Form::Dnat => (client_end, endpoint_end),
+        Form::DsrL2 => (client_end, vip_end),
         // Without "don't fragment" it gets another id on its way to the endpoint.
         Form::FullNat(_)
-            if flow.client.is_v4() == flow.endpoint.is_v4()
+            if client.is_v4() == endpoint.is_v4()
                 && (packet.dont_fragment || direction == Direction::Reply) =>
         {
-            Some(Sides { near: (own.get(flow.source), flow.source_port), far: endpoint })
+            let (source, port) = entry.source();
+            ((own.get(source), port), endpoint_end)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(match direction {
+        Direction::Original => (near, far),
+        Direction::Reply => (vip_end, client_end),
+    })
 }
 
-/// Whether a packet of this length fits the MTU as it will be.
+/// As [`growth`].
 #[inline]
-pub(super) fn fits(flow: &Flow, direction: Direction, l3_len: u32, mtu: u16) -> bool {
-    match flow.form {
-        Form::Dnat => l3_len <= u32::from(mtu),
-        _ => l3_len as isize + growth(flow, direction) <= mtu as isize,
-    }
+pub(super) fn growth_of(view: View<'_>, direction: Direction) -> isize {
+    let [client, _, endpoint] = view.addresses();
+    growth_between(view.entry().form(), client, endpoint, direction)
 }
 
 /// Bytes that packets of a connection grow by on their way out; negative where they shrink. A whole packet without options.
 pub(super) fn growth(flow: &Flow, direction: Direction) -> isize {
-    let overhead = |kind| tunnel::overhead(kind, flow.endpoint) as isize;
-    match flow.form {
+    growth_between(flow.form, flow.client, flow.endpoint, direction)
+}
+
+fn growth_between(form: Form, client: Addr, endpoint: Addr, direction: Direction) -> isize {
+    let overhead = |kind| tunnel::overhead(kind, endpoint) as isize;
+    match form {
         Form::Dnat | Form::DsrL2 => 0,
         Form::DsrIpip => overhead(Kind::Ipip),
         Form::DsrGue => overhead(Kind::Gue(0)),
         Form::FullNat(_) => {
             let (from, to) = match direction {
-                Direction::Original => (flow.client, flow.endpoint),
-                Direction::Reply => (flow.endpoint, flow.client),
+                Direction::Original => (client, endpoint),
+                Direction::Reply => (endpoint, client),
             };
             match (from.is_v4(), to.is_v4()) {
                 (true, false) => siit::V4_GROWS_BY as isize,

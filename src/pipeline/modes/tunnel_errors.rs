@@ -46,7 +46,7 @@ impl<F: Frame> Shard<F> {
             let error = translated(&arrival, &flow).ok_or(DropReason::IcmpUntranslatable)?;
             let last = NextHop::from_bits(flow.next_hop[Direction::Reply as usize]);
             let (hop, exit) = self.exit(turn, last, flow.client, Direction::Reply)?;
-            self.conntrack.flow_mut(id).next_hop[Direction::Reply as usize] = hop.to_bits();
+            self.conntrack.set_next_hop(id, Direction::Reply, hop.to_bits());
             // What is our own does not wait.
             let Exit::To(port, mac) = exit else { return Err(DropReason::NeighborUnresolved) };
             let config = &turn.tables.ports[port.index()];
@@ -76,7 +76,7 @@ impl<F: Frame> Shard<F> {
     fn connection_in(&self, about: &Tunneled) -> Option<(FlowId, Flow)> {
         let tuple = about.inner.tuple;
         let (id, direction) = self.conntrack.find(&tuple, self.conntrack.hash(&tuple))?;
-        let flow = *self.conntrack.flow(id);
+        let flow = self.conntrack.flow(id);
         let same = match flow.form {
             Form::DsrIpip => about.gue_port.is_none(),
             Form::DsrGue => about.gue_port == Some(flow.source_port),
