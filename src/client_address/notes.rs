@@ -8,7 +8,11 @@ use crate::conntrack::FlowId;
 
 /// By [`FlowId`].
 #[derive(Debug)]
-pub struct Notes(Box<[Note]>);
+pub struct Notes {
+    notes: Box<[Note]>,
+    /// Whether anything was ever noted: else no connection need look.
+    used: bool,
+}
 
 #[derive(Clone, Copy, Default, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -26,15 +30,16 @@ impl Notes {
     /// For so many connections; zero pages until they are used.
     #[must_use]
     pub fn new(connections: usize) -> Self {
-        Self(bytemuck::zeroed_slice_box(connections))
+        Self { notes: bytemuck::zeroed_slice_box(connections), used: false }
     }
 
     fn get(&self, id: FlowId, kind: u8) -> Option<&Note> {
-        self.0.get(id.0 as usize).filter(|note| note.kind == kind)
+        self.notes.get(id.0 as usize).filter(|note| note.kind == kind)
     }
 
     fn set(&mut self, id: FlowId, note: Note) {
-        if let Some(slot) = self.0.get_mut(id.0 as usize) {
+        self.used = true;
+        if let Some(slot) = self.notes.get_mut(id.0 as usize) {
             *slot = note;
         }
     }
@@ -67,8 +72,9 @@ impl Notes {
     }
 
     /// For another connection in the same entry.
+    #[inline]
     pub fn forget(&mut self, id: FlowId) {
-        if self.0.get(id.0 as usize).is_some_and(|note| note.kind != 0) {
+        if self.used && self.notes.get(id.0 as usize).is_some_and(|note| note.kind != 0) {
             self.set(id, Note::default());
         }
     }

@@ -226,18 +226,63 @@ impl Entry {
         self.epoch_and_ingress = epoch << (32 - EPOCH_BITS) | u32::from(self.ingress().0);
     }
 
-    /// Whether packets that go this way, of a connection that [is plain](Self::is_plain) and of `protocol`, are from and to these.
-    /// Directions come in no order, so that a branch on them would be mispredicted: what is compared is selected.
+    /// Of a connection that [is plain](Self::is_plain), addresses and ports of packets that go this way as they come: the source in
+    /// the upper half of each word. Directions come in no order, so that a branch on them would be mispredicted: the words are
+    /// selected, here and below.
+    #[inline(always)]
+    #[must_use]
+    pub fn comes_v4(&self, direction: Direction) -> (u64, u32) {
+        let original = direction == Direction::Original;
+        (
+            select_unpredictable(original, pair(self.client, self.vip), pair(self.endpoint, self.client)),
+            select_unpredictable(
+                original,
+                ports(self.client_port, self.vip_port),
+                ports(self.endpoint_port, self.client_port),
+            ),
+        )
+    }
+
+    /// The same as they go on.
+    #[inline(always)]
+    #[must_use]
+    pub fn goes_v4(&self, direction: Direction) -> (u64, u32) {
+        let original = direction == Direction::Original;
+        (
+            select_unpredictable(original, pair(self.client, self.endpoint), pair(self.vip, self.client)),
+            select_unpredictable(
+                original,
+                ports(self.client_port, self.endpoint_port),
+                ports(self.vip_port, self.client_port),
+            ),
+        )
+    }
+
+    /// Milliseconds since the timeout began to run, for most states since the packet before this one; in a handshake since the
+    /// step before.
+    #[inline]
+    #[must_use]
+    pub const fn silent_ms(&self, now_ms: u64) -> u32 {
+        (now_ms as u32).wrapping_sub(self.touched_ms)
+    }
+
+    /// Whether packets that go this way are from and to these, both of IPv4: of a connection that [is plain](Self::is_plain).
     #[inline(always)]
     fn has_v4(&self, direction: Direction, tuple: &Tuple) -> bool {
-        let is_reply = direction == Direction::Reply;
-        let src = select_unpredictable(is_reply, self.endpoint, self.client);
-        let dst = select_unpredictable(is_reply, self.client, self.vip);
-        let sport = select_unpredictable(is_reply, self.endpoint_port, self.client_port);
-        let dport = select_unpredictable(is_reply, self.client_port, self.vip_port);
-        let ports = u32::from(sport ^ tuple.sport) | u32::from(dport ^ tuple.dport);
-        (src ^ tuple.src.0 as u32) | (dst ^ tuple.dst.0 as u32) | ports == 0
+        let (addresses, both) = self.comes_v4(direction);
+        let low = |addr: Addr| addr.0 as u32;
+        addresses == pair(low(tuple.src), low(tuple.dst)) && both == ports(tuple.sport, tuple.dport)
     }
+}
+
+#[inline(always)]
+const fn pair(source: u32, destination: u32) -> u64 {
+    (source as u64) << 32 | destination as u64
+}
+
+#[inline(always)]
+const fn ports(source: u16, destination: u16) -> u32 {
+    (source as u32) << 16 | destination as u32
 }
 
 /// By direction, of the one of the original direction: the complement undoes it. One's complement has two zeroes, of which the
@@ -434,7 +479,7 @@ impl<'t> View<'t> {
     #[inline]
     pub(super) fn left_ms(&self, now_ms: u64) -> u32 {
         let timeout_ms = self.timeout_ms(self.entry.machine.flow_state());
-        timeout_ms.saturating_sub((now_ms as u32).wrapping_sub(self.entry.touched_ms))
+        timeout_ms.saturating_sub(self.entry.silent_ms(now_ms))
     }
 }
 

@@ -26,7 +26,7 @@ pub use entry::{Entry, View};
 pub use form::{Form, OwnAddresses};
 pub(crate) use hash::TupleHash;
 pub use paths::{Path, PathId, Paths};
-pub use table::{Conntrack, Departed, Lead};
+pub use table::{Conntrack, Departed, Lead, Vacancy};
 
 use crate::addr::Addr;
 use crate::config::Protocol;

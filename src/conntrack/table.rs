@@ -52,6 +52,15 @@ impl Lead {
     }
 }
 
+/// How far ahead entries have been fetched for connections to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Vacancy {
+    /// Of those that were used before.
+    listed: u32,
+    /// Of those that never were, where there are none of the others.
+    fresh: usize,
+}
+
 /// A connection that has expired and is no more; what was in its entry is there to be seen once more.
 #[derive(Clone, Copy, Debug)]
 pub struct Departed<'t> {
@@ -268,8 +277,24 @@ impl Conntrack {
     /// # Errors
     /// [`InsertError`]; the table is then unchanged. A tuple in use is reported also where the table is full.
     pub fn insert(&mut self, flow: Flow, first: &L4, now: Instant) -> Result<FlowId, InsertError> {
+        let hashes = [Direction::Original, Direction::Reply].map(|d| self.hash(&flow.tuple_by(d, &self.own)));
+        self.insert_at(&flow, first, hashes, now)
+    }
+
+    /// [`insert`](Self::insert), by the [hashes](Self::hash) of both tuples.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn insert_at(
+        &mut self,
+        flow: &Flow,
+        first: &L4,
+        hashes: [u64; 2],
+        now: Instant,
+    ) -> Result<FlowId, InsertError> {
         let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple_by(d, &self.own));
-        let [original, reply] = tuples.map(|t| self.hash(&t));
+        let [original, reply] = hashes;
         if tuples[0] == tuples[1]
             || self.find(&tuples[0], original).is_some()
             || self.find(&tuples[1], reply).is_some()
@@ -289,7 +314,7 @@ impl Conntrack {
             return Err(InsertError::Full);
         }
         let now_ms = self.clock(now);
-        let entry = Entry::new(&flow, Machine::open(&flow, first), now_ms as u32);
+        let entry = Entry::new(flow, Machine::open(flow, first), now_ms as u32);
         if entry.is_wide() {
             self.wides[id.0 as usize] = [flow.client.0, flow.vip.0, flow.endpoint.0, 0];
         }
@@ -297,17 +322,12 @@ impl Conntrack {
             (Some(vacant), Some(rest)) => {
                 self.vacant = rest.links.next;
                 *vacant = entry;
-                *rest = Rest::new(&flow);
-                // The next connection's.
-                if let Some(next) = self.get(FlowId(self.vacant)) {
-                    prefetch(next.entry);
-                    prefetch(next.rest);
-                }
+                *rest = Rest::new(flow);
             }
             // Within the capacity taken at the start: does not allocate.
             _ => {
                 self.entries.push(entry);
-                self.rests.push(Rest::new(&flow));
+                self.rests.push(Rest::new(flow));
             }
         }
         let deadline = now_ms + u64::from(self.view(id).left_ms(now_ms));
@@ -335,14 +355,33 @@ impl Conntrack {
         follows
     }
 
-    /// Fetches the entry that the `n`-th connection from now on will have, if that is a fresh one.
+    /// The entry that the next connection will have, if there is one, for [`prefetch_vacant`](Self::prefetch_vacant).
     #[inline]
-    pub fn prefetch_fresh(&mut self, n: usize) {
-        if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
-            prefetch(entry);
-        }
-        if let Some(rest) = self.rests.spare_capacity_mut().get(n) {
-            prefetch(rest);
+    #[must_use]
+    pub fn vacancy(&self) -> Vacancy {
+        Vacancy { listed: self.vacant, fresh: self.entries.len() }
+    }
+
+    /// Fetches an entry that a connection is to have; then the one after that is the next.
+    #[inline]
+    pub fn prefetch_vacant(&mut self, vacancy: &mut Vacancy) {
+        if let Some(rest) = self.rests.get(vacancy.listed as usize) {
+            if let Some(entry) = self.entries.get(vacancy.listed as usize) {
+                prefetch(entry);
+            }
+            vacancy.listed = rest.links.next;
+            if let Some(next) = self.rests.get(vacancy.listed as usize) {
+                prefetch(next);
+            }
+        } else {
+            let n = vacancy.fresh - self.entries.len();
+            if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
+                prefetch(entry);
+            }
+            if let Some(rest) = self.rests.spare_capacity_mut().get(n) {
+                prefetch(rest);
+            }
+            vacancy.fresh += 1;
         }
     }
 
@@ -498,7 +537,7 @@ impl Conntrack {
             }
             let age = Age {
                 state: view.entry.machine.flow_state(),
-                idle_ms: (self.now_ms as u32).wrapping_sub(view.entry.touched_ms),
+                idle_ms: view.entry.silent_ms(self.now_ms),
                 left_ms: view.left_ms(self.now_ms),
             };
             if !see(&view.flow(), age) {

@@ -25,47 +25,107 @@ pub struct PairKey {
     pub client: Addr,
 }
 
-/// The keys of the slots, written by the worker, read by the aggregator. Relaxed: a key is written before the slot counts,
-/// so the hand-over of the bank publishes it, and it is not written again before that bank was folded.
-#[derive(Debug)]
-pub(crate) struct Directory {
-    keys: Box<[[AtomicU64; 3]]>,
-    used: AtomicU32,
+/// What is known of a slot, half a cache line: its key, written by the worker, read by the aggregator, and who holds it, which is the
+/// worker's alone. Relaxed: a key is written before the slot counts, so the hand-over of the bank publishes it, and it is not
+/// written again before that bank was folded.
+#[derive(Debug, Default)]
+#[repr(align(32))]
+struct Record {
+    client: [AtomicU64; 2],
+    ids: AtomicU64,
+    hold: AtomicU64,
 }
 
-impl Directory {
-    pub(super) fn new(sizes: Sizes) -> Self {
+#[cfg(not(pollux_loom))]
+const _: () = assert!(size_of::<Record>() == 32);
+
+/// Who holds a slot.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    /// Connections that hold it.
+    holders: u32,
+    /// Whether it is in the idle queue, once at most.
+    queued: bool,
+    /// The tick in which it was last let go.
+    let_go: u32,
+}
+
+impl Hold {
+    const QUEUED: u32 = 1 << 31;
+
+    #[inline]
+    const fn from_bits(bits: u64) -> Self {
+        let count = bits as u32;
         Self {
-            keys: (0..sizes.pairs).map(|_| [0, 0, 0].map(AtomicU64::new)).collect(),
-            used: AtomicU32::new(0),
+            holders: count & !Self::QUEUED,
+            queued: count & Self::QUEUED != 0,
+            let_go: (bits >> 32) as u32,
         }
     }
 
-    pub(super) fn key(&self, slot: PairSlot) -> PairKey {
-        let [hi, lo, ids] = &self.keys[slot.index()];
-        let ids = ids.load(Ordering::Relaxed);
+    #[inline]
+    const fn to_bits(self) -> u64 {
+        let queued = if self.queued { Self::QUEUED } else { 0 };
+        (self.let_go as u64) << 32 | (self.holders | queued) as u64
+    }
+}
+
+impl Record {
+    #[inline]
+    fn key(&self) -> PairKey {
+        let [hi, lo] = self.client.each_ref().map(|half| half.load(Ordering::Relaxed));
+        let ids = self.ids.load(Ordering::Relaxed);
         PairKey {
-            client: Addr(
-                u128::from(hi.load(Ordering::Relaxed)) << 64 | u128::from(lo.load(Ordering::Relaxed)),
-            ),
+            client: Addr(u128::from(hi) << 64 | u128::from(lo)),
             service: ServiceId((ids >> 32) as u32),
             endpoint: EndpointId(ids as u32),
         }
     }
 
-    /// Fetches the key of a slot.
     #[inline]
-    fn prefetch(&self, slot: PairSlot) {
-        if let Some(key) = self.keys.get(slot.index()) {
-            memory::prefetch(key);
-        }
-    }
-
-    fn set(&self, slot: PairSlot, key: &PairKey) {
-        let [hi, lo, ids] = &self.keys[slot.index()];
+    fn set_key(&self, key: &PairKey) {
+        let [hi, lo] = &self.client;
         hi.store((key.client.0 >> 64) as u64, Ordering::Relaxed);
         lo.store(key.client.0 as u64, Ordering::Relaxed);
-        ids.store(u64::from(key.service.0) << 32 | u64::from(key.endpoint.0), Ordering::Relaxed);
+        self.ids.store(u64::from(key.service.0) << 32 | u64::from(key.endpoint.0), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn hold(&self) -> Hold {
+        Hold::from_bits(self.hold.load(Ordering::Relaxed))
+    }
+
+    /// For the worker alone.
+    #[inline]
+    fn set_hold(&self, hold: Hold) {
+        self.hold.store(hold.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// The records of all slots.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    records: Box<[Record]>,
+    used: AtomicU32,
+}
+
+impl Directory {
+    pub(super) fn new(sizes: Sizes) -> Self {
+        let mut records = memory::huge_vec(sizes.pairs);
+        records.resize_with(sizes.pairs, Record::default);
+        Self { records: records.into(), used: AtomicU32::new(0) }
+    }
+
+    pub(super) fn key(&self, slot: PairSlot) -> PairKey {
+        self.records[slot.index()].key()
+    }
+
+    /// Fetches what is known of a slot.
+    #[inline]
+    fn prefetch(&self, slot: u32) {
+        if let Some(record) = self.records.get(slot as usize) {
+            memory::prefetch(record);
+        }
     }
 
     pub(super) fn used(&self) -> usize {
@@ -93,24 +153,11 @@ struct Place {
     slot: u32,
 }
 
-/// What the worker knows of a slot.
-#[derive(Clone, Copy, Debug, Default)]
-struct Hold {
-    /// Connections that hold it.
-    holders: u32,
-    /// The tick in which it was last let go.
-    let_go: u32,
-    /// Whether it is in the idle queue, once at most.
-    queued: bool,
-}
-
 /// The worker's index of its pairs: open addressing over a fixed array, keyed hash, never rehashed.
 #[derive(Debug)]
 pub struct Pairs {
     /// At most half of the places in use.
     index: Box<[Place]>,
-    /// Per slot.
-    holds: Box<[Hold]>,
     /// Slots that were let go, with the tick of that; of a slot that was held or let go again since, the line is old.
     idle: VecDeque<(u32, u32)>,
     used: u32,
@@ -123,19 +170,21 @@ impl Pairs {
     pub fn new(sizes: Sizes, hash_key: (u64, u64)) -> Self {
         let n = sizes.pairs;
         Self {
-            index: filled((2 * n).next_power_of_two().max(2), EMPTY),
-            holds: filled(n, Hold::default()),
+            index: filled(Self::places(n), EMPTY),
             idle: VecDeque::with_capacity(n),
             used: 0,
             hash: TupleHash::new(hash_key),
         }
     }
 
-    /// Bytes that an index for `pairs` slots comes to take, and the directory of their keys.
+    const fn places(pairs: usize) -> usize {
+        2 * pairs + 1
+    }
+
+    /// Bytes that an index for `pairs` slots comes to take, and what is known of each.
     #[must_use]
     pub fn bytes(pairs: usize) -> usize {
-        (2 * pairs).next_power_of_two() * size_of::<Place>()
-            + pairs * (size_of::<Hold>() + size_of::<(u32, u32)>() + size_of::<[AtomicU64; 3]>())
+        Self::places(pairs) * size_of::<Place>() + pairs * (size_of::<(u32, u32)>() + size_of::<Record>())
     }
 
     /// First of two steps: fetches where the slot of `key` is looked for, and says by what [tag](Self::tag).
@@ -146,28 +195,49 @@ impl Pairs {
         tag
     }
 
-    /// Second step: fetches what is known of the slot that seems to be the tag's.
+    /// Second step: fetches what is known of the slot that seems to be the tag's, and its counters. Whether there seems to be one.
     #[inline]
-    pub fn prefetch_slot(&self, writer: &Writer, tag: u32) {
+    pub fn prefetch_slot(&self, writer: &Writer, tag: u32) -> bool {
         let home = self.home(tag);
-        for at in home..home + NEAR {
-            let place = self.index[at & (self.index.len() - 1)];
-            if place.tag == tag
-                && let Some(hold) = self.holds.get(place.slot as usize)
-            {
-                memory::prefetch(hold);
-                writer.directory().prefetch(PairSlot(place.slot));
-                return;
+        let near = self.index.get(home..).unwrap_or_default().iter().take(NEAR);
+        for place in near.take_while(|place| place.slot != EMPTY.slot) {
+            if place.tag == tag {
+                writer.directory().prefetch(place.slot);
+                memory::prefetch(writer.bank().pair(PairSlot(place.slot)));
+                return true;
             }
+        }
+        false
+    }
+
+    /// Fetches what the `n`-th pair from now on will be given, if all are new.
+    #[inline]
+    pub fn prefetch_fresh(&self, writer: &Writer, n: usize) {
+        let slot = match self.idle.get(n) {
+            _ if self.used as usize + n < writer.directory().records.len() => self.used + n as u32,
+            Some(&(slot, _)) => slot,
+            None => return,
+        };
+        writer.directory().prefetch(slot);
+        memory::prefetch(writer.bank().pair(PairSlot(slot)));
+    }
+
+    /// After [`prefetch_fresh`](Self::prefetch_fresh) of so many: fetches where the pairs whose slots they get are to be forgotten.
+    #[inline]
+    pub fn prefetch_forgotten(&self, writer: &Writer, n: usize) {
+        if (self.used as usize) < writer.directory().records.len() {
+            return;
+        }
+        for &(slot, _) in self.idle.iter().take(n) {
+            let key = writer.directory().records[slot as usize].key();
+            memory::prefetch(&self.index[self.home(self.tag(&key))]);
         }
     }
 
     /// Fetches what [`release`](Self::release) writes.
     #[inline]
-    pub fn prefetch_hold(&self, slot: PairSlot) {
-        if let Some(hold) = self.holds.get(slot.index()) {
-            memory::prefetch(hold);
-        }
+    pub fn prefetch_hold(&self, writer: &Writer, slot: PairSlot) {
+        writer.directory().prefetch(slot.0);
     }
 
     /// The slot of `key`, one holder more. Where no slot is free: the endpoint's slot for all its other clients.
@@ -176,43 +246,53 @@ impl Pairs {
     }
 
     /// [`acquire`](Self::acquire), by the key's [tag](Self::tag).
+    #[inline]
     pub fn acquire_at(&mut self, writer: &Writer, key: &PairKey, tag: u32) -> PairSlot {
-        let directory = writer.directory();
+        let records = &writer.directory().records;
         let mut at = self.home(tag);
-        while self.index[at].slot != EMPTY.slot {
-            let Place { tag: theirs, slot: n } = self.index[at];
-            if theirs == tag && directory.key(PairSlot(n)) == *key {
-                self.holds[n as usize].holders += 1;
-                return PairSlot(n);
+        while let Place { tag: theirs, slot } = self.index[at]
+            && slot != EMPTY.slot
+        {
+            if theirs == tag {
+                let record = &records[slot as usize];
+                if record.key() == *key {
+                    let hold = record.hold();
+                    record.set_hold(Hold { holders: hold.holders + 1, ..hold });
+                    return PairSlot(slot);
+                }
             }
-            at = (at + 1) & (self.index.len() - 1);
+            at = self.after(at);
         }
-        let Some(n) = self.fresh(writer) else { return Bank::other(key.endpoint) };
-        directory.set(PairSlot(n), key);
-        self.holds[n as usize].holders = 1;
+        let Some(slot) = self.fresh(writer) else { return Bank::other(key.endpoint) };
+        let record = &records[slot as usize];
+        record.set_key(key);
+        record.set_hold(Hold { holders: 1, ..record.hold() });
         // `fresh` may have moved places: look for an empty one again.
         let mut at = self.home(tag);
         while self.index[at].slot != EMPTY.slot {
-            at = (at + 1) & (self.index.len() - 1);
+            at = self.after(at);
         }
-        self.index[at] = Place { tag, slot: n };
-        PairSlot(n)
+        self.index[at] = Place { tag, slot };
+        PairSlot(slot)
     }
 
     /// One holder more of a slot that is held already (a packet of the connection that waits for a next hop, say).
-    pub fn hold(&mut self, slot: PairSlot) {
+    pub fn hold(&mut self, writer: &Writer, slot: PairSlot) {
         if slot.endpoint().is_none() {
-            self.holds[slot.index()].holders += 1;
+            let record = &writer.directory().records[slot.index()];
+            let hold = record.hold();
+            record.set_hold(Hold { holders: hold.holders + 1, ..hold });
         }
     }
 
     /// One holder less.
+    #[inline]
     pub fn release(&mut self, writer: &Writer, slot: PairSlot) {
         if slot.endpoint().is_some() {
             return;
         }
-        let n = slot.0;
-        let hold = &mut self.holds[n as usize];
+        let record = &writer.directory().records[slot.index()];
+        let mut hold = record.hold();
         debug_assert!(hold.holders > 0, "a slot was let go more often than held");
         hold.holders = hold.holders.saturating_sub(1);
         if hold.holders == 0 {
@@ -220,59 +300,65 @@ impl Pairs {
             // In the queue already: its line is found old when met, and renewed then.
             if !hold.queued {
                 hold.queued = true;
-                self.idle.push_back((n, hold.let_go));
+                self.idle.push_back((slot.0, hold.let_go));
             }
         }
+        record.set_hold(hold);
     }
 
     /// A slot never used, or the one that is idle for longest and whose last counts have been folded.
+    #[inline]
     fn fresh(&mut self, writer: &Writer) -> Option<u32> {
-        if (self.used as usize) < self.holds.len() {
-            let n = self.used;
+        let directory = writer.directory();
+        if (self.used as usize) < directory.records.len() {
+            let slot = self.used;
             self.used += 1;
-            writer.directory().used.store(self.used, Ordering::Relaxed);
-            return Some(n);
+            directory.used.store(self.used, Ordering::Relaxed);
+            return Some(slot);
         }
         for _ in 0..ATTEMPTS {
-            let &(n, tick) = self.idle.front()?;
-            let hold = &mut self.holds[n as usize];
+            let &(slot, tick) = self.idle.front()?;
+            let record = &directory.records[slot as usize];
+            let hold = record.hold();
             if hold.holders == 0 && hold.let_go == tick && writer.tick().wrapping_sub(tick) < REST {
                 return None; // those behind it have rested no longer
             }
             self.idle.pop_front();
             if hold.holders > 0 {
-                hold.queued = false; // queued again when it is let go
+                record.set_hold(Hold { queued: false, ..hold }); // queued again when it is let go
             } else if hold.let_go != tick {
-                self.idle.push_back((n, hold.let_go));
+                self.idle.push_back((slot, hold.let_go));
             } else {
-                hold.queued = false;
-                self.forget(writer, n);
-                return Some(n);
+                record.set_hold(Hold { queued: false, ..hold });
+                self.forget(&record.key(), slot);
+                return Some(slot);
             }
         }
         None
     }
 
-    /// Takes `n` out of the index, closing the gap (backward shift).
-    fn forget(&mut self, writer: &Writer, n: u32) {
-        let mask = self.index.len() - 1;
-        let mut gap = self.home(self.tag(&writer.directory().key(PairSlot(n))));
-        while self.index[gap].slot != n {
-            gap = (gap + 1) & mask;
+    /// Takes a slot out of the index, closing the gap (backward shift).
+    fn forget(&mut self, key: &PairKey, slot: u32) {
+        let mut gap = self.home(self.tag(key));
+        while self.index[gap].slot != slot {
+            gap = self.after(gap);
         }
-        let mut at = (gap + 1) & mask;
+        let len = self.index.len();
+        let behind = |at: usize, of: usize| if at >= of { at - of } else { at + len - of };
+        let mut at = self.after(gap);
         while self.index[at].slot != EMPTY.slot {
             let home = self.home(self.index[at].tag);
-            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(gap) & mask) {
+            if behind(at, home) >= behind(at, gap) {
                 self.index[gap] = self.index[at];
                 gap = at;
             }
-            at = (at + 1) & mask;
+            at = self.after(at);
         }
         self.index[gap] = EMPTY;
     }
 
     /// What a key is looked for by.
+    #[inline]
     #[must_use]
     pub fn tag(&self, key: &PairKey) -> u32 {
         // A pair as a tuple: different pairs are different ones.
@@ -288,8 +374,16 @@ impl Pairs {
         self.hash.of(&tuple) as u32
     }
 
+    /// Where a tag is looked for first: its upper bits, for any number of places.
+    #[inline]
     fn home(&self, tag: u32) -> usize {
-        tag as usize & (self.index.len() - 1)
+        ((u64::from(tag) * self.index.len() as u64) >> 32) as usize
+    }
+
+    /// The place after this one.
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 < self.index.len() { at + 1 } else { 0 }
     }
 }
 

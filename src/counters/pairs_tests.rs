@@ -142,7 +142,7 @@ fn no_slots_at_all() {
     let mut b = Bench::new(0);
     let slot = b.acquire(&key(1));
     assert_eq!(slot, Bank::other(key(1).endpoint));
-    b.pairs.hold(slot);
+    b.pairs.hold(&b.writer, slot);
     b.release(slot);
     b.release(slot);
 }
@@ -198,7 +198,7 @@ proptest! {
                 }
                 Op::Hold(i) if !held.is_empty() => {
                     let (k, s) = held[i % held.len()];
-                    b.pairs.hold(s);
+                    b.pairs.hold(&b.writer, s);
                     held.push((k, s));
                 }
                 Op::Release(i) if !held.is_empty() => {

@@ -5,7 +5,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::foresee::Foreseen;
+use super::foresee::{Foreseen, LastService};
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
 use crate::config::Protocol;
@@ -89,6 +89,21 @@ impl<F: Frame> Shard<F> {
             } else {
                 frame
             };
+            let frame = match slot.foreseen {
+                Some(foreseen) if slot.whole && slot.lead == Lead::NONE && foreseen.plain => {
+                    match self.opening(
+                        turn,
+                        (port, frame, via),
+                        (&slot.packet, slot.hash),
+                        &foreseen,
+                        &mut forwarded,
+                    ) {
+                        Ok(()) => continue,
+                        Err(frame) => frame,
+                    }
+                }
+                _ => frame,
+            };
             let parsed = if slot.whole {
                 Ok(Parsed::Ip(slot.packet.packet()))
             } else {
@@ -145,20 +160,25 @@ impl<F: Frame> Shard<F> {
     /// What first packets will need is found out and fetched.
     #[inline(never)]
     fn foresee_all(&mut self, tables: &Tables, slots: &mut [Slot]) {
-        let mut fresh = 0;
+        let mut last = LastService::default();
+        let mut vacancy = self.conntrack.vacancy();
         for slot in slots.iter_mut().filter(|slot| slot.whole && slot.lead == Lead::NONE) {
             slot.foreseen = None;
             if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
-                slot.foreseen = self.foresee(tables, &slot.packet);
-                self.conntrack.prefetch_fresh(fresh);
+                slot.foreseen = self.foresee(tables, &slot.packet, &mut last);
+                self.conntrack.prefetch_vacant(&mut vacancy);
+            }
+        }
+        let mut fresh = 0;
+        for slot in slots.iter().filter(|slot| slot.whole && slot.lead == Lead::NONE) {
+            if let Some(foreseen) = slot.foreseen
+                && !self.pairs.prefetch_slot(&self.writer, foreseen.pair)
+            {
+                self.pairs.prefetch_fresh(&self.writer, fresh);
                 fresh += 1;
             }
         }
-        for slot in slots.iter().filter(|slot| slot.whole && slot.lead == Lead::NONE) {
-            if let Some(foreseen) = slot.foreseen {
-                self.pairs.prefetch_slot(&self.writer, foreseen.pair);
-            }
-        }
+        self.pairs.prefetch_forgotten(&self.writer, fresh);
     }
 
     /// A packet that needs a decision.

@@ -121,7 +121,7 @@ impl<F: Frame> Shard<F> {
                 Ok(()) => {
                     bank.term(Term::HeldIn).add(1);
                     // The slot must stay this pair's until the packet is credited.
-                    self.pairs.hold(account.pair);
+                    self.pairs.hold(&self.writer, account.pair);
                 }
                 Err(held) => self.drop(turn, ingress, held.frame, DropReason::HoldFull),
             },

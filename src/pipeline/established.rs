@@ -10,12 +10,14 @@ use super::egress::Exit;
 use super::modes::{self, Passage};
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
+use crate::addr::Mac;
 use crate::conntrack::Lead;
 use crate::dpdk::memory::prefetch;
 use crate::ids::PortId;
 use crate::neighbor::NextHop;
 use crate::parse::Whole;
 use crate::rewrite;
+use crate::tables::Port;
 use crate::wire::tcp::flag;
 
 impl<F: Frame> Shard<F> {
@@ -80,10 +82,26 @@ impl<F: Frame> Shard<F> {
             self.forward_by_mode(turn, arrival, &passage);
             return Ok(());
         };
+        let onward = Onward { egress, mac, config, account };
+        self.send_whole(turn, (port, frame), packet, translated, &onward, forwarded);
+        Ok(())
+    }
+
+    /// Puts the L2 header before a packet that was translated, and sends it.
+    #[inline(always)]
+    pub(super) fn send_whole<O: Output<F>>(
+        &self,
+        turn: &mut Turn<'_, O>,
+        (port, mut frame): (PortId, F),
+        packet: &Whole,
+        translated: Option<()>,
+        onward: &Onward<'_>,
+        forwarded: &mut u64,
+    ) {
+        let Onward { egress, mac, config, account } = *onward;
         let bytes = frame.data_mut();
         let (Some(()), Some((header, rest))) = (translated, bytes.split_first_chunk_mut::<12>()) else {
-            self.drop(turn, port, frame, DropReason::FrameTooShort);
-            return Ok(());
+            return self.drop(turn, port, frame, DropReason::FrameTooShort);
         };
         header[..6].copy_from_slice(&mac.0);
         header[6..].copy_from_slice(&config.mac.0);
@@ -94,9 +112,18 @@ impl<F: Frame> Shard<F> {
             [*high, *low] = config.vlan.to_be_bytes();
         }
         // Padding is of the link that the packet came by.
-        frame.truncate(l3 + packet.l3_len as usize);
+        frame.truncate(usize::from(packet.l3) + packet.l3_len as usize);
         *forwarded += 1;
         turn.out.forward(egress, frame, account);
-        Ok(())
     }
+}
+
+/// Where a packet whose header has the length of the egress port's leaves.
+#[derive(Clone, Copy)]
+pub(super) struct Onward<'t> {
+    pub egress: PortId,
+    pub mac: Mac,
+    pub config: &'t Port,
+    /// What it counts as.
+    pub account: Account,
 }

@@ -3,6 +3,7 @@
 use super::shard::Shard;
 use super::{DropReason, Frame};
 use crate::addr::Addr;
+use crate::config::Protocol;
 use crate::conntrack::Tuple;
 use crate::counters::PairKey;
 use crate::ids::EndpointId;
@@ -14,23 +15,66 @@ use crate::tables::Tables;
 /// What follows from a first packet and the tables alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Foreseen {
-    /// The endpoint that the client's address and port give.
+    /// Its service's place among all.
+    pub service: u32,
+    /// The endpoint that the client's address and port give: its place in the service.
+    pub nth: u32,
+    /// And its slot.
     pub endpoint: EndpointId,
     /// Where its pair is.
     pub pair: u32,
+    /// Hash of the replies' tuple.
+    pub reply: u64,
+    /// Whether the service [asks no more](crate::service::Service::is_plain).
+    pub plain: bool,
+}
+
+/// The service of the last first packet: in a burst it is often the next one's, too.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LastService(Option<((Addr, u16, Protocol), u32)>);
+
+impl LastService {
+    #[inline]
+    fn place(&mut self, tables: &Tables, tuple: &Tuple) -> Option<u32> {
+        let asked = (tuple.dst, tuple.dport, tuple.protocol);
+        match self.0 {
+            Some((same, place)) if same == asked => Some(place),
+            _ => {
+                let place = tables.services.place_of(tuple.dst, tuple.dport, tuple.protocol)?;
+                self.0 = Some((asked, place));
+                Some(place)
+            }
+        }
+    }
 }
 
 impl<F: Frame> Shard<F> {
     /// What [`first`](Self::first) will find out about a packet that may open a connection; fetches what it will read.
-    pub(super) fn foresee(&self, tables: &Tables, packet: &Whole) -> Option<Foreseen> {
+    #[inline]
+    pub(super) fn foresee(
+        &self,
+        tables: &Tables,
+        packet: &Whole,
+        last: &mut LastService,
+    ) -> Option<Foreseen> {
         let tuple = packet.tuple();
-        let service = tables.services.lookup(tuple.dst, tuple.dport, tuple.protocol)?;
-        let endpoint = service.foresee(tuple.src, tuple.sport)?;
+        let place = last.place(tables, &tuple)?;
+        let service = tables.services.at(place)?;
+        let nth = service.foresee(tuple.src, tuple.sport)?;
+        let endpoint = service.endpoints.get(nth)?;
         let sport = if endpoint.port == 0 { tuple.dport } else { endpoint.port };
         let reply = Tuple { src: endpoint.addr, dst: tuple.src, sport, dport: tuple.sport, ..tuple };
-        self.conntrack.prefetch(self.conntrack.hash(&reply));
+        let reply = self.conntrack.hash(&reply);
+        self.conntrack.prefetch(reply);
         let key = PairKey { service: service.id, endpoint: endpoint.id, client: tuple.src };
-        Some(Foreseen { endpoint: endpoint.id, pair: self.pairs.prefetch(&key) })
+        Some(Foreseen {
+            service: place,
+            nth: nth as u32,
+            endpoint: endpoint.id,
+            pair: self.pairs.prefetch(&key),
+            reply,
+            plain: service.is_plain(),
+        })
     }
 }
 

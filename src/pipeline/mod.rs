@@ -1,7 +1,7 @@
 //! A packet's way through the core.
 //!
 //! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `established` (the short way of ordinary packets of
-//! known connections), or `connection` (found: judge, step, translate;
+//! known connections) and `opening` (that of first ones), or `connection` (found: judge, step, translate;
 //! new: firewall, service, endpoint, insert; fragments by way of `fragment`), `local` (ARP, neighbour discovery, echo) or
 //! `kernel` (what a port's TAP gets) → `egress` (next hop, L2 header) →
 //! [`Output`]. Everything in here is a function of bytes, tables and time.
@@ -21,6 +21,7 @@ mod local;
 mod loss;
 mod modes;
 mod multihome;
+mod opening;
 mod output;
 mod owner;
 mod quic;

@@ -213,12 +213,13 @@ impl<F: Frame> Shard<F> {
         let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
         self.modes.maintain(now);
         let Self { worker, conntrack, paths, pairs, modes, writer, removals, .. } = self;
+        let writer = &*writer;
         let mut ledger = Ledger { writer, worker: *worker, tables, paths, modes, now };
         let gone = |pairs: &mut Pairs, departed: Departed<'_>| {
             *removals += 1;
             ledger.close(pairs, &departed);
         };
-        let near = |pairs: &Pairs, view: View<'_>| pairs.prefetch_hold(view.entry().pair());
+        let near = |pairs: &Pairs, view: View<'_>| pairs.prefetch_hold(writer, view.entry().pair());
         conntrack.expire_with(now, budget, pairs, near, gone) || more
     }
 

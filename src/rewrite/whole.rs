@@ -1,7 +1,5 @@
 //! The translation of whole packets without options, whose headers have one shape: each field is written at its fixed place.
 
-use std::hint::select_unpredictable;
-
 use super::{Ends, TTL_DELTA};
 use crate::conntrack::{Direction, Entry};
 use crate::parse::Whole;
@@ -11,15 +9,11 @@ use crate::wire::checksum::{apply, apply_udp};
 /// the bytes are not what the parser saw.
 #[inline(always)]
 pub fn translate_plain(bytes: &mut [u8], packet: &Whole, entry: &Entry, direction: Direction) -> Option<()> {
-    let [client, vip, endpoint] = entry.ends_v4();
-    // Directions come in no order: both sides are written, and no branch taken on them.
-    let original = matches!(direction, Direction::Original);
-    let (src, sport) = select_unpredictable(original, client, vip);
-    let (dst, dport) = select_unpredictable(original, endpoint, client);
+    let (addresses, ports) = entry.goes_v4(direction);
     let [l3_delta, l4_delta] = entry.delta(direction);
     let ip = bytes.get_mut(usize::from(packet.l3)..)?;
-    let l4 = v4(ip, packet.ttl, (src, dst), l3_delta)?;
-    upper(l4, packet.is_tcp, (sport, dport), l4_delta)
+    let l4 = v4(ip, packet.ttl, addresses, l3_delta)?;
+    upper(l4, packet.is_tcp, ports, l4_delta)
 }
 
 /// The same for any connection: makes it a packet between these ends, in the same family.
@@ -32,7 +26,7 @@ pub fn translate_whole(
 ) -> Option<()> {
     let ip = bytes.get_mut(usize::from(packet.l3)..)?;
     let l4 = if packet.is_v4() {
-        v4(ip, packet.ttl, (src.0 as u32, dst.0 as u32), l3_delta)?
+        v4(ip, packet.ttl, (src.0 as u64) << 32 | u64::from(dst.0 as u32), l3_delta)?
     } else {
         let (header, l4) = ip.split_first_chunk_mut::<40>()?;
         header[7] = packet.ttl.wrapping_sub(1);
@@ -40,25 +34,23 @@ pub fn translate_whole(
         header[24..40].copy_from_slice(&dst.v6_octets());
         l4
     };
-    upper(l4, packet.is_tcp, (sport, dport), l4_delta)
+    upper(l4, packet.is_tcp, u32::from(sport) << 16 | u32::from(dport), l4_delta)
 }
 
 #[inline(always)]
-fn v4(ip: &mut [u8], ttl: u8, (src, dst): (u32, u32), delta: u16) -> Option<&mut [u8]> {
+fn v4(ip: &mut [u8], ttl: u8, addresses: u64, delta: u16) -> Option<&mut [u8]> {
     let (header, l4) = ip.split_first_chunk_mut::<20>()?;
     header[8] = ttl.wrapping_sub(1);
     let sum = apply(apply(u16::from_be_bytes([header[10], header[11]]), delta), TTL_DELTA);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
-    header[12..16].copy_from_slice(&src.to_be_bytes());
-    header[16..20].copy_from_slice(&dst.to_be_bytes());
+    header[12..20].copy_from_slice(&addresses.to_be_bytes());
     Some(l4)
 }
 
 #[inline(always)]
-fn upper(l4: &mut [u8], is_tcp: bool, (sport, dport): (u16, u16), delta: u16) -> Option<()> {
+fn upper(l4: &mut [u8], is_tcp: bool, ports: u32, delta: u16) -> Option<()> {
     let header: &mut [u8; 8] = l4.first_chunk_mut()?;
-    header[..2].copy_from_slice(&sport.to_be_bytes());
-    header[2..4].copy_from_slice(&dport.to_be_bytes());
+    header[..4].copy_from_slice(&ports.to_be_bytes());
     if is_tcp {
         let sum: &mut [u8; 2] = l4.get_mut(16..)?.first_chunk_mut()?;
         *sum = apply(u16::from_be_bytes(*sum), delta).to_be_bytes();

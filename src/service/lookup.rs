@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::Service;
+use super::{Service, Sieve};
 use crate::addr::Addr;
 use crate::config::Protocol;
 
@@ -15,6 +15,7 @@ use crate::config::Protocol;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     vips: HashMap<Addr, [Box<[Range]>; Protocol::ALL.len()]>,
+    sieve: Sieve,
 }
 
 /// A service's ports; the ranges of one VIP and protocol are disjoint and sorted.
@@ -43,12 +44,13 @@ impl Index {
             ranges.sort_unstable_by_key(|range| range.first);
             ranges.into_boxed_slice()
         };
-        Self { vips: vips.into_iter().map(|(vip, ranges)| (vip, ranges.map(sorted))).collect() }
+        let sieve = Sieve::of(vips.keys());
+        Self { vips: vips.into_iter().map(|(vip, ranges)| (vip, ranges.map(sorted))).collect(), sieve }
     }
 
     #[inline]
     pub fn has(&self, addr: Addr) -> bool {
-        self.vips.contains_key(&addr)
+        self.sieve.may_have(addr) && self.vips.contains_key(&addr)
     }
 
     /// The position of the service.

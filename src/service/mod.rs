@@ -6,10 +6,12 @@ mod lookup;
 mod maglev;
 mod round_robin;
 mod server_ids;
+mod sieve;
 mod sticky;
 
 pub use delivery::Delivery;
 pub(crate) use round_robin::Cursor;
+pub(crate) use sieve::Sieve;
 pub(crate) use sticky::Sticky;
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use self::lookup::Index;
 use self::server_ids::ServerIds;
 use crate::addr::Addr;
 use crate::config::{self, Algorithm, EndpointState, Protocol, Refusal};
+use crate::conntrack::Form;
 use crate::counters::WorkerCounters;
 use crate::ids::{EndpointId, ServiceId, WorkerId};
 use crate::tables::Slots;
@@ -63,6 +66,20 @@ impl Services {
     #[must_use]
     pub fn lookup(&self, vip: Addr, port: u16, protocol: Protocol) -> Option<&Service> {
         self.services.get(self.index.find(vip, port, protocol)?).map(|service| &**service)
+    }
+
+    /// The place, for [`at`](Self::at), of the service that a packet to this address, port and protocol is for.
+    #[inline]
+    #[must_use]
+    pub fn place_of(&self, vip: Addr, port: u16, protocol: Protocol) -> Option<u32> {
+        self.index.find(vip, port, protocol).map(|place| place as u32)
+    }
+
+    /// The service at a place, in file order.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, place: u32) -> Option<&Service> {
+        self.services.get(place as usize).map(|service| &**service)
     }
 
     /// Whether some service has this address, or had it and its connections may go on.
@@ -233,14 +250,26 @@ impl Service {
         }
     }
 
-    /// What [`pick`](Self::pick) will say, where asking has no effect; else nothing.
+    /// What [`pick`](Self::pick) will say, where asking has no effect; else nothing. An index into the endpoints.
     #[inline]
     #[must_use]
-    pub fn foresee(&self, client: Addr, client_port: u16) -> Option<&Endpoint> {
+    pub fn foresee(&self, client: Addr, client_port: u16) -> Option<usize> {
         match &self.choice {
-            Choice::Table(table) => self.endpoints.get(table.pick(client, client_port)?),
+            Choice::Table(table) => table.pick(client, client_port),
             Choice::RoundRobin(_) | Choice::LeastConnections(_) => None,
         }
+    }
+
+    /// Whether all that a new connection is asked is where it comes from and to which port: its endpoint follows from the client, whose
+    /// address alone takes part, and its destination is replaced.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.is_stateless()
+            && self.delivery.form == Form::Dnat
+            && self.persistence_ms == 0
+            && self.server_ids.is_none()
+            && self.secondary_vips.is_empty()
     }
 
     /// The endpoint for a new connection of this client; none where none takes new connections.

@@ -24,7 +24,7 @@ use crate::counters::Sizes;
 use crate::firewall::Firewall;
 use crate::ids::{EndpointId, PortId};
 use crate::route::{Learned, Routes};
-use crate::service::{Service, Services};
+use crate::service::{Service, Services, Sieve};
 
 /// All tables of one configuration.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub struct Tables {
     local: HashSet<Addr>,
     /// Those, SNAT addresses, and the broadcast addresses of connected networks: nobody's that a packet comes from.
     martians: HashSet<Addr>,
+    /// Of those.
+    martian_sieve: Sieve,
     used: Capacity,
 }
 
@@ -185,8 +187,10 @@ impl Tables {
         let broadcast = prefixes().filter(|own| own.addr.is_v4() && own.len < 31);
         let broadcast = broadcast.map(|own| Addr(own.addr.0 | !own.mask()));
         let martians = broadcast.chain(local.iter().copied()).chain(config.snat.addresses.iter().copied());
+        let martians: HashSet<_> = martians.collect();
         Self {
-            martians: martians.collect(),
+            martian_sieve: Sieve::of(martians.iter()),
+            martians,
             local,
             ports,
             services: Arc::new(Services::new(services, slots.lingering())),
@@ -229,9 +233,12 @@ impl Tables {
 
     /// Whether no packet for a service may come from `addr`: an address of our own, the broadcast address of a connected
     /// network, or one that is valid on its link alone (RFC 4291 §2.5.6).
+    #[inline]
     #[must_use]
     pub fn is_martian(&self, addr: Addr) -> bool {
-        self.services.is_vip(addr) || self.martians.contains(&addr) || addr.is_link_local_v6()
+        self.services.is_vip(addr)
+            || self.martian_sieve.may_have(addr) && self.martians.contains(&addr)
+            || addr.is_link_local_v6()
     }
 
     /// Whether this is a SNAT address.

@@ -1,0 +1,96 @@
+//! The short way of a first packet: a whole SYN or UDP datagram for a service that [asks no more](crate::service::Service::is_plain)
+//! than where it comes from, while there are no firewall rules.
+//!
+//! It does what [`first`](Shard::first) does for such a packet, in the same order and with the same counts; whenever anything is
+//! not as usual it gives the frame back, with nothing changed, and the long way decides.
+
+use super::established::Onward;
+use super::foresee::Foreseen;
+use super::shard::{Shard, Turn, Via};
+use super::{Account, Errand, Frame, Output};
+use crate::conntrack::{self, Direction, Flow};
+use crate::counters::{FlowState, PairKey};
+use crate::ids::PortId;
+use crate::parse::Whole;
+use crate::pipeline::connection::NO_HOP;
+use crate::rewrite;
+
+impl<F: Frame> Shard<F> {
+    /// Takes the packet, or gives the frame back.
+    #[inline(always)]
+    pub(super) fn opening<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        (port, mut frame, via): (PortId, F, Via),
+        (packet, hash): (&Whole, u64),
+        foreseen: &Foreseen,
+        forwarded: &mut u64,
+    ) -> Result<(), F> {
+        let tuple = packet.tuple();
+        let l4_info = packet.l4_info();
+        let ours = match via {
+            Via::Device => {
+                !self.owner.is_shared() || self.owner.of(&tuple, &turn.tables.services) == self.worker
+            }
+            Via::Ring(_, errand) => errand == Errand::Own,
+        };
+        if !ours
+            || packet.ttl <= 1
+            || !turn.tables.firewall.is_empty()
+            || !conntrack::opens(&l4_info)
+            || self.conntrack.is_full()
+            || turn.tables.is_martian(tuple.src)
+        {
+            return Err(frame);
+        }
+        let Some(service) = turn.tables.services.at(foreseen.service) else { return Err(frame) };
+        let Some(endpoint) = service.endpoints.get(foreseen.nth as usize) else { return Err(frame) };
+        let routes = &turn.tables.routes;
+        let Ok(hop) = self.hops.towards(endpoint.id, endpoint.addr, &mut self.neighbors, routes) else {
+            return Err(frame);
+        };
+        let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
+        let config = &turn.tables.ports[egress.index()];
+        if packet.l3_len > u32::from(config.mtu) || config.l2_len() != usize::from(packet.l3) {
+            return Err(frame);
+        }
+        let key = PairKey { service: service.id, endpoint: endpoint.id, client: tuple.src };
+        let pair = self.pairs.acquire_at(&self.writer, &key, foreseen.pair);
+        let mut flow = Flow {
+            client: tuple.src,
+            vip: tuple.dst,
+            endpoint: endpoint.addr,
+            client_port: tuple.sport,
+            vip_port: tuple.dport,
+            endpoint_port: if endpoint.port == 0 { tuple.dport } else { endpoint.port },
+            protocol: service.protocol,
+            ingress: port,
+            service: service.id,
+            endpoint_id: endpoint.id,
+            pair,
+            delta: [0; 2],
+            next_hop: [hop.to_bits(), NO_HOP],
+            epoch: turn.tables.firewall_epoch,
+            idle_timeout_ms: service.idle_timeout_ms,
+            form: service.delivery.form,
+            source: service.delivery.source,
+            source_port: service.delivery.port,
+        };
+        flow.delta = rewrite::deltas(&flow);
+        let Ok(id) = self.conntrack.insert_at(&flow, &l4_info, [hash, foreseen.reply], turn.now) else {
+            self.pairs.release(&self.writer, pair);
+            return Err(frame);
+        };
+        self.modes.begin(id);
+        self.writer.bank().service(service.id).created.add(1);
+        // As every first packet that opens.
+        self.writer.flow_state(service.protocol, endpoint.id, None, Some(FlowState::HalfOpen));
+        let ends = ((flow.client, flow.client_port), (flow.endpoint, flow.endpoint_port));
+        let translated =
+            rewrite::translate_whole(frame.data_mut(), packet, ends, flow.delta_by(Direction::Original));
+        let account = Account { pair, bytes: packet.l3_len, icmp_error: None };
+        let onward = Onward { egress, mac, config, account };
+        self.send_whole(turn, (port, frame), packet, translated, &onward, forwarded);
+        Ok(())
+    }
+}
