@@ -10,6 +10,7 @@ use crate::addr::Addr;
 use crate::config::{ClientAddress, Protocol};
 use crate::counters::FlowState;
 use crate::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
+use crate::parse::Whole;
 
 /// A handshake that makes no progress is given up after this, milliseconds.
 const HALF_OPEN_MS: u32 = 10_000;
@@ -443,6 +444,15 @@ impl<'t> View<'t> {
             return tuple.src.is_v4() && tuple.dst.is_v4() && self.entry.has_v4(direction, tuple);
         }
         self.entry.protocol() == tuple.protocol && self.tuple(direction, own) == *tuple
+    }
+
+    /// [`Self::has_tuple`] of a packet's.
+    #[inline(always)]
+    pub(super) fn has_packet(&self, direction: Direction, packet: &Whole, own: &OwnAddresses) -> bool {
+        if self.entry.kind == Kind::plain(packet.protocol()) {
+            return packet.is_v4 && self.entry.comes_v4(direction) == (packet.v4, packet.ports);
+        }
+        self.entry.protocol() == packet.protocol() && self.tuple(direction, own) == packet.tuple()
     }
 
     /// [`Flow::tuple_by`].

@@ -51,7 +51,7 @@ impl TupleHash {
         // 0 for an IPv4 address.
         let upper = |a: Addr| (a.0 >> 64) as u64 | (a.0 as u64) >> 32 ^ 0xffff;
         if upper(t.src) | upper(t.dst) == 0 {
-            return self.of_v4(t);
+            return self.of_v4((t.src.0 as u64) << 32 | u64::from(t.dst.0 as u32), rest(t));
         }
         let [k0, k1, k2, k3, k4, k5] = self.nh;
         self.finish(
@@ -61,14 +61,15 @@ impl TupleHash {
         )
     }
 
-    /// [`of`](Self::of) for a tuple that is known to be of IPv4.
-    #[inline]
-    pub(crate) fn of_v4(&self, t: &Tuple) -> u64 {
+    /// [`of`](Self::of) for a tuple of IPv4: its addresses, the source's in the upper half; its ports likewise in 32 bits, and below
+    /// them 16 bits with the protocol's number.
+    #[inline(always)]
+    pub(crate) fn of_v4(&self, addresses: u64, rest: u64) -> u64 {
         let [k0, k1] = self.nh4;
-        self.finish(product((t.src.0 as u64) << 32 | u64::from(t.dst.0 as u32), k0, rest(t), k1))
+        self.finish(product(addresses, k0, rest, k1))
     }
 
-    #[inline]
+    #[inline(always)]
     const fn finish(&self, sum: u128) -> u64 {
         let h = fold(sum as u64 ^ self.fold[0], (sum >> 64) as u64 ^ self.fold[1]);
         // One round of a murmur finaliser: neighbouring ports are an arithmetic progression up to here.

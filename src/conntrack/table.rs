@@ -158,11 +158,14 @@ impl Conntrack {
     }
 
     /// [`hash`](Self::hash) of the tuple of a packet.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn hash_of(&self, packet: &Whole) -> u64 {
-        let tuple = packet.tuple();
-        if packet.is_v4() { self.hash.of_v4(&tuple) } else { self.hash.of(&tuple) }
+        if packet.is_v4 {
+            self.hash.of_v4(packet.v4, u64::from(packet.ports) << 16 | u64::from(packet.protocol().number()))
+        } else {
+            self.hash.of(&packet.tuple())
+        }
     }
 
     /// Finds the connection that a packet with this tuple belongs to; `hash` is [`Self::hash`] of it.
@@ -211,14 +214,14 @@ impl Conntrack {
         Lead(key)
     }
 
-    /// Third step: the connection that a lead is to, if it is this tuple's. `None` where [`find`](Self::find) has to tell. To be called
+    /// Third step: the connection that a lead is to, if it is this packet's. `None` where [`find`](Self::find) has to tell. To be called
     /// before anything is removed from the table.
     #[inline(always)]
     #[must_use]
-    pub fn confirm(&self, lead: Lead, tuple: &Tuple) -> Option<(FlowId, Direction)> {
+    pub fn confirm(&self, lead: Lead, packet: &Whole) -> Option<(FlowId, Direction)> {
         let Lead(key) = lead;
-        let view = self.get(key.id())?;
-        view.has_tuple(key.direction(), tuple, &self.own).then_some((key.id(), key.direction()))
+        let (id, direction) = (key.id(), key.direction());
+        self.get(id)?.has_packet(direction, packet, &self.own).then_some((id, direction))
     }
 
     #[inline(always)]

@@ -117,7 +117,7 @@ const fn near(n: u32, low: u32, high: u32) -> bool {
     n.wrapping_sub(low).wrapping_add(SLACK) <= span.saturating_add(2 * SLACK)
 }
 
-#[inline]
+#[inline(always)]
 fn advance(number: &mut Packed, to: u32) {
     if to.wrapping_sub(number.get()) <= MAX_ADVANCE {
         *number = Packed::new(to);
@@ -241,8 +241,8 @@ impl State {
             return false;
         }
         let d = direction as usize;
-        advance(&mut self.sent[d], packet.seq.wrapping_add(packet.payload));
-        advance(&mut self.acked[d], packet.ack);
+        advance(&mut self.sent[d], packet.seq().wrapping_add(packet.payload));
+        advance(&mut self.acked[d], packet.ack());
         true
     }
 

@@ -141,7 +141,7 @@ impl Mbuf {
     /// Fetches the buffer's first line and the frame's, where that is in a fresh buffer: reading where it is would wait for the
     /// first one.
     #[inline]
-    pub(super) fn prefetch(&self) {
+    pub fn prefetch(&self) {
         const USUAL: usize = size_of::<rte_mbuf>() + dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
         let start = self.0.as_ptr().cast::<u8>();
         line(start);

@@ -13,11 +13,11 @@ use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, PushError};
 
 use super::exchange::AtPort;
-use super::handoff::Ticked;
+use super::handoff::{Outlet, Ticked};
 use crate::capture::TapWriter;
 use crate::counters::{Term, Writer};
 use crate::dpdk::{Mbuf, Mempool, TxQueue, free_all};
-use crate::ids::{PortId, WorkerId};
+use crate::ids::{PairSlot, PortId, ServiceId, WorkerId};
 use crate::pipeline::{Account, DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
 
 /// Frames that a turn can have for one port.
@@ -34,20 +34,43 @@ pub(super) struct TxPort {
     frames: Box<ArrayVec<Mbuf, TX_BUFFER>>,
     /// One for each of `frames`.
     notes: Box<ArrayVec<Note, TX_BUFFER>>,
+    /// Bytes of `frames`.
+    bytes: u64,
     /// Frames that found the buffer full, not counted yet.
     overflow: u32,
     way: Way,
 }
 
-/// What to count when a frame is taken.
+/// What to count when a frame is taken: of an [`Account`] as much as most have.
 #[derive(Clone, Copy, Debug)]
 struct Note {
-    account: Option<Account>,
-    /// Bytes of the frame.
-    len: u32,
+    /// [`NOBODY`] where nothing is credited.
+    pair: PairSlot,
+    bytes: u32,
+    /// Of an ICMP error alone.
+    service: Option<ServiceId>,
 }
 
-const _: () = assert!(size_of::<Note>() == 20);
+const _: () = assert!(size_of::<Note>() == 16);
+
+/// No slot.
+const NOBODY: PairSlot = PairSlot(u32::MAX);
+
+impl Note {
+    #[inline(always)]
+    fn new(account: Option<Account>) -> Self {
+        match account {
+            Some(Account { pair, bytes, icmp_error }) => Self { pair, bytes, service: icmp_error },
+            None => Self { pair: NOBODY, bytes: 0, service: None },
+        }
+    }
+
+    #[inline(always)]
+    fn account(self) -> Option<Account> {
+        let Self { pair, bytes, service } = self;
+        (pair != NOBODY).then_some(Account { pair, bytes, icmp_error: service })
+    }
+}
 
 /// The device's queue, or the ring to its owner.
 #[derive(Debug)]
@@ -91,7 +114,7 @@ impl Relay {
 
 impl TxPort {
     pub fn new(id: PortId, way: Way) -> Self {
-        Self { id, frames: Box::default(), notes: Box::default(), overflow: 0, way }
+        Self { id, frames: Box::default(), notes: Box::default(), bytes: 0, overflow: 0, way }
     }
 
     /// The port.
@@ -100,24 +123,22 @@ impl TxPort {
     }
 
     /// Puts a frame into the buffer; it comes back where that is full.
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, frame: Mbuf, account: Option<Account>) -> Option<Mbuf> {
-        let len = frame.data().len() as u32;
-        match self.frames.try_push(frame) {
-            Ok(()) => {
-                self.notes.push(Note { account, len });
-                None
-            }
-            Err(error) => {
-                self.overflow += 1;
-                Some(error.element())
-            }
+        let len = frame.data().len() as u64;
+        if let Err(error) = self.frames.try_push(frame) {
+            self.overflow += 1;
+            return Some(error.element());
         }
+        self.bytes += len;
+        // As many as frames.
+        let _ = self.notes.try_push(Note::new(account));
+        None
     }
 
     /// One TX burst, and the bookkeeping of what it took and what it did not. Whether there was anything.
     fn flush(&mut self, writer: &Writer, tap: &mut TapWriter, relays_first: bool) -> bool {
-        let Self { id, frames, notes, overflow, way } = self;
+        let Self { id, frames, notes, bytes, overflow, way } = self;
         let mut busy = false;
         let mut relay_all = |way: &mut Way| {
             if let Way::Own(queue, relays) = way {
@@ -142,14 +163,13 @@ impl TxPort {
                 taken
             };
             tap.not_sent(*id, frames);
-            let mut bytes = 0;
             for note in &notes[..taken] {
-                bytes += u64::from(note.len);
-                if let Some(account) = &note.account {
-                    writer.processed(account);
+                if let Some(account) = note.account() {
+                    writer.processed(&account);
                 }
             }
-            writer.sent(*id, taken as u64, bytes);
+            let left: u64 = frames.iter().map(|frame| frame.data().len() as u64).sum();
+            writer.sent(*id, taken as u64, std::mem::take(bytes) - left);
             for _ in taken..notes.len() {
                 writer.tx_dropped(*id);
             }
@@ -191,7 +211,7 @@ pub(super) struct Io {
     pub tap: TapWriter,
     pool: Mempool,
     ports: Box<[TxPort]>,
-    handed: Box<[Option<Producer<Ticked>>]>,
+    handed: Box<[Option<Outlet>]>,
     outboxes: Vec<Outbox>,
     lost_updates: Arc<AtomicU64>,
     /// To the kernel's interfaces, where there are any.
@@ -216,7 +236,7 @@ impl Io {
             tap,
             pool,
             ports: ports.into(),
-            handed: handed.into(),
+            handed: handed.into_iter().map(|ring| ring.map(Outlet::new)).collect(),
             outboxes: updates
                 .into_iter()
                 .flatten()
@@ -238,6 +258,9 @@ impl Io {
         let mut busy = false;
         for port in &mut self.ports {
             busy |= port.flush(writer, &mut self.tap, self.relays_first);
+        }
+        for outlet in self.handed.iter_mut().flatten() {
+            outlet.flush();
         }
         for outbox in &mut self.outboxes {
             let Outbox { to, pending } = outbox;
@@ -302,7 +325,7 @@ impl Io {
         self.freed.push(frame);
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, port: PortId, frame: Mbuf, account: Option<Account>) {
         let Some(tx) = self.ports.get_mut(port.index()) else { return self.free(frame) };
         let refused = tx.push(frame, account);
@@ -315,7 +338,7 @@ impl Io {
 }
 
 impl Output<Mbuf> for Io {
-    #[inline]
+    #[inline(always)]
     fn forward(&mut self, port: PortId, frame: Mbuf, account: Account) {
         self.send(port, frame, Some(account));
     }
@@ -337,9 +360,8 @@ impl Output<Mbuf> for Io {
 
     #[inline]
     fn hand_off(&mut self, to: WorkerId, handed: Handed<Mbuf>) -> Result<(), Mbuf> {
-        let Some(Some(ring)) = self.handed.get_mut(to.index()) else { return Err(handed.frame) };
-        ring.push(Ticked { tick: self.tick, handed })
-            .map_err(|PushError::Full(Ticked { handed, .. })| handed.frame)
+        let Some(Some(outlet)) = self.handed.get_mut(to.index()) else { return Err(handed.frame) };
+        outlet.push(Ticked { tick: self.tick, handed })
     }
 
     fn originate(&mut self, port: PortId, bytes: &[u8], _fragment: bool) -> bool {

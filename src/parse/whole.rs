@@ -35,62 +35,106 @@ const IMPOSSIBLE: [bool; 256] = {
 };
 
 /// One of those. All of it is scalars that are written and read one by one where they lie: a copy of what was just written in pieces
-/// would have to wait until those are in the cache.
+/// would have to wait until those are in the cache. Pairs of fields that come and are compared together are one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Whole {
-    /// Source address.
-    pub src: Addr,
-    /// Destination address.
-    pub dst: Addr,
-    /// Sequence number, of TCP.
-    pub seq: u32,
-    /// Acknowledgement number, of TCP.
-    pub ack: u32,
+    /// Of IPv4: source address, and in the lower half destination address.
+    pub v4: u64,
+    /// Of TCP: sequence number, and in the lower half acknowledgement number.
+    pub numbers: u64,
+    /// Source port, and in the lower half destination port.
+    pub ports: u32,
     /// Bytes of payload, of TCP.
     pub payload: u32,
     /// IP header and everything after it, in bytes.
     pub l3_len: u32,
-    /// Source port.
-    pub sport: u16,
-    /// Destination port.
-    pub dport: u16,
     /// Start of the IP header.
     pub l3: u16,
-    /// Start of the L4 header.
-    pub l4: u16,
-    /// Flags, of TCP.
+    /// Flags, of TCP; of UDP none.
     pub flags: u8,
     /// TTL or hop limit.
     pub ttl: u8,
     /// TCP or else UDP.
     pub is_tcp: bool,
+    /// IPv4 or else IPv6.
+    pub is_v4: bool,
     /// As in [`Packet`].
     pub dont_fragment: bool,
+    /// Of IPv6: source and destination address.
+    pub v6: [Addr; 2],
 }
 
 impl Whole {
-    /// Whether it is of IPv4.
+    /// Source address.
     #[inline]
     #[must_use]
-    pub const fn is_v4(&self) -> bool {
-        self.l4 - self.l3 == ipv4::HEADER_LEN as u16
+    pub const fn src(&self) -> Addr {
+        if self.is_v4 { Addr::v4(((self.v4 >> 32) as u32).to_be_bytes()) } else { self.v6[0] }
+    }
+
+    /// Destination address.
+    #[inline]
+    #[must_use]
+    pub const fn dst(&self) -> Addr {
+        if self.is_v4 { Addr::v4((self.v4 as u32).to_be_bytes()) } else { self.v6[1] }
+    }
+
+    /// Source port.
+    #[inline]
+    #[must_use]
+    pub const fn sport(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+
+    /// Destination port.
+    #[inline]
+    #[must_use]
+    pub const fn dport(&self) -> u16 {
+        self.ports as u16
+    }
+
+    /// Sequence number, of TCP.
+    #[inline]
+    #[must_use]
+    pub const fn seq(&self) -> u32 {
+        (self.numbers >> 32) as u32
+    }
+
+    /// Acknowledgement number, of TCP.
+    #[inline]
+    #[must_use]
+    pub const fn ack(&self) -> u32 {
+        self.numbers as u32
+    }
+
+    /// TCP or UDP.
+    #[inline]
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        if self.is_tcp { Protocol::Tcp } else { Protocol::Udp }
     }
 
     /// Its 5-tuple.
     #[inline]
     #[must_use]
     pub const fn tuple(&self) -> Tuple {
-        let Self { src, dst, sport, dport, is_tcp, .. } = *self;
-        Tuple { src, dst, sport, dport, protocol: if is_tcp { Protocol::Tcp } else { Protocol::Udp } }
+        Tuple {
+            src: self.src(),
+            dst: self.dst(),
+            sport: self.sport(),
+            dport: self.dport(),
+            protocol: self.protocol(),
+        }
     }
 
     /// As in [`Packet`].
     #[inline]
     #[must_use]
     pub const fn l4_info(&self) -> L4 {
-        let Self { sport, dport, flags, payload, seq, ack, .. } = *self;
+        let (sport, dport) = (self.sport(), self.dport());
         if self.is_tcp {
-            L4::Tcp { sport, dport, flags, payload, seq, ack }
+            let Self { flags, payload, .. } = *self;
+            L4::Tcp { sport, dport, flags, payload, seq: self.seq(), ack: self.ack() }
         } else {
             L4::Udp { sport, dport }
         }
@@ -99,20 +143,19 @@ impl Whole {
     /// What [`parse`](super::parse) says of it.
     #[must_use]
     pub const fn packet(&self) -> Packet {
-        let Self { src, dst, ttl, dont_fragment, l3, l4, l3_len, .. } = *self;
-        let protocol = if self.is_tcp { protocol::TCP } else { protocol::UDP };
-        let l4_info = self.l4_info();
+        let Self { ttl, dont_fragment, l3, l3_len, is_v4, .. } = *self;
+        let header_len = if is_v4 { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
         Packet {
-            src,
-            dst,
-            protocol,
+            src: self.src(),
+            dst: self.dst(),
+            protocol: if self.is_tcp { protocol::TCP } else { protocol::UDP },
             ttl,
             dont_fragment,
             to_group: false,
             l3,
-            l4,
+            l4: l3 + header_len as u16,
             l3_len,
-            l4_info,
+            l4_info: self.l4_info(),
             fragment: None,
         }
     }
@@ -145,34 +188,63 @@ impl Station {
     }
 }
 
+impl Station {
+    /// Whether a frame is for it.
+    #[inline(always)]
+    fn is_to(&self, eth: &[u8; ethernet::HEADER_LEN]) -> bool {
+        let first = u64::from_le_bytes(array_at::<0, 8, _>(eth)) << 16;
+        (first ^ self.mac) & self.mask == 0
+    }
+}
+
 /// The group bit in the word of a [`Station`].
 const GROUP: u64 = 1 << 16;
 
+/// Shortest frame of the fields that are read of IPv4 and TCP; all frames on Ethernet are longer, even without padding's bytes
+/// cut off.
+const USUAL: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + tcp::HEADER_LEN;
+
 /// Whether it is one of those; then `out` is what [`parse`](super::parse) says of it. `false` says nothing, and leaves anything in
 /// `out`.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn whole(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> bool {
-    is_whole(station, frame, checksum, out).is_some()
+    // Where the length is known the bounds of all fields are, too: they are not checked again one by one.
+    let is_whole = if station.vlan == 0 && frame.len() >= USUAL {
+        untagged(station, frame, checksum, out)
+    } else {
+        unusual(station, frame, checksum, out)
+    };
+    is_whole.is_some()
+}
+
+/// With a tag, or UDP without padding.
+#[inline(never)]
+fn unusual(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> Option<()> {
+    if station.vlan == 0 {
+        return untagged(station, frame, checksum, out);
+    }
+    let (eth, rest) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
+    let (tag, ip) = rest.split_first_chunk::<{ ethernet::TAG_LEN }>()?;
+    let kind = u16_at::<{ ethernet::field::ETHERTYPE.start }, _>(eth);
+    if !station.is_to(eth) || kind != ethertype::VLAN || u16_at::<0, _>(tag) & 0x0fff != station.vlan {
+        return None;
+    }
+    network(u16_at::<2, _>(tag), ip, ethernet::TAGGED_LEN as u16, checksum, out)
 }
 
 #[inline(always)]
-fn is_whole(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> Option<()> {
-    let (eth, rest) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
-    let first = u64::from_le_bytes(array_at::<0, 8, _>(eth)) << 16;
-    if (first ^ station.mac) & station.mask != 0 {
+fn untagged(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> Option<()> {
+    let (eth, ip) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
+    if !station.is_to(eth) {
         return None;
     }
-    let mut kind = u16_at::<{ ethernet::field::ETHERTYPE.start }, _>(eth);
-    let (mut ip, mut l3) = (rest, ethernet::HEADER_LEN as u16);
-    if station.vlan != 0 {
-        let (tag, rest) = rest.split_first_chunk::<{ ethernet::TAG_LEN }>()?;
-        if kind != ethertype::VLAN || u16_at::<0, _>(tag) & 0x0fff != station.vlan {
-            return None;
-        }
-        kind = u16_at::<2, _>(tag);
-        (ip, l3) = (rest, ethernet::TAGGED_LEN as u16);
-    }
+    let kind = u16_at::<{ ethernet::field::ETHERTYPE.start }, _>(eth);
+    network(kind, ip, ethernet::HEADER_LEN as u16, checksum, out)
+}
+
+#[inline(always)]
+fn network(kind: u16, ip: &[u8], l3: u16, checksum: RxChecksum, out: &mut Whole) -> Option<()> {
     match kind {
         ethertype::IPV4 => v4(ip, l3, checksum, out),
         ethertype::IPV6 => v6(ip, l3, out),
@@ -199,12 +271,11 @@ fn v4(bytes: &[u8], l3: u16, checksum: RxChecksum, out: &mut Whole) -> Option<()
         return None;
     }
     let total = usize::from(u16_at::<{ field::LENGTH.start }, _>(header));
-    out.src = Addr::v4(array_at::<{ field::SRC.start }, 4, _>(header));
-    out.dst = Addr::v4(array_at::<{ field::DST.start }, 4, _>(header));
+    out.v4 = u64::from_be_bytes(array_at::<{ field::SRC.start }, 8, _>(header));
+    out.is_v4 = true;
     out.ttl = header[field::TTL];
     out.dont_fragment = header[field::FRAGMENT.start] & (ipv4::DONT_FRAGMENT >> 8) as u8 != 0;
     out.l3 = l3;
-    out.l4 = l3 + ipv4::HEADER_LEN as u16;
     out.l3_len = total as u32;
     l4(header[field::PROTOCOL], bytes.get(ipv4::HEADER_LEN..total)?, out)
 }
@@ -222,7 +293,7 @@ fn is_right(header: &[u8; ipv4::HEADER_LEN], first: u64, second: u64) -> bool {
     sum == 0xffff
 }
 
-#[inline(always)]
+#[inline(never)]
 fn v6(bytes: &[u8], l3: u16, out: &mut Whole) -> Option<()> {
     use ipv6::field;
     let header: &[u8; ipv6::HEADER_LEN] = bytes.first_chunk()?;
@@ -233,12 +304,11 @@ fn v6(bytes: &[u8], l3: u16, out: &mut Whole) -> Option<()> {
     if header[0] >> 4 != 6 || special(src) || special(dst) {
         return None;
     }
-    out.src = src;
-    out.dst = dst;
+    out.v6 = [src, dst];
+    out.is_v4 = false;
     out.ttl = header[field::HOP_LIMIT];
     out.dont_fragment = true;
     out.l3 = l3;
-    out.l4 = l3 + ipv6::HEADER_LEN as u16;
     out.l3_len = total as u32;
     l4(header[field::NEXT_HEADER], bytes.get(ipv6::HEADER_LEN..total)?, out)
 }
@@ -250,32 +320,32 @@ fn l4(number: u8, bytes: &[u8], out: &mut Whole) -> Option<()> {
             let header: &[u8; tcp::HEADER_LEN] = bytes.first_chunk()?;
             let header_len = usize::from(header[tcp::field::OFFSET] >> 4) * 4;
             let flags = header[tcp::field::FLAGS];
-            let (sport, dport) = (u16_at::<0, _>(header), u16_at::<2, _>(header));
-            if header_len < tcp::HEADER_LEN
-                || header_len > bytes.len()
-                || IMPOSSIBLE[usize::from(flags)]
-                || sport == 0
-                || dport == 0
-            {
+            out.ports = ports(header)?;
+            if header_len < tcp::HEADER_LEN || header_len > bytes.len() || IMPOSSIBLE[usize::from(flags)] {
                 return None;
             }
-            out.seq = u32_at::<{ tcp::field::SEQ.start }, _>(header);
-            out.ack = u32_at::<{ tcp::field::ACK.start }, _>(header);
+            out.numbers = u64::from_be_bytes(array_at::<{ tcp::field::SEQ.start }, 8, _>(header));
             out.payload = (bytes.len() - header_len) as u32;
-            out.flags = flags;
-            (out.sport, out.dport, out.is_tcp) = (sport, dport, true);
+            (out.flags, out.is_tcp) = (flags, true);
             Some(())
         }
         protocol::UDP => {
             let header: &[u8; udp::HEADER_LEN] = bytes.first_chunk()?;
             let len = usize::from(u16_at::<{ udp::field::LENGTH.start }, _>(header));
-            let (sport, dport) = (u16_at::<0, _>(header), u16_at::<2, _>(header));
-            if len < udp::HEADER_LEN || len > bytes.len() || sport == 0 || dport == 0 {
+            out.ports = ports(header)?;
+            if len < udp::HEADER_LEN || len > bytes.len() {
                 return None;
             }
-            (out.sport, out.dport, out.is_tcp) = (sport, dport, false);
+            (out.flags, out.is_tcp) = (0, false);
             Some(())
         }
         _ => None,
     }
+}
+
+/// Both ports; neither is 0.
+#[inline(always)]
+fn ports<const N: usize>(header: &[u8; N]) -> Option<u32> {
+    let ports = u32_at::<0, _>(header);
+    (ports >> 16 != 0 && ports as u16 != 0).then_some(ports)
 }

@@ -9,9 +9,9 @@ use super::foresee::{Foreseen, LastService};
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
 use crate::config::Protocol;
-use crate::conntrack::{Conntrack, Lead, Tuple};
+use crate::conntrack::{Lead, Tuple};
 use crate::counters::Term;
-use crate::ids::PortId;
+use crate::ids::{PortId, WorkerId};
 use crate::parse::{self, L4, Link, Packet, Parsed, Station, Whole};
 use crate::responder::{icmp, nd};
 use crate::tables::{Port, Tables};
@@ -24,6 +24,8 @@ struct Slot {
     hash: u64,
     lead: Lead,
     foreseen: Option<Foreseen>,
+    /// The worker whose packet it is, where that is another.
+    owner: Option<WorkerId>,
     /// `packet` is valid; else the full parser is asked when it is the frame's turn.
     whole: bool,
 }
@@ -39,15 +41,16 @@ impl Default for Slots {
 }
 
 impl Slot {
-    /// Parses, hashes, and fetches the bucket.
+    /// Whether the packet's connection is looked for here.
     #[inline(always)]
-    fn begin<F: Frame>(&mut self, station: &Station, frame: &F, conntrack: &Conntrack) {
-        self.whole = parse::whole(station, frame.data(), frame.rx_checksum(), &mut self.packet);
-        self.lead = Lead::NONE;
-        if self.whole {
-            self.hash = conntrack.hash_of(&self.packet);
-            conntrack.prefetch(self.hash);
-        }
+    const fn is_ours(&self) -> bool {
+        self.whole && self.owner.is_none()
+    }
+
+    /// Whether it is, and not found.
+    #[inline(always)]
+    fn is_unknown(&self) -> bool {
+        self.is_ours() && self.lead == Lead::NONE
     }
 }
 
@@ -56,22 +59,32 @@ fn link(config: &Port) -> Link {
 }
 
 impl<F: Frame> Shard<F> {
-    /// Takes all of `frames`, each of them to its verdict. `look` says where a frame came in, `take` takes it apart.
+    /// Takes all of `frames`, each of them to its verdict. `look` says where a frame came in, `take` takes it apart; `sort`: they
+    /// may be other workers' packets.
     #[inline]
     pub(super) fn process<T, O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
         frames: &mut ArrayVec<T, MAX_BURST>,
+        sort: bool,
         look: impl Fn(&T) -> (PortId, &F),
         take: impl Fn(T) -> (PortId, F, Via),
     ) {
         let mut kept = self.slots.take().unwrap_or_default();
         let slots = &mut kept.0;
         let burst = frames.len();
-        self.parse_all(turn.tables, slots, frames, look);
+        let sort = sort && self.owner.is_shared();
+        let at_once = sort && self.astray;
+        self.parse_all(turn.tables, slots, frames, look, at_once);
         let slots = &mut slots[..burst.min(MAX_BURST)];
         if self.probe_all(slots) {
+            if sort && !at_once {
+                self.sort_all(turn.tables, slots);
+            }
             self.foresee_all(turn.tables, slots);
+        }
+        if sort {
+            self.astray = 2 * slots.iter().filter(|slot| slot.owner.is_some()).count() > burst;
         }
         self.conntrack.begin(turn.now);
         let removals = self.removals;
@@ -80,6 +93,10 @@ impl<F: Frame> Shard<F> {
         let mut forwarded = 0;
         for (slot, frame) in slots.iter().zip(frames.drain(..)) {
             let (port, frame, via) = take(frame);
+            if let Some(owner) = slot.owner {
+                self.hand_off(turn, owner, Handed::to_owner(port, frame));
+                continue;
+            }
             // What was looked up before a removal is looked up again.
             let frame = if slot.whole && settled && self.removals == removals {
                 match self.short_way(turn, port, frame, &slot.packet, slot.lead, &mut forwarded) {
@@ -119,7 +136,8 @@ impl<F: Frame> Shard<F> {
         self.slots = Some(kept);
     }
 
-    /// First stage. Each stage is a function of its own, so that its loop has the registers for itself.
+    /// First stage: parse, hash, and fetch the buckets. Each stage is a function of its own, so that its loop has the registers
+    /// for itself.
     #[inline(never)]
     fn parse_all<T>(
         &self,
@@ -127,6 +145,7 @@ impl<F: Frame> Shard<F> {
         slots: &mut [Slot; MAX_BURST],
         frames: &[T],
         look: impl Fn(&T) -> (PortId, &F),
+        sort: bool,
     ) {
         let mut at: Option<(PortId, Station)> = None;
         for (slot, frame) in slots.iter_mut().zip(frames) {
@@ -135,7 +154,18 @@ impl<F: Frame> Shard<F> {
                 Some((same, station)) if *same == port => station,
                 _ => &at.insert((port, Station::new(&link(&tables.ports[port.index()])))).1,
             };
-            slot.begin(station, frame, &self.conntrack);
+            slot.whole = parse::whole(station, frame.data(), frame.rx_checksum(), &mut slot.packet);
+            slot.lead = Lead::NONE;
+            slot.owner = None;
+            if slot.whole {
+                if sort {
+                    slot.owner = self.other_owner(tables, &slot.packet);
+                }
+                if slot.owner.is_none() {
+                    slot.hash = self.conntrack.hash_of(&slot.packet);
+                    self.conntrack.prefetch(slot.hash);
+                }
+            }
         }
     }
 
@@ -143,18 +173,33 @@ impl<F: Frame> Shard<F> {
     #[inline(never)]
     fn probe_all(&self, slots: &mut [Slot]) -> bool {
         let (mut further, mut unknown) = (false, false);
-        for slot in slots.iter_mut().filter(|slot| slot.whole) {
-            slot.lead = self.conntrack.probe(slot.hash, !slot.packet.is_v4());
+        for slot in slots.iter_mut().filter(|slot| slot.is_ours()) {
+            slot.lead = self.conntrack.probe(slot.hash, !slot.packet.is_v4);
             further |= slot.lead.is_further();
             unknown |= slot.lead == Lead::NONE;
         }
         if further {
             for slot in slots.iter_mut().filter(|slot| slot.lead.is_further()) {
-                slot.lead = self.conntrack.probe_further(slot.hash, !slot.packet.is_v4());
+                slot.lead = self.conntrack.probe_further(slot.hash, !slot.packet.is_v4);
                 unknown |= slot.lead == Lead::NONE;
             }
         }
         unknown
+    }
+
+    /// Whose packets those of no known connection are. Where the device brings most to their owners this is asked of few; where it
+    /// does not ([`astray`](Self::astray)), of all of the next burst before anything else, and nothing is looked for in vain.
+    #[inline(never)]
+    fn sort_all(&self, tables: &Tables, slots: &mut [Slot]) {
+        for slot in slots.iter_mut().filter(|slot| slot.is_unknown()) {
+            slot.owner = self.other_owner(tables, &slot.packet);
+        }
+    }
+
+    #[inline]
+    fn other_owner(&self, tables: &Tables, packet: &Whole) -> Option<WorkerId> {
+        let owner = self.owner.of(&packet.tuple(), &tables.services);
+        (owner != self.worker).then_some(owner)
     }
 
     /// What first packets will need is found out and fetched.
@@ -162,7 +207,7 @@ impl<F: Frame> Shard<F> {
     fn foresee_all(&mut self, tables: &Tables, slots: &mut [Slot]) {
         let mut last = LastService::default();
         let mut vacancy = self.conntrack.vacancy();
-        for slot in slots.iter_mut().filter(|slot| slot.whole && slot.lead == Lead::NONE) {
+        for slot in slots.iter_mut().filter(|slot| slot.is_unknown()) {
             slot.foreseen = None;
             if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
                 slot.foreseen = self.foresee(tables, &slot.packet, &mut last);
@@ -170,7 +215,7 @@ impl<F: Frame> Shard<F> {
             }
         }
         let mut fresh = 0;
-        for slot in slots.iter().filter(|slot| slot.whole && slot.lead == Lead::NONE) {
+        for slot in slots.iter().filter(|slot| slot.is_unknown()) {
             if let Some(foreseen) = slot.foreseen
                 && !self.pairs.prefetch_slot(&self.writer, foreseen.pair)
             {

@@ -12,6 +12,7 @@ use crate::neighbor::{Held, Lookup, NextHop, Solicit};
 use crate::responder::{arp, nd};
 use crate::rewrite;
 use crate::tables::Port;
+use crate::wire::ethernet::{self, ethertype};
 
 /// Where a packet leaves.
 #[derive(Clone, Copy, Debug)]
@@ -187,22 +188,35 @@ pub(super) fn set_l2<F: Frame>(frame: &mut F, l3: usize, to: Mac, port: &Port) -
     } else {
         frame.shrink_front(l3 - wanted);
     }
-    let bytes = frame.data_mut();
-    let header = l2_header(to, port, *bytes.get(wanted)? >> 4);
-    bytes.get_mut(..wanted)?.copy_from_slice(&header);
+    let (header, l3) = frame.data_mut().split_at_mut_checked(wanted)?;
+    put_l2(header, to, port, *l3.first()? >> 4)?;
     Some(wanted)
 }
 
-/// The L2 header of the egress port for a packet of this IP version.
-pub(super) fn l2_header(to: Mac, port: &Port, version: u8) -> ArrayVec<u8, 18> {
-    let mut header = ArrayVec::new();
-    header.extend(to.0);
-    header.extend(port.mac.0);
-    if port.vlan != 0 {
-        header.extend(0x8100_u16.to_be_bytes());
-        header.extend(port.vlan.to_be_bytes());
+/// Writes the L2 header of the egress port for a packet of this IP version. `None`: it is not as long as `out`.
+#[inline(always)]
+pub(super) fn put_l2(out: &mut [u8], to: Mac, port: &Port, version: u8) -> Option<()> {
+    let kind = if version == 4 { ethertype::IPV4 } else { ethertype::IPV6 };
+    let (addresses, rest) = out.split_first_chunk_mut::<12>()?;
+    addresses[..6].copy_from_slice(&to.0);
+    addresses[6..].copy_from_slice(&port.mac.0);
+    let tag = u32::from(ethertype::VLAN) << 16 | u32::from(port.vlan);
+    match rest {
+        [a, b] if port.vlan == 0 => [*a, *b] = kind.to_be_bytes(),
+        [t, u, v, w, a, b] if port.vlan != 0 => {
+            [*t, *u, *v, *w] = tag.to_be_bytes();
+            [*a, *b] = kind.to_be_bytes();
+        }
+        _ => return None,
     }
-    let ethertype: u16 = if version == 4 { 0x0800 } else { 0x86dd };
-    header.extend(ethertype.to_be_bytes());
+    Some(())
+}
+
+/// The L2 header of the egress port for a packet of this IP version.
+pub(super) fn l2_header(to: Mac, port: &Port, version: u8) -> ArrayVec<u8, { ethernet::TAGGED_LEN }> {
+    let mut header = ArrayVec::from([0; ethernet::TAGGED_LEN]);
+    header.truncate(port.l2_len());
+    // As long as it is.
+    let _ = put_l2(&mut header, to, port, version);
     header
 }

@@ -32,12 +32,12 @@ impl<F: Frame> Shard<F> {
         lead: Lead,
         forwarded: &mut u64,
     ) -> Result<(), F> {
-        let Some((id, direction)) = self.conntrack.confirm(lead, &packet.tuple()) else { return Err(frame) };
+        let Some((id, direction)) = self.conntrack.confirm(lead, packet) else { return Err(frame) };
         let entry = self.conntrack.entry(id);
         let pair = entry.pair();
         prefetch(self.writer.bank().pair(pair));
         // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
-        let peculiar = packet.is_tcp && packet.flags & flag::SYN != 0 || packet.ttl <= 1;
+        let peculiar = packet.flags & flag::SYN != 0 || packet.ttl <= 1;
         if peculiar
             || !entry.is_of_epoch(turn.tables.firewall_epoch)
             || !modes::has_short_way(entry.form(), direction)
@@ -66,8 +66,7 @@ impl<F: Frame> Shard<F> {
         }
         let entry = self.conntrack.entry(id);
         let delta = entry.delta(direction);
-        let Whole { l3_len: bytes, .. } = *packet;
-        let account = Account { pair, bytes, icmp_error: None };
+        let account = Account { pair, bytes: packet.l3_len, icmp_error: None };
         let data = frame.data_mut();
         let translated = if entry.is_plain() {
             rewrite::translate_plain(data, packet, entry, direction)
@@ -76,10 +75,28 @@ impl<F: Frame> Shard<F> {
         {
             rewrite::translate_whole(data, packet, ends, delta)
         } else {
-            let arrival = Arrival { port, frame, packet: packet.packet() };
-            let (flow, exit) = (self.conntrack.flow(id), Exit::To(egress, mac));
-            let passage = Passage { id, flow: &flow, direction, exit, account };
-            self.forward_by_mode(turn, arrival, &passage);
+            let flow = self.conntrack.flow(id);
+            let sent = match modes::tunnel(&flow, self.conntrack.own(), config) {
+                Some(Ok(tunnel)) => {
+                    let entropy = modes::entropy(&flow);
+                    self.modes.enclose(&mut frame, packet, (&tunnel, entropy), (mac, config))
+                }
+                Some(Err(reason)) => Err(reason),
+                None => {
+                    let arrival = Arrival { port, frame, packet: packet.packet() };
+                    let exit = Exit::To(egress, mac);
+                    let passage = Passage { id, flow: &flow, direction, exit, account };
+                    self.forward_by_mode(turn, arrival, &passage);
+                    return Ok(());
+                }
+            };
+            match sent {
+                Ok(()) => {
+                    *forwarded += 1;
+                    turn.out.forward(egress, frame, account);
+                }
+                Err(reason) => self.drop(turn, port, frame, reason),
+            }
             return Ok(());
         };
         let onward = Onward { egress, mac, config, account };

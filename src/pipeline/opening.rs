@@ -28,13 +28,9 @@ impl<F: Frame> Shard<F> {
     ) -> Result<(), F> {
         let tuple = packet.tuple();
         let l4_info = packet.l4_info();
-        let ours = match via {
-            Via::Device => {
-                !self.owner.is_shared() || self.owner.of(&tuple, &turn.tables.services) == self.worker
-            }
-            Via::Ring(_, errand) => errand == Errand::Own,
-        };
-        if !ours
+        // Whose it is has been asked already.
+        let errand = if let Via::Ring(_, errand) = via { errand } else { Errand::Own };
+        if errand != Errand::Own
             || packet.ttl <= 1
             || !turn.tables.firewall.is_empty()
             || !conntrack::opens(&l4_info)

@@ -103,6 +103,8 @@ pub struct Shard<F> {
     pub(super) sweep: Option<usize>,
     /// Of no burst while none is worked on.
     pub(super) slots: Option<Box<Slots>>,
+    /// Whether most of a device's last burst were other workers' packets.
+    pub(super) astray: bool,
     /// Entries removed so far: what was looked up before a removal is looked up again.
     pub(super) removals: u64,
 }
@@ -140,6 +142,7 @@ impl<F: Frame> Shard<F> {
             scratch: Vec::with_capacity(1 << 16),
             sweep: None,
             slots: Some(Box::default()),
+            astray: false,
             removals: 0,
         }
     }
@@ -163,7 +166,7 @@ impl<F: Frame> Shard<F> {
         let bytes: usize = frames.iter().map(|f| f.data().len()).sum();
         self.count_rx(port, frames.len(), bytes);
         let turn = &mut Turn { tables, now, out };
-        self.process(turn, frames, |frame| (port, frame), |frame| (port, frame, Via::Device));
+        self.process(turn, frames, true, |frame| (port, frame), |frame| (port, frame, Via::Device));
     }
 
     /// A burst from another worker's ring.
@@ -177,7 +180,7 @@ impl<F: Frame> Shard<F> {
         self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
         let turn = &mut Turn { tables, now, out };
         let take = |Handed { port, frame, ports, errand }| (port, frame, Via::Ring(ports, errand));
-        self.process(turn, frames, |handed| (handed.port, &handed.frame), take);
+        self.process(turn, frames, false, |handed| (handed.port, &handed.frame), take);
     }
 
     /// Counts a received packet that the I/O layer itself had to drop (a segmented mbuf).

@@ -53,6 +53,16 @@ impl Tunnel {
     /// inner IPv6 packet, which no router may fragment either.
     #[must_use]
     pub fn header(&self, inner: &[u8], entropy: u32, id: u16) -> Option<ArrayVec<u8, MAX_OVERHEAD>> {
+        let mut out = ArrayVec::from([0; MAX_OVERHEAD]);
+        out.truncate(self.overhead());
+        self.emit(&mut out, inner, entropy, id)?;
+        Some(out)
+    }
+
+    /// [`header`](Self::header) into the [bytes](Self::overhead) before the packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn emit(&self, out: &mut [u8], inner: &[u8], entropy: u32, id: u16) -> Option<()> {
         let first: &[u8; 8] = inner.first_chunk()?;
         let inner_v4 = first[0] >> 4 == 4;
         let (tos, dont_fragment) = if inner_v4 {
@@ -60,7 +70,6 @@ impl Tunnel {
         } else {
             (first[0] << 4 | first[1] >> 4, ipv4::DONT_FRAGMENT)
         };
-        let mut out = ArrayVec::new();
         let udp_len = if let Kind::Gue(_) = self.kind { udp::HEADER_LEN } else { 0 };
         let payload_len = u16::try_from(udp_len + inner.len()).ok()?;
         let next = match self.kind {
@@ -68,7 +77,7 @@ impl Tunnel {
             Kind::Ipip => protocol::IPV6_IN_IP,
             Kind::Gue(_) => protocol::UDP,
         };
-        if self.dst.is_v4() {
+        let rest = if self.dst.is_v4() {
             payload_len.checked_add(ipv4::HEADER_LEN as u16)?;
             let header = ipv4::Repr {
                 src: self.src,
@@ -81,7 +90,9 @@ impl Tunnel {
                 fragment: dont_fragment,
                 payload_len,
             };
-            out.extend(header.emit());
+            let (out, rest) = out.split_first_chunk_mut()?;
+            *out = header.emit();
+            rest
         } else {
             let header = ipv6::Repr {
                 src: self.src,
@@ -91,32 +102,33 @@ impl Tunnel {
                 traffic_class: tos,
                 payload_len,
             };
-            let mut header = header.emit();
+            let (out, rest) = out.split_first_chunk_mut()?;
+            *out = header.emit();
             // The flow label spreads as the UDP port does (RFC 6438).
             let [_, a, b, c] = (entropy & 0x000f_ffff).to_be_bytes();
-            header[1] |= a;
-            [header[2], header[3]] = [b, c];
-            out.extend(header);
-        }
+            out[1] |= a;
+            [out[2], out[3]] = [b, c];
+            rest
+        };
         if let Kind::Gue(port) = self.kind {
-            out.extend(self.udp(inner, port, entropy, payload_len));
+            *rest.first_chunk_mut()? = self.udp(inner, port, entropy, payload_len);
         }
-        Some(out)
+        Some(())
     }
 
+    #[inline(always)]
     fn udp(&self, inner: &[u8], port: u16, entropy: u32, len: u16) -> [u8; udp::HEADER_LEN] {
-        let mut out = [0; udp::HEADER_LEN];
-        out[udp::field::SPORT].copy_from_slice(&source_port(entropy).to_be_bytes());
-        out[udp::field::DPORT].copy_from_slice(&port.to_be_bytes());
-        out[udp::field::LENGTH].copy_from_slice(&len.to_be_bytes());
+        let header = |checksum: u16| {
+            let fields = [source_port(entropy), port, len, checksum];
+            fields.iter().fold(0, |word, field| word << 16 | u64::from(*field)).to_be_bytes()
+        };
         // Without one over IPv4, as tunnels do (RFC 8085 §3.4.1): the inner packet has its own. Over IPv6 receivers drop what has none
         // unless told otherwise (RFC 6935 §5), so there it is paid for.
-        if !self.dst.is_v4() {
-            let pseudo = pseudo_sum(self.src, self.dst, protocol::UDP, len.into());
-            let sum = never_zero(!add(add(pseudo, sum(&out)), sum(inner)));
-            out[udp::field::CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+        if self.dst.is_v4() {
+            return header(0);
         }
-        out
+        let pseudo = pseudo_sum(self.src, self.dst, protocol::UDP, len.into());
+        header(never_zero(!add(add(pseudo, sum(&header(0))), sum(inner))))
     }
 }
 

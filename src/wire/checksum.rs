@@ -41,9 +41,10 @@ pub const fn sum_addr(addr: Addr) -> u16 {
     fold((upper >> 32) + (upper & 0xffff_ffff) + (lower >> 32) + (lower & 0xffff_ffff))
 }
 
-/// Folds carries back in.
+/// Folds carries back in: the sum of 32-bit words as one of 16-bit words.
 #[inline]
-const fn fold(acc: u64) -> u16 {
+#[must_use]
+pub const fn fold(acc: u64) -> u16 {
     let acc = (acc >> 32) + (acc & 0xffff_ffff);
     let acc = (acc >> 16) + (acc & 0xffff);
     let acc = (acc >> 16) + (acc & 0xffff);

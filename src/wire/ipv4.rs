@@ -248,20 +248,28 @@ pub struct Repr {
 
 impl Repr {
     /// The bytes, with a right checksum. A total length above 65535 wraps.
+    #[inline]
     #[must_use]
     pub fn emit(&self) -> [u8; HEADER_LEN] {
+        let Self { src, dst, protocol, ttl, tos, id, fragment, payload_len } = *self;
+        let word = |a: u16, b: u16| u32::from(a) << 16 | u32::from(b);
+        let length = payload_len.wrapping_add(HEADER_LEN as u16);
+        let life = u16::from_be_bytes([ttl, protocol]);
+        // In words of 32 bits: bytes that were written one by one could not be summed up before all are in the cache.
+        let words = [
+            word(0x4500 | u16::from(tos), length),
+            word(id, fragment),
+            word(life, 0),
+            src.0 as u32,
+            dst.0 as u32,
+        ];
+        let sum = words.iter().map(|word| u64::from(*word)).sum();
+        let [a, b, c, d, e] = words;
+        let c = c | u32::from(!checksum::fold(sum));
         let mut out = [0; HEADER_LEN];
-        out[field::VERSION_IHL] = 0x45;
-        out[field::TOS] = self.tos;
-        out[field::LENGTH].copy_from_slice(&self.payload_len.wrapping_add(HEADER_LEN as u16).to_be_bytes());
-        out[field::ID].copy_from_slice(&self.id.to_be_bytes());
-        out[field::FRAGMENT].copy_from_slice(&self.fragment.to_be_bytes());
-        out[field::TTL] = self.ttl;
-        out[field::PROTOCOL] = self.protocol;
-        out[field::SRC].copy_from_slice(&self.src.v4_octets());
-        out[field::DST].copy_from_slice(&self.dst.v4_octets());
-        let sum = checksum::checksum(&out);
-        out[field::CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+        for (out, word) in out.as_chunks_mut().0.iter_mut().zip([a, b, c, d, e]) {
+            *out = word.to_be_bytes();
+        }
         out
     }
 }

@@ -2,7 +2,7 @@
 
 use super::wrap::Wrap;
 use crate::addr::Mac;
-use crate::conntrack::{self, Direction, Flow, Form};
+use crate::conntrack::{self, Direction, Flow, Form, OwnAddresses};
 use crate::counters::{PairKey, Term};
 use crate::ids::PortId;
 use crate::neighbor::NextHop;
@@ -16,6 +16,26 @@ use crate::service::Service;
 use crate::tables::Port;
 use crate::tunnel::{Kind, Tunnel};
 
+/// The tunnel that a connection's packets go into, out of this port; `None` where they go as they are.
+#[inline(always)]
+pub(in crate::pipeline) fn tunnel(
+    flow: &Flow,
+    own: &OwnAddresses,
+    port: &Port,
+) -> Option<Result<Tunnel, DropReason>> {
+    let kind = match flow.form {
+        Form::DsrIpip => Kind::Ipip,
+        Form::DsrGue => Kind::Gue(flow.source_port),
+        _ => return None,
+    };
+    let src = match flow.source.0 {
+        0 => source_towards(port, flow.endpoint),
+        _ => Some(own.get(flow.source)),
+    };
+    // A route's gateway is on a network of the port's, of the endpoint's family: so the port has an address there.
+    Some(src.map(|src| Tunnel { kind, src, dst: flow.endpoint }).ok_or(DropReason::NoRoute))
+}
+
 impl<F: Frame> Shard<F> {
     pub(super) fn forward_dsr<O: Output<F>>(
         &mut self,
@@ -26,31 +46,21 @@ impl<F: Frame> Shard<F> {
         account: Account,
     ) {
         let packet = arrival.packet;
-        let Some(kind) = tunnel_kind(flow) else {
-            let ends = ((packet.src, 0), (packet.dst, 0));
-            let renewed = Renewed { ttl: packet.ttl.wrapping_sub(1), id: None };
-            let bytes = arrival.frame.data_mut();
-            return match rewrite::replace_addresses(bytes, &packet, ends, renewed, 0) {
-                Ok(()) => self.send(turn, arrival, exit, account),
-                Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
-            };
-        };
         let port = &turn.tables.ports[exit.port().index()];
-        // A route's gateway is on a network of the port's, of the endpoint's family: so the port has an address there.
-        let Some(wrap) = self.tunnel(flow, kind, port) else {
-            return self.drop(turn, arrival.port, arrival.frame, DropReason::NoRoute);
+        let tunnel = match tunnel(flow, self.conntrack.own(), port) {
+            Some(Ok(tunnel)) => tunnel,
+            Some(Err(reason)) => return self.drop(turn, arrival.port, arrival.frame, reason),
+            None => {
+                let ends = ((packet.src, 0), (packet.dst, 0));
+                let renewed = Renewed { ttl: packet.ttl.wrapping_sub(1), id: None };
+                let bytes = arrival.frame.data_mut();
+                return match rewrite::replace_addresses(bytes, &packet, ends, renewed, 0) {
+                    Ok(()) => self.send(turn, arrival, exit, account),
+                    Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
+                };
+            }
         };
-        self.send_wrapped(turn, arrival, exit, account, &wrap);
-    }
-
-    /// The tunnel to a connection's endpoint, out of this port.
-    fn tunnel(&self, flow: &Flow, kind: Kind, port: &Port) -> Option<Wrap> {
-        let src = match flow.source.0 {
-            0 => source_towards(port, flow.endpoint)?,
-            _ => self.conntrack.own().get(flow.source),
-        };
-        let tunnel = Tunnel { kind, src, dst: flow.endpoint };
-        Some(Wrap::Tunnel { tunnel, entropy: entropy(flow) })
+        self.send_wrapped(turn, arrival, exit, account, &Wrap::Tunnel { tunnel, entropy: entropy(flow) });
     }
 
     /// Sends the frame that `scratch` holds, one of our own making in the place of a packet that goes on to the endpoint: through the
@@ -62,24 +72,18 @@ impl<F: Frame> Shard<F> {
         direction: Direction,
         (egress, mac): (PortId, Mac),
     ) {
-        let kind = if direction == Direction::Original { tunnel_kind(flow) } else { None };
-        let Some(kind) = kind else { return self.originate(turn, egress) };
         let port = &turn.tables.ports[egress.index()];
-        let Some(wrap) = self.tunnel(flow, kind, port) else { return };
+        let into =
+            if direction == Direction::Original { tunnel(flow, self.conntrack.own(), port) } else { None };
+        let Some(into) = into else { return self.originate(turn, egress) };
+        let Ok(tunnel) = into else { return };
+        let wrap = Wrap::Tunnel { tunnel, entropy: entropy(flow) };
         let inner = self.scratch.get(port.l2_len()..).unwrap_or_default();
         if self.modes.build(Some(&wrap), inner, mac, port).is_some()
             && turn.out.originate(egress, self.modes.built(), false)
         {
             self.writer.bank().term(Term::Originated).add(1);
         }
-    }
-}
-
-const fn tunnel_kind(flow: &Flow) -> Option<Kind> {
-    match flow.form {
-        Form::DsrIpip => Some(Kind::Ipip),
-        Form::DsrGue => Some(Kind::Gue(flow.source_port)),
-        _ => None,
     }
 }
 
@@ -152,7 +156,8 @@ impl<F: Frame> Shard<F> {
 }
 
 /// The same for all packets of a connection. Not of the table's keyed hash, whose key could be found out from it.
-fn entropy(flow: &Flow) -> u32 {
+#[inline]
+pub(in crate::pipeline) fn entropy(flow: &Flow) -> u32 {
     let fold = |n: u128| (n >> 64) as u64 ^ n as u64;
     let ports = u64::from(flow.client_port) << 16 | u64::from(flow.vip_port);
     let mixed = (fold(flow.client.0) ^ fold(flow.vip.0).rotate_left(17) ^ ports << 20)

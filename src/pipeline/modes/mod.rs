@@ -12,6 +12,8 @@ mod full_nat;
 mod tunnel_errors;
 mod wrap;
 
+pub(super) use dsr::{entropy, tunnel};
+
 use super::connection::account;
 use super::egress::Exit;
 use super::shard::{Arrival, Shard, Turn};
@@ -149,7 +151,7 @@ impl Modes {
 }
 
 /// Whether a known connection's packets of this direction can go on without being looked at more closely.
-#[inline]
+#[inline(always)]
 pub(super) fn has_short_way(form: Form, direction: Direction) -> bool {
     match form {
         Form::Dnat | Form::FullNat(ClientAddress::None) => true,
