@@ -9,10 +9,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hashbrown::HashTable;
 use pollux::addr::Addr;
 use pollux::config::Protocol;
-use pollux::conntrack::{Conntrack, Direction, Flow, Form, Lead, Tuple};
+use pollux::conntrack::{Conntrack, Direction, Flow, Form, Tuple};
 use pollux::dpdk::memory::{Pages, prefetch};
 use pollux::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
-use pollux::parse::L4;
+use pollux::parse::{L4, Whole};
 use pollux::time::Instant;
 
 /// Lookups that are made together, as those of a burst are.
@@ -57,6 +57,18 @@ fn flow(n: u32) -> Flow {
         form: Form::Dnat,
         source: SourceId(0),
         source_port: 0,
+    }
+}
+
+/// What the parser makes of a packet with this tuple, as far as a lookup asks.
+fn packet(tuple: &Tuple) -> Whole {
+    let low = |addr: Addr| u64::from(addr.0 as u32);
+    Whole {
+        v4: low(tuple.src) << 32 | low(tuple.dst),
+        ports: u32::from(tuple.sport) << 16 | u32::from(tuple.dport),
+        is_tcp: true,
+        is_v4: true,
+        ..Whole::default()
     }
 }
 
@@ -105,6 +117,7 @@ fn lookup(c: &mut Criterion) {
             flow(*n).tuple(if at.is_multiple_of(2) { Direction::Original } else { Direction::Reply })
         };
         let tuples: Vec<Tuple> = shuffled(n).iter().enumerate().map(|(at, n)| tuple(n, at)).collect();
+        let packets: Vec<Whole> = tuples.iter().map(packet).collect();
         let mut group = c.benchmark_group(format!("table/{n}"));
         group.throughput(Throughput::Elements(BURST as u64));
         let mut bursts = tuples.chunks_exact(BURST).cycle();
@@ -114,22 +127,22 @@ fn lookup(c: &mut Criterion) {
                 burst.iter().filter(|tuple| table.find(tuple, table.hash(tuple)).is_some()).count()
             });
         });
-        let mut bursts = tuples.chunks_exact(BURST).cycle();
+        let mut bursts = packets.chunks_exact(BURST).cycle();
         group.bench_function("burst", |b| {
             b.iter(|| {
-                let burst: &[Tuple; BURST] = bursts.next().unwrap().try_into().unwrap();
-                let hashes = burst.map(|tuple| table.hash(&tuple));
+                let burst: &[Whole; BURST] = bursts.next().unwrap().try_into().unwrap();
+                let hashes = burst.each_ref().map(|packet| table.hash_of(packet));
                 hashes.iter().for_each(|hash| table.prefetch(*hash));
                 let leads = hashes.map(|hash| match table.probe(hash, false) {
                     further if further.is_further() => table.probe_further(hash, false),
                     lead => lead,
                 });
-                let found = leads.iter().zip(burst).zip(&hashes).filter(|((lead, tuple), hash)| {
-                    table.confirm(**lead, tuple).or_else(|| table.find(tuple, **hash)).is_some()
-                });
-                let found = found.count();
-                assert!(!leads.contains(&Lead::NONE));
-                found
+                // Of another connection with the same tag leads one in 6 500.
+                leads
+                    .iter()
+                    .zip(burst)
+                    .filter(|(lead, packet)| table.confirm(**lead, packet).is_some())
+                    .count()
             });
         });
         let mut general = HashTable::<(Tuple, [u64; 2])>::with_capacity(2 * n);
