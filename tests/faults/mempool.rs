@@ -115,7 +115,8 @@ pub fn nothing_is_lost_but_packets(bench: &Bench) {
     let (mut cycles, mut slowest, mut turn) = (0_u32, Duration::ZERO, 0_usize);
     while cycles < 3 || started.elapsed() < Duration::from_secs(seconds) {
         let before = no_mbuf();
-        let deadline = Instant::now() + Duration::from_secs(30);
+        // Long: on a busy machine the driver gets little of it.
+        let deadline = Instant::now() + Duration::from_secs(300);
         while no_mbuf() < before + LOST {
             assert!(
                 Instant::now() < deadline,
