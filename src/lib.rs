@@ -32,6 +32,8 @@ pub mod metrics;
 pub mod dpdk;
 pub mod kernel;
 
+pub mod preflight;
+
 pub mod engine;
 pub mod health;
 

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pollux::config::{self, Config, Problem, Severity};
+use pollux::preflight::{self, Finding, Machine, Verdict};
 use serde_json::{Value, json};
 
+use super::table::{Paint, Tone};
 use super::{ConfigFile, Failure, INVALID, print, warn};
 
 /// Arguments of `pollux check`.
@@ -21,16 +23,24 @@ pub struct CheckArgs {
     json: bool,
 }
 
-/// Validates, and tells every problem.
+/// Validates, and tells every problem; then what this machine lacks: status 1 where the engine would not start.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let path = &args.file.config;
     let loaded = config::load(path);
+    let findings = match &loaded {
+        Ok((config, _)) if args.system => Some(preflight::check(config, &Machine::this())),
+        _ => None,
+    };
     if args.json {
         let (config, problems) = match &loaded {
             Ok((config, warnings)) => (Some(config), warnings.as_slice()),
             Err(report) => (None, report.problems()),
         };
-        print(&format!("{:#}\n", as_json(&path.display().to_string(), config, problems)))?;
+        let mut out = as_json(&path.display().to_string(), config, problems);
+        if let Some(findings) = &findings {
+            out["system"] = json!(findings);
+        }
+        print(&format!("{out:#}\n"))?;
         if loaded.is_err() {
             return Ok(ExitCode::from(INVALID));
         }
@@ -38,11 +48,35 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         let (config, warnings) = loaded?;
         warn(&warnings);
         print(&format!("{}: valid: {}\n", path.display(), summary(&config)))?;
+        if let Some(findings) = &findings {
+            print(&shown(findings, Paint::for_stdout()))?;
+        }
     }
-    if args.system {
-        return Err(Failure::not_supported("`--system`"));
+    let lacking: Vec<_> = findings.iter().flatten().filter(|f| f.verdict == Verdict::Lacks).collect();
+    if lacking.is_empty() {
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let subjects: Vec<_> = lacking.iter().map(|finding| finding.subject.as_str()).collect();
+    Err(Failure::refused(format!("this machine lacks what the engine needs: {}", subjects.join(", "))))
+}
+
+/// A line for each finding, and its cure below.
+fn shown(findings: &[Finding], paint: Paint) -> String {
+    let width = findings.iter().map(|finding| finding.subject.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for Finding { subject, verdict, found, cure } in findings {
+        let tone = match verdict {
+            Verdict::Ok => Tone::Good,
+            Verdict::Warn => Tone::Odd,
+            Verdict::Lacks => Tone::Bad,
+        };
+        let word = paint.on(tone, &format!("{:5}", verdict.name()));
+        text += &format!("{word}  {subject:width$}  {found}\n");
+        if let Some(cure) = cure {
+            text += &format!("{:7}{:width$}  {}\n", "", "", paint.on(Tone::Faint, &format!("-> {cure}")));
+        }
+    }
+    text
 }
 
 fn summary(config: &Config) -> String {

@@ -131,10 +131,6 @@ impl Failure {
     pub fn refused(reason: impl Display) -> Self {
         Self::Refused(reason.to_string())
     }
-
-    fn not_supported(what: &str) -> Self {
-        Self::Refused(format!("{what} is not supported yet"))
-    }
 }
 
 impl From<Report> for Failure {

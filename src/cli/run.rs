@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, Failure, warn};
+use pollux::dpdk::exit_at_once;
+use pollux::engine::{self, RunError};
+
+use super::{ConfigFile, Failure, complain, warn};
 
 /// Arguments of `pollux run`.
 #[derive(Debug, Args)]
@@ -16,6 +19,12 @@ pub struct RunArgs {
 /// Runs the engine until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let (config, warnings) = args.file.load()?;
-    pollux::engine::run(&config, &args.file.config, || warn(&warnings)).map_err(Failure::refused)?;
-    Ok(ExitCode::SUCCESS)
+    match engine::run(&config, &args.file.config, || warn(&warnings)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(hung @ RunError::Hung(_)) => {
+            complain(&format!("pollux: {hung}\n"));
+            exit_at_once(1)
+        }
+        Err(error) => Err(Failure::refused(error)),
+    }
 }

@@ -7,8 +7,13 @@ use crate::dpdk::MAX_LCORES;
 /// lcores for workers; one is the thread's that initialises DPDK.
 const MOST_WORKERS: usize = MAX_LCORES - 1;
 
-/// The CPUs of the workers: as configured, or the last one.
-pub(super) fn of_workers(engine: &Engine, allowed: &[usize]) -> Result<Vec<usize>, EngineError> {
+/// The CPUs of the workers: as configured, or the last one. Isolated CPUs (`isolcpus=`) are not in any process's mask, but whoever asks
+/// for one may have it.
+pub(super) fn of_workers(
+    engine: &Engine,
+    allowed: &[usize],
+    isolated: &[usize],
+) -> Result<Vec<usize>, EngineError> {
     let cpus = match &engine.workers[..] {
         [] => allowed.last().copied().into_iter().collect(),
         cpus => cpus.to_vec(),
@@ -16,8 +21,13 @@ pub(super) fn of_workers(engine: &Engine, allowed: &[usize]) -> Result<Vec<usize
     if cpus.len() > MOST_WORKERS {
         return Err(EngineError::TooManyWorkers { workers: cpus.len(), most: MOST_WORKERS });
     }
-    match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-        Some(&cpu) => Err(EngineError::Cpu { cpu, allowed: ranges(allowed) }),
+    match cpus.iter().find(|cpu| !allowed.contains(cpu) && !isolated.contains(cpu)) {
+        Some(&cpu) => {
+            let mut all: Vec<_> = allowed.iter().chain(isolated).copied().collect();
+            all.sort_unstable();
+            all.dedup();
+            Err(EngineError::Cpu { cpu, allowed: ranges(&all) })
+        }
         None => Ok(cpus),
     }
 }
@@ -40,7 +50,7 @@ pub(super) fn of_control(
 }
 
 /// CPUs in short: `0-3,8`.
-pub(super) fn ranges(cpus: &[usize]) -> String {
+pub(crate) fn ranges(cpus: &[usize]) -> String {
     let mut text = String::new();
     for run in cpus.chunk_by(|a, b| a + 1 == *b) {
         if !text.is_empty() {
@@ -80,14 +90,15 @@ mod tests {
 
     #[test]
     fn workers_get_what_they_ask_for_or_the_last() {
-        assert_eq!(of_workers(&engine(&[], None), &[0, 1, 3]).unwrap(), [3]);
-        assert_eq!(of_workers(&engine(&[1, 1], None), &[0, 1]).unwrap(), [1, 1]);
-        let error = of_workers(&engine(&[1, 7], None), &[0, 1, 2]).unwrap_err();
+        assert_eq!(of_workers(&engine(&[], None), &[0, 1, 3], &[4]).unwrap(), [3]);
+        assert_eq!(of_workers(&engine(&[1, 1], None), &[0, 1], &[]).unwrap(), [1, 1]);
+        assert_eq!(of_workers(&engine(&[2, 3], None), &[0, 1], &[2, 3]).unwrap(), [2, 3]);
+        let error = of_workers(&engine(&[1, 7], None), &[0, 1], &[2]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "engine: CPU 7 does not exist or is not allowed to this process, which may use 0-2"
         );
-        assert!(of_workers(&engine(&[0; 200], None), &[0]).is_err());
+        assert!(of_workers(&engine(&[0; 200], None), &[0], &[]).is_err());
     }
 
     #[test]

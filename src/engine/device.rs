@@ -8,10 +8,11 @@ use crate::config::{Port, Role};
 use crate::conntrack::Conntrack;
 use crate::control::is_abandoned;
 use crate::dpdk::{Device, Eal};
+use crate::preflight::{Capability, Machine, NET_ADMIN, NET_RAW, Pages};
 
 /// What `port.device` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name<'a> {
+pub(crate) enum Name<'a> {
     /// A PCI address.
     Pci(&'a str),
     /// A virtual device: its name and arguments.
@@ -84,6 +85,14 @@ pub(super) fn on_devices(ports: &[Port], seats: &[usize]) -> Vec<Port> {
 
 /// Opens the devices of all ports, each once, in the order in which they are first named.
 pub(super) fn open(eal: &Eal, ports: &[Port]) -> Result<Vec<Device>, EngineError> {
+    for port in ports {
+        if let Some(interface) = kernel_interface(&port.device)
+            && !exists(interface)
+        {
+            return Err(EngineError::NoInterface { port: port.name.clone(), interface: interface.into() });
+        }
+    }
+    check_privileges(ports)?;
     on_devices(ports, &seats(ports))
         .iter()
         .map(|port| match Name::parse(&port.device) {
@@ -93,10 +102,14 @@ pub(super) fn open(eal: &Eal, ports: &[Port]) -> Result<Vec<Device>, EngineError
         .collect()
 }
 
-fn open_pci(eal: &Eal, port: &Port, address: &str) -> Result<Device, EngineError> {
-    // DPDK names ports by the full address.
+/// As DPDK and sysfs name a PCI device: with its domain, in small letters.
+pub(crate) fn full_address(address: &str) -> String {
     let full = if address.matches(':').count() == 1 { format!("0000:{address}") } else { address.to_owned() };
-    let full = full.to_ascii_lowercase();
+    full.to_ascii_lowercase()
+}
+
+fn open_pci(eal: &Eal, port: &Port, address: &str) -> Result<Device, EngineError> {
+    let full = full_address(address);
     eal.find(&full).map_err(|error| {
         let sys = Path::new("/sys/bus/pci/devices").join(&full);
         if !sys.exists() {
@@ -116,20 +129,6 @@ fn open_pci(eal: &Eal, port: &Port, address: &str) -> Result<Device, EngineError
 
 fn open_vdev(eal: &Eal, port: &Port, name: &str, arguments: &str) -> Result<Device, EngineError> {
     let driver = driver(name);
-    if let Some(interface) = interface(driver, arguments)
-        && !exists(interface)
-    {
-        return Err(EngineError::NoInterface { port: port.name.clone(), interface: interface.into() });
-    }
-    for &(capability, bit) in needed(driver) {
-        if !has_capability(bit) {
-            return Err(EngineError::Privilege {
-                port: port.name.clone(),
-                driver: driver.into(),
-                capability,
-            });
-        }
-    }
     if let Some(path) = listens_at(driver, arguments)
         && is_abandoned(path)
     {
@@ -180,8 +179,8 @@ fn listens_at<'a>(driver: &str, arguments: &'a str) -> Option<&'a Path> {
     path.map(Path::new)
 }
 
-/// The interface of the kernel's whose packets a device takes.
-pub(super) fn kernel_interface(device: &str) -> Option<&str> {
+/// The interface of the kernel's whose packets a device takes through a packet socket.
+pub(crate) fn kernel_interface(device: &str) -> Option<&str> {
     match Name::parse(device) {
         Name::Pci(_) => None,
         Name::Vdev(name, arguments) => interface(driver(name), arguments),
@@ -195,54 +194,46 @@ pub(super) fn has_carrier(interface: &str) -> bool {
     carrier.is_ok_and(|carrier| carrier.trim() == "1")
 }
 
-type Capability = (&'static str, u32);
-const NET_ADMIN: Capability = ("CAP_NET_ADMIN", 12);
-const NET_RAW: Capability = ("CAP_NET_RAW", 13);
-
-/// The interface of the kernel's that a port works on through a packet socket.
-pub(super) fn socket_interface(port: &Port) -> Option<&str> {
-    match Name::parse(&port.device) {
-        Name::Vdev(name, arguments) => interface(driver(name), arguments),
-        Name::Pci(_) => None,
+/// Capabilities without which ports fail, each with what needs it first: for packet sockets, and for promiscuous mode, which multicast
+/// needs there; for TAPs.
+pub(crate) fn needed(ports: &[Port]) -> Vec<(Capability, String)> {
+    let mut needed: Vec<(Capability, String)> = Vec::new();
+    for port in ports {
+        let driver = match Name::parse(&port.device) {
+            Name::Pci(_) => "",
+            Name::Vdev(name, _) => driver(name),
+        };
+        let of_driver: &[Capability] = match driver {
+            "net_af_packet" | "eth_af_packet" | "net_af_xdp" => &[NET_RAW, NET_ADMIN],
+            "net_tap" | "net_tun" => &[NET_ADMIN],
+            _ => &[],
+        };
+        let of_kernel: &[Capability] = if port.kernel.is_some() { &[NET_ADMIN] } else { &[] };
+        let each = of_driver.iter().map(|c| (*c, driver)).chain(of_kernel.iter().map(|c| (*c, "kernel")));
+        for (capability, what) in each {
+            if needed.iter().all(|(known, _)| *known != capability) {
+                needed.push((capability, format!("port {}: {what}", port.name)));
+            }
+        }
     }
+    needed
 }
 
-/// Capabilities without which a driver fails: for the packet socket, and for promiscuous mode, which multicast needs there.
-fn needed(driver: &str) -> &'static [Capability] {
-    match driver {
-        "net_af_packet" | "eth_af_packet" | "net_af_xdp" => &[NET_RAW, NET_ADMIN],
-        "net_tap" | "net_tun" => &[NET_ADMIN],
-        _ => &[],
-    }
-}
-
-fn has_capability(bit: u32) -> bool {
-    // Where it cannot be read, the driver will say.
-    fs::read_to_string("/proc/thread-self/status")
-        .ok()
-        .and_then(|status| effective(&status))
-        .is_none_or(|set| set >> bit & 1 == 1)
-}
-
-/// The effective set in a thread's status.
-fn effective(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
+fn check_privileges(ports: &[Port]) -> Result<(), EngineError> {
+    let needed = needed(ports);
+    let capabilities: Vec<_> = needed.iter().map(|(capability, _)| *capability).collect();
+    let lacking = Machine::this().lacks(&capabilities);
+    let missing: Vec<_> = needed
+        .into_iter()
+        .filter(|(capability, _)| lacking.contains(capability))
+        .map(|((name, _), what)| (name, what))
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(EngineError::Privilege { missing }) }
 }
 
 /// Says what hugepages are missing for this much memory.
 pub(super) fn check_hugepages(memory_mb: u32) -> Result<(), EngineError> {
-    let mut pages: Vec<(u64, u64)> = Vec::new();
-    for entry in fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let size =
-            name.to_str().and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok());
-        let free = fs::read_to_string(entry.path().join("free_hugepages")).ok();
-        if let (Some(size), Some(free)) = (size, free.and_then(|free| free.trim().parse().ok())) {
-            pages.push((size, free));
-        }
-    }
-    enough(memory_mb, &pages)
+    enough(memory_mb, &Machine::this().hugepages(None))
 }
 
 /// Whether this network namespace has an interface; sysfs shows the one that it was mounted in.
@@ -254,7 +245,7 @@ fn exists(interface: &str) -> bool {
 
 /// Says when a machine does not have this much ordinary memory at all.
 pub(super) fn check_memory(memory_mb: u32) -> Result<(), EngineError> {
-    match memory("MemTotal:") {
+    match Machine::this().memory_mb("MemTotal:") {
         Some(total_mb) if u64::from(memory_mb) > total_mb => {
             Err(EngineError::NoSuchMemory { memory_mb, total_mb })
         }
@@ -263,12 +254,17 @@ pub(super) fn check_memory(memory_mb: u32) -> Result<(), EngineError> {
     }
 }
 
-/// Says when the connection tables would not fit into ordinary memory once they are full, of IPv6 connections, beside `memory_mb` for DPDK: their
+/// What the connection tables of so many workers take once they are full of IPv6 connections, MiB.
+pub(crate) fn tables_mb(max_flows: u32, workers: usize) -> u64 {
+    let each = (max_flows as usize).div_ceil(workers.max(1));
+    (Conntrack::bytes(each, true) as u64).saturating_mul(workers as u64) >> 20
+}
+
+/// Says when the connection tables would not fit into ordinary memory once they are full, beside `memory_mb` for DPDK: their
 /// pages are taken as connections come, and then it would be too late.
 pub(super) fn check_tables(max_flows: u32, workers: usize, memory_mb: u64) -> Result<(), EngineError> {
-    let each = (max_flows as usize).div_ceil(workers.max(1));
-    let needed_mb = (Conntrack::bytes(each, true) as u64).saturating_mul(workers as u64) >> 20;
-    match memory("MemAvailable:") {
+    let needed_mb = tables_mb(max_flows, workers);
+    match Machine::this().memory_mb("MemAvailable:") {
         Some(free_mb) if needed_mb + memory_mb > free_mb => {
             Err(EngineError::FlowMemory { max_flows, needed_mb, free_mb: free_mb.saturating_sub(memory_mb) })
         }
@@ -276,21 +272,13 @@ pub(super) fn check_tables(max_flows: u32, workers: usize, memory_mb: u64) -> Re
     }
 }
 
-/// A line of `/proc/meminfo`, MiB.
-fn memory(name: &str) -> Option<u64> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let kb = meminfo.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"))?;
-    Some(kb.trim().parse::<u64>().ok()? >> 10)
-}
-
-/// `pages`: size in KiB, and how many are free.
-fn enough(memory_mb: u32, pages: &[(u64, u64)]) -> Result<(), EngineError> {
+fn enough(memory_mb: u32, pages: &[Pages]) -> Result<(), EngineError> {
     let wanted_kb = u64::from(memory_mb) * 1024;
-    if pages.iter().map(|(size, free)| size * free).sum::<u64>() >= wanted_kb {
+    if pages.iter().map(|pages| pages.kb * pages.free).sum::<u64>() >= wanted_kb {
         return Ok(());
     }
     // The smallest are the ones that can still be reserved on a running machine.
-    let &(page_kb, free) = pages.iter().min().ok_or(EngineError::NoHugepages)?;
+    let &Pages { kb: page_kb, free, .. } = pages.iter().min().ok_or(EngineError::NoHugepages)?;
     Err(EngineError::Hugepages { memory_mb, page_kb, needed: wanted_kb.div_ceil(page_kb), free })
 }
 
@@ -361,18 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_are_read_from_the_status() {
-        let set = effective("Name:\tx\nCapEff:\t0000000000003000\nCapBnd:\t00\n");
-        assert_eq!(set, Some(1 << NET_ADMIN.1 | 1 << NET_RAW.1));
-        assert_eq!(effective("Name:\tx\n"), None);
-    }
-
-    #[test]
     fn hugepages_that_are_missing_are_named() {
-        assert!(enough(64, &[(2048, 32)]).is_ok());
-        assert!(enough(1025, &[(2048, 1), (1_048_576, 1)]).is_ok());
+        let pages = |kb, free| Pages { kb, free, all: free };
+        assert!(enough(64, &[pages(2048, 32)]).is_ok());
+        assert!(enough(1025, &[pages(2048, 1), pages(1_048_576, 1)]).is_ok());
         assert_eq!(
-            enough(1024, &[(1_048_576, 0), (2048, 3)]).unwrap_err().to_string(),
+            enough(1024, &[pages(1_048_576, 0), pages(2048, 3)]).unwrap_err().to_string(),
             "engine.memory_mb = 1024 needs 512 free hugepages of 2048 kB, there are 3: reserve them (sysctl -w \
              vm.nr_hugepages=512), or set engine.hugepages = false"
         );

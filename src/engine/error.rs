@@ -1,9 +1,43 @@
 //! Why the engine does not start: one line each, with what to do about it.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::dpdk::DpdkError;
 use crate::kernel::KernelError;
+
+/// Threads that do not end: a driver does not return to them.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{} did not stop within {} s; the process ends without it, and its ports are left as they are", names(.threads), .patience.as_secs_f32())]
+pub struct Hung {
+    /// Their names.
+    pub threads: Vec<String>,
+    /// How long they were waited for.
+    pub patience: Duration,
+}
+
+/// `worker 3` for `pollux-w3`.
+fn names(threads: &[String]) -> String {
+    let name = |thread: &String| match thread.strip_prefix("pollux-w") {
+        Some(number) => format!("worker {number}"),
+        None => thread.clone(),
+    };
+    threads.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// `CAP_NET_RAW (port wan: net_af_packet)`…
+fn lacking(missing: &[(&'static str, String)]) -> String {
+    missing
+        .iter()
+        .map(|(capability, what)| format!("{capability} ({what})"))
+        .collect::<Vec<_>>()
+        .join(" and ")
+}
+
+fn setcap(missing: &[(&'static str, String)]) -> String {
+    missing.iter().map(|(capability, _)| capability.to_lowercase()).collect::<Vec<_>>().join(",")
+}
 
 /// Why the engine does not start.
 #[derive(Debug, Error)]
@@ -102,18 +136,14 @@ pub enum EngineError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// A capability is missing.
+    /// Capabilities are missing: all of them at once.
     #[error(
-        "port {port}: {driver} needs {capability}: run as root, or give the binary that capability (setcap, or \
-         AmbientCapabilities= in the unit)"
+        "this process lacks {}: run as root, or as the unit does (AmbientCapabilities=), or setcap {}+ep on the binary",
+        lacking(.missing), setcap(.missing)
     )]
     Privilege {
-        /// The port's name.
-        port: String,
-        /// The driver.
-        driver: String,
-        /// `CAP_NET_RAW`, `CAP_NET_ADMIN`…
-        capability: &'static str,
+        /// Each with what needs it.
+        missing: Vec<(&'static str, String)>,
     },
     /// No such PCI device.
     #[error("port {port}: there is no PCI device {device} (see lspci -D)")]

@@ -24,7 +24,7 @@ pub(super) fn guards(config: &Config) -> Result<Vec<Guard>, EngineError> {
     let interfaces: Vec<_> = config
         .ports
         .iter()
-        .filter_map(|port| device::socket_interface(port).map(|interface| (port, interface)))
+        .filter_map(|port| device::kernel_interface(&port.device).map(|interface| (port, interface)))
         .collect();
     if interfaces.is_empty() {
         return Ok(Vec::new());

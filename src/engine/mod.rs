@@ -5,8 +5,8 @@
 
 mod apply;
 mod buffers;
-mod cpus;
-mod device;
+pub(crate) mod cpus;
+pub(crate) mod device;
 mod error;
 mod exchange;
 mod handoff;
@@ -16,6 +16,7 @@ mod kernel;
 mod learn;
 mod listing;
 mod mirror;
+mod notify;
 mod publish;
 mod queues;
 mod run;
@@ -29,13 +30,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
 pub use self::apply::ApplyError;
-pub use self::error::EngineError;
+pub use self::error::{EngineError, Hung};
 pub use self::listing::{Late, Listed, Listing, Wanted};
+pub use self::notify::Notifier;
 pub use self::publish::Stuck;
 pub use self::run::{RunError, run};
 pub use self::telemetry::{Telemetry, serve};
@@ -57,8 +59,14 @@ use crate::dpdk::{
 use crate::health::{Board, EndpointHealth};
 use crate::ids::PortId;
 use crate::kernel::Guard;
+use crate::preflight::Machine;
 use crate::steering::Steering;
 use crate::tables::{Conditions, LinkInfo, Slots, Sources, Tables};
+
+/// How long threads have to end when the engine is told to stop. A worker takes a fraction of a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks whether they have.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A device for a configured port.
 #[derive(Debug)]
@@ -119,6 +127,7 @@ pub struct Engine {
     running: Mutex<Option<Running>>,
     stop: Arc<AtomicBool>,
     ready: AtomicBool,
+    retired: AtomicBool,
     counters: Vec<Arc<WorkerCounters>>,
     cpus: Vec<usize>,
     flow_capacity: Vec<usize>,
@@ -204,7 +213,7 @@ impl Engine {
     /// CPUs that cannot be used, hugepages that are missing, what EAL says.
     pub fn init_dpdk(config: &Config) -> Result<Eal, EngineError> {
         let allowed = allowed_cpus();
-        let workers = cpus::of_workers(&config.engine, &allowed)?;
+        let workers = cpus::of_workers(&config.engine, &allowed, &Machine::this().isolated_cpus())?;
         let cpus = cpus::of_control(&config.engine, &allowed, &workers)?;
         let engine = &config.engine;
         if engine.hugepages {
@@ -241,7 +250,7 @@ impl Engine {
         let on_devices = device::on_devices(&config.ports, &seats);
         assert_eq!(on_devices.len(), devices.len(), "one device a port, or a VLAN");
         // Not this thread's own CPUs, which are the control threads' by now.
-        let cpus = cpus::of_workers(&config.engine, eal.allowed_cpus())?;
+        let cpus = cpus::of_workers(&config.engine, eal.allowed_cpus(), &Machine::this().isolated_cpus())?;
         let workers = cpus.len();
 
         let guards = kernel::guards(config)?;
@@ -319,6 +328,7 @@ impl Engine {
             running: Mutex::new(None),
             stop: Arc::new(AtomicBool::new(false)),
             ready: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             counters,
             cpus,
             flow_capacity: Vec::new(),
@@ -498,34 +508,90 @@ impl Engine {
     /// end is near.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
-            && self.resolved.load(Ordering::Acquire)
-            && self.health.is_settled()
-            && !self.kernel_gone.load(Ordering::Relaxed)
-            && self.running().as_ref().is_some_and(|running| running.ports.iter().all(RunningPort::link_up))
+        self.waits_for().is_none()
+    }
+
+    /// What keeps it from being ready, in a few words.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        if self.is_retired() {
+            return Some("stopping".into());
+        }
+        if !self.ready.load(Ordering::Acquire) {
+            return Some("starting".into());
+        }
+        if !self.resolved.load(Ordering::Acquire) {
+            return Some("the kernel looks for next hops".into());
+        }
+        if !self.health.is_settled() {
+            return Some("endpoints are being probed for the first time".into());
+        }
+        if self.kernel_gone.load(Ordering::Relaxed) {
+            return Some("an interface of the kernel's is gone".into());
+        }
+        let running = self.running();
+        let ports = running.as_ref().map_or(&[][..], |running| &running.ports);
+        let down: Vec<_> =
+            ports.iter().filter(|port| !port.link_up()).map(|port| port.name.as_str()).collect();
+        match &down[..] {
+            [] => None,
+            [one] => Some(format!("port {one} has no link")),
+            many => Some(format!("ports {} have no link", many.join(", "))),
+        }
     }
 
     /// Says that the end is near: not ready any more, but everything goes on.
     pub fn retire(&self) {
-        self.ready.store(false, Ordering::Release);
+        self.retired.store(true, Ordering::Release);
     }
 
-    /// Ends the workers, frees all frames, stops and closes the ports. What was counted stays readable.
+    /// Whether somebody has said so.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Ends the workers, frees all frames, stops and closes the ports. What was counted stays readable. A thread that does not end
+    /// is logged, and keeps what it has.
     pub fn stop(&self) {
+        if let Err(hung) = self.stop_within(PATIENCE) {
+            tracing::error!("{hung}");
+        }
+    }
+
+    /// The same, with so much time for the threads to end.
+    ///
+    /// # Errors
+    /// Threads that did not. Their ports, frames and DPDK itself stay as they are for the rest of the process, which had better be
+    /// short: [`exit_at_once`](crate::dpdk::exit_at_once).
+    pub fn stop_within(&self, patience: Duration) -> Result<(), Hung> {
         self.retire();
         self.stop.store(true, Ordering::Relaxed);
-        let Some(Running { threads, ports, pool, _eal, guards }) = self.running().take() else { return };
+        let Some(running) = self.running().take() else { return Ok(()) };
+        let Running { threads, ports, pool, _eal: eal, guards } = running;
+        let deadline = Instant::now() + patience;
+        let mut hung = Vec::new();
         for thread in threads {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
             let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
+            if !thread.is_finished() {
+                hung.push(name);
+            } else if thread.join().is_err() {
                 tracing::error!("{name} has panicked");
             }
         }
-        // The workers' queues are gone with them: this closes the ports, then frees the pool.
-        drop(ports);
-        drop(pool);
+        if hung.is_empty() {
+            // The workers' queues are gone with them: this closes the ports, then frees the pool.
+            drop(ports);
+            drop(pool);
+        } else {
+            std::mem::forget((ports, pool, eal));
+        }
         // Last, so that the kernel never speaks where we may still listen.
         drop(guards);
+        if hung.is_empty() { Ok(()) } else { Err(Hung { threads: hung, patience }) }
     }
 }
 

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use thiserror::Error as ThisError;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Engine, EngineError, inventory, serve};
+use super::notify::{self, Notifier};
+use super::{Engine, EngineError, Hung, PATIENCE, inventory, serve};
 use crate::config::{Config, Style};
 use crate::control::{self, Bound};
 use crate::health;
@@ -34,6 +34,9 @@ pub enum RunError {
     /// The admin socket cannot be where it should be.
     #[error(transparent)]
     Admin(#[from] control::BindError),
+    /// It has run, and does not end: to be followed by [`exit_at_once`](crate::dpdk::exit_at_once).
+    #[error(transparent)]
+    Hung(#[from] Hung),
 }
 
 /// Runs the engine with the configuration of `file`, which SIGHUP reads again, until SIGTERM or SIGINT; then stops it after
@@ -41,7 +44,7 @@ pub enum RunError {
 /// what is said there comes after the reason of a failure to start.
 ///
 /// # Errors
-/// What kept it from starting; nothing runs then.
+/// What kept it from starting; nothing runs then. Or what keeps it from ending.
 pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), RunError> {
     // Before the engine, which takes a while: a busy address is found at once.
     let listener = http::bind(config.metrics.listen)?;
@@ -55,7 +58,9 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
         Signals::new()?
     };
     let telemetry = serve(listener, config, &engine, runtime.handle())?;
-    let reloader = Arc::new(Reloader::new(Arc::clone(&engine), telemetry.ticker(), file));
+    let notifier = Arc::new(Notifier::from_env());
+    let reloader = Reloader::new(Arc::clone(&engine), telemetry.ticker(), file);
+    let reloader = Arc::new(reloader.announced_by(Arc::clone(&notifier)));
     health::raise_file_limit();
     let probing = runtime.spawn(reload::probe(Arc::clone(&reloader)));
     let (admin, missing) = match socket {
@@ -80,8 +85,7 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     if let Some(error) = missing {
         tracing::warn!("{error}; going on without");
     }
-    notify(NotifyState::Ready);
-
+    runtime.spawn(notify::keep(Arc::clone(&notifier), Arc::clone(&engine), telemetry.publication()));
     runtime.spawn(reload::keep(Arc::clone(&reloader)));
     runtime.spawn({
         let (engine, changed) = (Arc::clone(&engine), Arc::clone(&reloader));
@@ -93,10 +97,10 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     });
     runtime.block_on(async {
         signals.until_end(&reloader).await;
-        notify(NotifyState::Stopping);
         engine.retire();
         telemetry.retire();
         let delay = engine.config().engine.shutdown_delay;
+        notifier.stopping(delay, 2 * (PATIENCE + FAREWELL));
         if delay > Duration::ZERO {
             eprintln!("pollux: stopping in {} s; a second signal stops at once", delay.as_secs_f32());
             tokio::select! {
@@ -107,7 +111,7 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     });
     probing.abort();
     // The last counts are served until the workers have ended.
-    engine.stop();
+    engine.stop_within(PATIENCE)?;
     if let Some(admin) = admin {
         runtime.block_on(admin.finish(FAREWELL));
     }
@@ -146,7 +150,6 @@ impl Signals {
 }
 
 async fn reload_now(reloader: &Arc<Reloader>) {
-    notify_reloading();
     let reloader = Arc::clone(reloader);
     match tokio::task::spawn_blocking(move || reloader.reload(None)).await {
         Ok(Ok(Outcome { generation, changes, warnings, .. })) => {
@@ -166,7 +169,6 @@ async fn reload_now(reloader: &Arc<Reloader>) {
         }
         Err(error) => tracing::error!("reload: {error}"),
     }
-    notify(NotifyState::Ready);
 }
 
 fn ready_line(config: &Config, engine: &Engine) -> String {
@@ -185,20 +187,4 @@ fn ready_line(config: &Config, engine: &Engine) -> String {
         ports.join(", "),
         config.metrics.listen
     )
-}
-
-/// `Type=notify-reload` wants the time with it.
-fn notify_reloading() {
-    if let Ok(usec) = NotifyState::monotonic_usec_now()
-        && let Err(error) = sd_notify::notify(&[NotifyState::Reloading, usec])
-    {
-        tracing::warn!("sd_notify: {error}");
-    }
-}
-
-/// Tells systemd, where it listens.
-fn notify(state: NotifyState) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!("sd_notify: {error}");
-    }
 }

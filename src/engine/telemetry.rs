@@ -43,6 +43,12 @@ impl Telemetry {
         self.api.clone()
     }
 
+    /// Where snapshots are, and what `/healthz` and `/readyz` go by.
+    #[must_use]
+    pub fn publication(&self) -> Arc<Publication> {
+        Arc::clone(&self.publication)
+    }
+
     /// `/readyz` fails from now on; after [`Engine::retire`], or it comes back.
     pub fn retire(&self) {
         self.publication.set_ready(false);
@@ -99,6 +105,10 @@ pub fn serve(
 async fn readiness(engine: Arc<Engine>, publication: Arc<Publication>) {
     loop {
         publication.set_ready(engine.is_ready());
+        // It may have been said between the look and the word.
+        if engine.is_retired() {
+            publication.set_ready(false);
+        }
         tokio::time::sleep(READINESS).await;
     }
 }

@@ -127,18 +127,26 @@ impl Publication {
     /// [`Stale`], where it is too old at `now`, or a worker is.
     pub fn newest(&self, now: Instant) -> Result<Arc<Exposition>, Stale> {
         let newest = self.newest.load_full().ok_or(Stale::Nothing)?;
-        let patience = self.tick() * STALE_TICKS;
         let age = now.since(newest.taken_at);
-        if age > patience {
+        if age > self.patience() {
             return Err(Stale::Snapshot(age));
         }
-        for (n, worker) in self.workers.iter().enumerate() {
-            let silence = now.since(worker.heartbeat());
-            if silence > patience {
-                return Err(Stale::Worker(n, silence));
-            }
+        match self.silent(now) {
+            None => Ok(newest),
+            Some((worker, silence)) => Err(Stale::Worker(worker, silence)),
         }
-        Ok(newest)
+    }
+
+    /// A worker that has not gone round its loop for too long at `now`, and for how long. The aggregator waits for it, so that
+    /// snapshots grow old as well.
+    #[must_use]
+    pub fn silent(&self, now: Instant) -> Option<(usize, Duration)> {
+        let silences = self.workers.iter().map(|worker| now.since(worker.heartbeat()));
+        silences.enumerate().find(|(_, silence)| *silence > self.patience())
+    }
+
+    fn patience(&self) -> Duration {
+        self.tick() * STALE_TICKS
     }
 
     /// Says whether the ports are up and a configuration is applied; no longer so while shutting down.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{self, Duration};
 
 use super::aggregator::{Aggregator, Step};
 use super::figures::Total;
@@ -19,6 +19,9 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// How long workers are given to answer, once a second. None is waited for longer; the next second asks on.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long the thread has to end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Between two looks whether they have answered.
 const LOOK: Duration = Duration::from_micros(200);
@@ -92,8 +95,16 @@ impl Drop for Ticker {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // A panic there has been reported by its own thread.
-            let _ = thread.join();
+            let deadline = time::Instant::now() + FAREWELL;
+            while !thread.is_finished() && time::Instant::now() < deadline {
+                thread::sleep(LOOK);
+            }
+            // A device that does not say how it is must not keep the process. A panic there has been reported by its own thread.
+            if thread.is_finished() {
+                let _ = thread.join();
+            } else {
+                tracing::error!("the aggregator did not stop within {} s", FAREWELL.as_secs());
+            }
         }
     }
 }

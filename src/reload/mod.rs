@@ -20,7 +20,7 @@ use self::diff::address;
 use self::slow_start::SlowStart;
 use crate::addr::Addr;
 use crate::config::{self, Config, EndpointState, Report, Warning};
-use crate::engine::{ApplyError, Engine};
+use crate::engine::{ApplyError, Engine, Notifier};
 use crate::health;
 use crate::metrics::Ticker;
 use crate::tables::{Conditions, Tables};
@@ -113,6 +113,7 @@ pub enum DrainError {
 pub struct Reloader {
     engine: Arc<Engine>,
     ticker: Arc<Ticker>,
+    notifier: Arc<Notifier>,
     state: Mutex<State>,
 }
 
@@ -132,7 +133,13 @@ impl Reloader {
             starting: SlowStart::default(),
             settled: engine.board().is_settled(),
         };
-        Self { engine, ticker, state: Mutex::new(state) }
+        Self { engine, ticker, notifier: Arc::new(Notifier::silent()), state: Mutex::new(state) }
+    }
+
+    /// Has each reload announced, whoever asks for it.
+    #[must_use]
+    pub fn announced_by(self, notifier: Arc<Notifier>) -> Self {
+        Self { notifier, ..self }
     }
 
     /// The file that is read.
@@ -147,6 +154,7 @@ impl Reloader {
     /// Why nothing was changed.
     pub fn reload(&self, other: Option<&Path>) -> Result<Outcome, Refusal> {
         let mut state = self.state();
+        let _announced = self.notifier.reloading();
         let file = other.map_or_else(|| state.path.clone(), Path::to_owned);
         let done = self.read(&file, &mut state);
         match &done {

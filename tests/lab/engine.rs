@@ -31,14 +31,27 @@ impl Engine {
 
     /// Starts it with this configuration.
     pub fn spawn(ns: &Namespace, dir: &Path, config: &str) -> Self {
+        Self::spawn_by(ns, dir, config, &[env!("CARGO_BIN_EXE_pollux")], &[])
+    }
+
+    /// The same, as this command line starts it, which ends with the program; with these variables.
+    pub fn spawn_by(
+        ns: &Namespace,
+        dir: &Path,
+        config: &str,
+        words: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let file = dir.join("pollux.toml");
         std::fs::write(&file, config).expect("a configuration file");
         let log = dir.join("pollux.log");
         let out = std::fs::File::create(&log).expect("a log file");
         let child = ns
-            .command(env!("CARGO_BIN_EXE_pollux"))
+            .command(words[0])
+            .args(&words[1..])
             .args(["run", "--config"])
             .arg(&file)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a second handle"))
             .stderr(out)
