@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::State as With;
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -81,7 +81,20 @@ pub fn router(api: Api) -> Router {
         .route(&path("workers"), get(workers))
         .route(&path("flows"), get(flows::flows))
         .route(OPENAPI_PATH, get(openapi))
+        .method_not_allowed_fallback(wrong_method)
         .with_state(api)
+}
+
+/// 405 on a path that takes other methods: `Allow` says which.
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let error = format!("{} does not take {method}; see {OPENAPI_PATH}", uri.path());
+    Refused(StatusCode::METHOD_NOT_ALLOWED, error).into_response()
+}
+
+/// 404.
+pub(crate) async fn not_found(method: Method, uri: Uri) -> Response {
+    let error = format!("nothing at {method} {}; {OPENAPI_PATH} says what is where", uri.path());
+    Refused(StatusCode::NOT_FOUND, error).into_response()
 }
 
 type Answer<T> = Result<Json<T>, Refused>;
@@ -125,7 +138,7 @@ async fn openapi() -> Response {
 }
 
 /// Why there is no answer.
-pub(crate) struct Refused(StatusCode, String);
+pub(crate) struct Refused(pub StatusCode, pub String);
 
 impl Refused {
     fn unavailable(line: &str) -> Self {

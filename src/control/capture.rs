@@ -9,12 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -79,13 +80,17 @@ pub(super) async fn begin(
     response
 }
 
-pub(super) async fn end(State(captures): State<Captures>, Path(id): Path<u32>) -> Response {
+pub(super) async fn end(State(captures): State<Captures>, id: Result<Path<u32>, PathRejection>) -> Response {
+    let Path(id) = match id {
+        Ok(id) => id,
+        Err(error) => return answer(StatusCode::BAD_REQUEST, &error.body_text()),
+    };
     captures.ended.send_if_modified(|ended| {
         let later = id > *ended;
         *ended = id.max(*ended);
         later
     });
-    answer(StatusCode::ACCEPTED, "ending")
+    (StatusCode::ACCEPTED, Json(json!({ "ending": id }))).into_response()
 }
 
 /// From the rings to the client, until one of them, the limit or `DELETE` ends it.

@@ -133,7 +133,7 @@ impl Client {
     }
 }
 
-/// The first line of a refusal.
+/// What a refusal says, or its first line.
 async fn refused(response: Response<Incoming>) -> AskError {
     let status = response.status();
     let mut body = response.into_body();
@@ -143,7 +143,9 @@ async fn refused(response: Response<Incoming>) -> AskError {
     {
         said.extend_from_slice(&frame.into_data().unwrap_or_default());
     }
-    let said = String::from_utf8_lossy(&said);
-    let line = said.lines().next().map_or_else(|| status.to_string(), str::to_owned);
-    AskError::Refused(line)
+    let line = match serde_json::from_slice::<Value>(&said) {
+        Ok(value) => value["error"].as_str().map(str::to_owned),
+        Err(_) => String::from_utf8_lossy(&said).lines().next().map(str::to_owned),
+    };
+    AskError::Refused(line.unwrap_or_else(|| status.to_string()))
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use hyper::server::conn::http1;
@@ -155,7 +154,7 @@ fn router(captures: Captures, reloader: Option<Arc<Reloader>>, api: Option<Api>)
     if let Some(api) = api {
         app = app.merge(api::router(api));
     }
-    app.fallback(not_found)
+    app.method_not_allowed_fallback(api::wrong_method).fallback(api::not_found)
 }
 
 /// For those who may not ask.
@@ -164,10 +163,7 @@ fn refusal() -> Router {
         .fallback(async || answer(StatusCode::FORBIDDEN, "only root and the engine's own user may ask"))
 }
 
-async fn not_found(request: Request<Body>) -> Response {
-    answer(StatusCode::NOT_FOUND, &format!("nothing at {} {}", request.method(), request.uri().path()))
-}
-
+/// A refusal, in one line.
 pub(super) fn answer(status: StatusCode, line: &str) -> Response {
-    (status, format!("{line}\n")).into_response()
+    api::Refused(status, line.to_owned()).into_response()
 }

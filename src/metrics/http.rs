@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 
 use super::exposition::Publication;
 use super::ticker::Clock;
+use crate::api;
 
 /// What `Content-Type` says of the exposition, whatever `Accept` asks for.
 pub const CONTENT_TYPE_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -170,7 +171,8 @@ pub fn router(context: Context) -> Router {
         .route("/netlox/v1/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(not_found)
+        .method_not_allowed_fallback(api::wrong_method)
+        .fallback(api::not_found)
         .with_state(context)
 }
 
@@ -222,11 +224,6 @@ async fn landing(State(context): State<Context>, headers: HeaderMap) -> impl Int
     let page = include_str!("landing.html").replace("LISTEN_ADDRESS", host).replace("METRICS_TICK", &tick);
     let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
     ([(CONTENT_SECURITY_POLICY, policy)], Html(page))
-}
-
-async fn not_found(request: Request<Body>) -> impl IntoResponse {
-    let path = request.uri().path().to_owned();
-    (StatusCode::NOT_FOUND, format!("nothing at {path}; / says what is where\n"))
 }
 
 fn unavailable(why: impl Display) -> Response {

@@ -27,12 +27,15 @@ fn what_an_engine_says() {
     assert_eq!(engine.admin("GET", "/api/openapi.json").1, engine.http("GET", "/api/openapi.json").1);
 
     every_answer_is_as_described(&engine, &document);
+    sides(&engine, &document);
     figures_are_those_of_the_metrics(&engine, &document);
     figures_are_those_of_the_traffic(&engine);
     flows(&engine, &document);
     tables(&engine);
     refusals(&engine, &document);
     top(&engine);
+    changes(&engine, &document);
+    schemathesis(&engine);
 }
 
 fn top(engine: &Running) {
@@ -55,11 +58,6 @@ fn top(engine: &Running) {
 }
 
 fn every_answer_is_as_described(engine: &Running, document: &Value) {
-    let paths: HashSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-    let known = LISTS.iter().map(|(path, _)| format!("/api/v1/pollux/{path}"));
-    let known: HashSet<String> =
-        known.chain(["/api/v1/pollux/flows".to_owned(), "/api/openapi.json".to_owned()]).collect();
-    assert_eq!(paths, known.iter().map(String::as_str).collect());
     for (path, name) in LISTS.into_iter().chain([("flows", "Flows")]) {
         let path = format!("/api/v1/pollux/{path}");
         let said = &document["paths"][&path]["get"]["responses"]["200"]["content"]["application/json"];
@@ -79,10 +77,121 @@ fn every_answer_is_as_described(engine: &Running, document: &Value) {
     status["connections"]["more"] = 1.into();
     status.as_object_mut().unwrap().remove("version");
     assert_eq!(schema::problems(document, "Status", &status).len(), 3);
-    // What changes the engine is not there.
-    for path in ["reload", "drain", "capture"] {
-        assert_eq!(engine.http("POST", &format!("/api/v1/pollux/{path}")).0, "404");
+}
+
+/// Each side serves what the document's tags say, and nothing else of it; what is refused is refused in one way.
+fn sides(engine: &Running, document: &Value) {
+    let (mut state, mut listener, mut admin) = (0, 0, 0);
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let (method, path) = (method.to_uppercase(), path.replace("{id}", "1"));
+            // Without a body: whoever wants one says so, and nothing is changed.
+            let here = [engine.http(&method, &path).0 != "404", engine.admin(&method, &path).0 != "404"];
+            match operation["tags"][0].as_str().unwrap() {
+                "state" => (assert_eq!(here, [true, true], "{path}"), state += 1).1,
+                "listener" => (assert_eq!(here, [true, false], "{path}"), listener += 1).1,
+                "admin" => (assert_eq!(here, [false, true], "{path}"), admin += 1).1,
+                tag => panic!("{path}: {tag}"),
+            }
+            let wrong = if method == "PUT" { "PATCH" } else { "PUT" };
+            for (side, (status, body)) in
+                here.into_iter().zip([engine.http(wrong, &path), engine.admin(wrong, &path)])
+            {
+                assert_eq!(status, if side { "405" } else { "404" }, "{wrong} {path}: {body}");
+                refusal(document, &body, &path);
+            }
+        }
     }
+    // The contract's paths, as far as they are built; new ones are counted here.
+    assert!(state >= 8 && listener >= 5 && admin >= 6, "{state}, {listener}, {admin}");
+    for (status, body) in [engine.http("GET", "/no/such"), engine.admin("GET", "/no/such")] {
+        assert_eq!(status, "404");
+        refusal(document, &body, "/no/such");
+    }
+}
+
+/// `{"error": …}` in one line, and what it is about.
+#[track_caller]
+fn refusal(document: &Value, body: &str, word: &str) {
+    let value: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"));
+    assert_eq!(schema::problems(document, "Refusal", &value), [""; 0]);
+    let line = value["error"].as_str().unwrap();
+    assert!(line.contains(word) && !line.contains('\n'), "{word}: {line}");
+}
+
+/// What is on the socket alone: answers and refusals are as described.
+fn changes(engine: &Running, document: &Value) {
+    let is = |path: &str, json: &str, status: &str| {
+        let (is, body) = engine.tell("POST", &format!("/api/v1/pollux/{path}"), json);
+        assert_eq!(is, status, "{path} {json}: {body}");
+        let operation = &document["paths"][format!("/api/v1/pollux/{path}")]["post"];
+        let said = &operation["responses"][status]["content"]["application/json"]["schema"]["$ref"];
+        let name = said
+            .as_str()
+            .unwrap_or_else(|| panic!("{path}: {status} is not described"))
+            .rsplit('/')
+            .next()
+            .unwrap();
+        let value: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(schema::problems(document, name, &value), [""; 0], "{path} {json}");
+        value
+    };
+    let file = engine.file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let another = |text: &str| {
+        let path = engine.folder.path().join("other.toml");
+        std::fs::write(&path, text).unwrap();
+        json!({ "config": path }).to_string()
+    };
+    assert_eq!(is("diff", "{}", "200")["changes"], json!([]));
+    let changed = is("diff", &another(&text.replace("weight = 3", "weight = 4")), "200");
+    assert_eq!(changed["changes"][0]["fields"], json!([{ "key": "weight", "from": "3", "to": "4" }]));
+    let restart = another(&text.replace("memory_mb = 128", "memory_mb = 129"));
+    assert_eq!(is("diff", &restart, "200")["restart"].as_array().unwrap().len(), 1);
+    assert_eq!(is("reload", &restart, "409")["restart"].as_array().unwrap().len(), 1);
+    assert!(!is("reload", &another("nonsense"), "422")["problems"].as_array().unwrap().is_empty());
+    is("diff", &another("nonsense"), "422");
+    is("reload", r#"{"config": 1}"#, "422");
+    is("reload", "{", "400");
+    is("reload", r#"{"config": "relative"}"#, "400");
+    is("diff", "", "415");
+    assert_eq!(is("reload", "{}", "200")["changes"], json!([]));
+
+    let endpoint = r#"{"service": "web", "endpoint": "10.1.0.11:8080"}"#;
+    assert_eq!(is("drain", endpoint, "200")["state"], "drain");
+    assert_eq!(is("diff", "{}", "200")["runtime"].as_array().unwrap().len(), 1);
+    assert_eq!(is("undrain", endpoint, "200")["state"], "up");
+    is("undrain", endpoint, "409");
+    is("drain", &endpoint.replace("web", "no"), "404");
+    is("drain", r#"{"service": "web"}"#, "422");
+    is("drain", "[", "400");
+    is("drain", "", "415");
+
+    is("capture", r#"{"limit": "x"}"#, "422");
+    is("capture", r#"{"port": "no"}"#, "400");
+    is("capture", "", "415");
+    let (status, body) = engine.tell("POST", "/api/v1/pollux/capture", r#"{"limit": 0}"#);
+    assert_eq!(status, "200", "{body}");
+    let (status, body) = engine.tell("DELETE", "/api/v1/pollux/capture/1", "");
+    let ending: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status.as_str(), schema::problems(document, "Ending", &ending)), ("202", vec![]));
+    let (status, body) = engine.tell("DELETE", "/api/v1/pollux/capture/x", "");
+    assert_eq!(status, "400");
+    refusal(document, &body, "x");
+}
+
+/// Thousands of questions, in and out of bounds, by somebody else's reading of the document.
+fn schemathesis(engine: &Running) {
+    let began = Instant::now();
+    let out = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/ci/schemathesis"))
+        .arg(format!("http://{}", engine.metrics))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
+    let summary =
+        said.lines().find(|line| line.contains("generated")).unwrap_or_else(|| panic!("no summary: {said}"));
+    println!("schemathesis: {} in {:.0} s", summary.trim(), began.elapsed().as_secs_f64());
 }
 
 /// Every field whose description names a metric is that metric, in the same snapshot.

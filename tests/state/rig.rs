@@ -207,12 +207,17 @@ weight = 3
 
     /// Status and body over HTTP.
     pub fn http(&self, method: &str, path: &str) -> (String, String) {
-        talk(TcpStream::connect(self.metrics).unwrap(), method, path)
+        talk(TcpStream::connect(self.metrics).unwrap(), method, path, "")
     }
 
     /// Status and body over the admin socket.
     pub fn admin(&self, method: &str, path: &str) -> (String, String) {
-        talk(UnixStream::connect(self.socket()).unwrap(), method, path)
+        self.tell(method, path, "")
+    }
+
+    /// The same, with a JSON body.
+    pub fn tell(&self, method: &str, path: &str, json: &str) -> (String, String) {
+        talk(UnixStream::connect(self.socket()).unwrap(), method, path, json)
     }
 
     /// The exposition's samples by name and labels.
@@ -229,10 +234,16 @@ weight = 3
     }
 }
 
-fn talk(mut stream: impl Read + Write, method: &str, path: &str) -> (String, String) {
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+fn talk(mut stream: impl Read + Write, method: &str, path: &str, json: &str) -> (String, String) {
+    let body = match json {
+        "" => "\r\n".to_owned(),
+        json => format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}", json.len()),
+    };
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{body}").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    // A capture's stream is no text.
+    let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let body = if head.to_lowercase().contains("transfer-encoding: chunked") {
         unchunk(body)
