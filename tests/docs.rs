@@ -145,3 +145,87 @@ fn the_veth_example_works_as_it_stands() {
     assert!(said.contains("endpoint_traffic_bytes{"), "{said}\n{complained}");
     assert!(said.lines().any(|l| l.trim_end() == "left:"), "the example leaves namespaces behind: {said}");
 }
+
+/// Every example does what it is for: a packet of its service goes through its pipeline.
+#[test]
+fn every_example_forwards() {
+    for (file, packet) in [
+        ("two-arm-nat.toml", "tcp 203.0.113.7:4000 > 203.0.113.100:80 syn"),
+        ("one-arm-full-nat.toml", "tcp 198.51.100.7:4000 > 10.1.0.100:80 syn"),
+        ("full-nat.toml", "tcp [2001:db8:9::7]:4000 > [2001:db8:1::100]:80 syn"),
+        ("dsr-l2.toml", "tcp 198.51.100.7:4000 > 203.0.113.100:80 syn"),
+        ("dsr-ipip.toml", "tcp 198.51.100.7:4000 > 203.0.113.100:80 syn"),
+        ("dsr-gue.toml", "udp 198.51.100.7:4000 > 203.0.113.100:443"),
+        ("sctp.toml", "sctp 198.51.100.7:4000 > 203.0.113.100:2905 init"),
+        ("quic.toml", "udp 198.51.100.7:4000 > 203.0.113.100:443"),
+        ("laptop.toml", "tcp 198.51.100.7:4000 > 192.168.50.100:80 syn"),
+        ("veth.toml", "tcp 192.0.2.10:4000 > 192.0.2.100:80 syn"),
+        ("benchmark.toml", "udp 16.0.0.1:4000 > 203.0.113.100:53"),
+        ("demo.toml", "tcp 198.51.100.7:4000 > 203.0.113.100:80 syn"),
+    ] {
+        let file = Path::new(ROOT).join("config").join(file);
+        let (config, _) = pollux::config::load(&file).unwrap_or_else(|report| panic!("{report}"));
+        let described = pollux::trace::Described::parse(packet).unwrap_or_else(|e| panic!("{packet}: {e}"));
+        let trace =
+            pollux::trace::run(&config, &described).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        assert_eq!(
+            (trace.verdict, trace.out.len()),
+            ("forward", 1),
+            "{}: {:?}",
+            file.display(),
+            trace.reason
+        );
+    }
+}
+
+/// The ready-made ones start, all but their devices, CPUs and memory as they stand.
+#[test]
+fn examples_start() {
+    use std::io::{BufRead as _, BufReader};
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["two-arm-nat", "one-arm-full-nat", "dsr-l2", "sctp", "laptop"] {
+        let text = read(&Path::new(ROOT).join(format!("config/{name}.toml")));
+        let mut lines = vec!["[control]\nsocket = \"\"".to_owned()];
+        let mut devices = 0;
+        for line in text.lines() {
+            let key = line.split('=').next().unwrap_or_default().trim();
+            lines.push(match key {
+                "device" => {
+                    devices += 1;
+                    format!(
+                        "device = \"net_null{},no-rx=1\"\nrx_descriptors = 256\ntx_descriptors = 256",
+                        devices - 1
+                    )
+                }
+                "listen" => "listen = \"127.0.0.1:0\"".to_owned(),
+                "[metrics]" if !text.contains("\nlisten") => "[metrics]\nlisten = \"127.0.0.1:0\"".to_owned(),
+                "workers" | "main_cpu" | "memory_mb" | "hugepages" | "max_flows" | "kernel" | "idle" => {
+                    String::new()
+                }
+                "[engine]" => {
+                    "[engine]\nhugepages = false\nmemory_mb = 256\nmax_flows = 1024\nidle = \"backoff\""
+                        .to_owned()
+                }
+                _ => line.to_owned(),
+            });
+        }
+        let file = folder.path().join(format!("{name}.toml"));
+        std::fs::write(&file, lines.join("\n")).expect("a file");
+        let mut child = Command::new(POLLUX)
+            .args(["run", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("pollux runs");
+        let mut said = BufReader::new(child.stderr.take().expect("standard error"));
+        let mut all = String::new();
+        while !all.contains("pollux: ready:") {
+            assert!(said.read_line(&mut all).expect("a line") > 0, "{name} does not start: {all}");
+        }
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        std::io::copy(&mut said, &mut std::io::sink()).expect("the rest");
+        assert_eq!(child.wait().expect("its end").code(), Some(0), "{name}: {all}");
+    }
+}
