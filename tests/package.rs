@@ -100,6 +100,7 @@ fn the_package_is_built_installed_run_removed_and_purged() {
         "./usr/share/doc/pollux/copyright",
         "./usr/share/doc/pollux/operations.md",
         "./usr/share/pollux/prometheus/rules/loxilb.yml",
+        "./usr/share/pollux/grafana/dashboards/pollux-overview.json",
     ] {
         assert!(list.lines().any(|line| line.ends_with(&format!(" {path}"))), "{path} in\n{list}");
     }
