@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+// SAFETY: as libc has it (_exit(2)); it takes any number and does not return.
 unsafe extern "C" {
     safe fn _exit(status: c_int) -> !;
 }

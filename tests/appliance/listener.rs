@@ -1,6 +1,5 @@
 //! systemd's end of sd_notify(3).
 
-use std::collections::VecDeque;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,15 +8,13 @@ use std::time::{Duration, Instant};
 pub struct Listener {
     socket: UnixDatagram,
     path: PathBuf,
-    /// Lines that were not asked for yet, each with its message's other lines.
-    heard: VecDeque<Vec<String>>,
 }
 
 impl Listener {
     pub fn new(folder: &Path) -> Self {
         let path = folder.join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
-        Self { socket, path, heard: VecDeque::new() }
+        Self { socket, path }
     }
 
     pub fn path(&self) -> &str {
@@ -25,10 +22,7 @@ impl Listener {
     }
 
     /// The next message within `patience`.
-    pub fn next(&mut self, patience: Duration) -> Option<Vec<String>> {
-        if let Some(message) = self.heard.pop_front() {
-            return Some(message);
-        }
+    pub fn next(&self, patience: Duration) -> Option<Vec<String>> {
         if patience.is_zero() {
             return None;
         }
@@ -40,7 +34,7 @@ impl Listener {
     }
 
     /// All messages of the next `time`.
-    pub fn during(&mut self, time: Duration) -> Vec<Vec<String>> {
+    pub fn during(&self, time: Duration) -> Vec<Vec<String>> {
         let end = Instant::now() + time;
         let mut all = Vec::new();
         loop {
@@ -55,7 +49,7 @@ impl Listener {
 
     /// The first message with a line that begins so, and those before it.
     #[track_caller]
-    pub fn until(&mut self, begin: &str, seconds: u64) -> (Vec<Vec<String>>, Vec<String>) {
+    pub fn until(&self, begin: &str, seconds: u64) -> (Vec<Vec<String>>, Vec<String>) {
         let end = Instant::now() + Duration::from_secs(seconds);
         let mut before = Vec::new();
         loop {

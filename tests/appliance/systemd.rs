@@ -32,7 +32,7 @@ fn start(ns: &Namespace, dir: &std::path::Path, config: &str, listener: &Listene
 #[test]
 fn systemd_hears_when_it_is_ready_alive_reloading_and_stopping() {
     let lab = Lab::new();
-    let mut listener = Listener::new(lab.dir());
+    let listener = Listener::new(lab.dir());
     lab.client.sh("ip link set eth0 down");
     let socket = lab.dir().join("p.sock").display().to_string();
     let text = config("shutdown_delay = \"1s\"", &socket);
@@ -55,7 +55,7 @@ fn systemd_hears_when_it_is_ready_alive_reloading_and_stopping() {
     assert!((4..=8).contains(&alive), "{alive}");
 
     // Each reload begins and ends, whoever asks for it, also one that is refused.
-    let mut reloaded = |what: &str| {
+    let reloaded = |what: &str| {
         let began = Instant::now();
         let (_, message) = listener.until("RELOADING=1", 10);
         let monotonic = message.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
@@ -105,7 +105,7 @@ fn a_worker_that_hangs_is_not_alive_and_does_not_keep_the_process() {
     let ground = Ground::take();
     let ns = Namespace::new("lb");
     let folder = ground.path().display().to_string();
-    let mut listener = Listener::new(ground.path());
+    let listener = Listener::new(ground.path());
     let mut capture =
         PcapWriter::new(File::create(format!("{folder}/in.pcap")).expect("a file")).expect("a capture");
     let frame = build::eth(Mac([2, 0, 0, 0, 0, 9]), WAN)

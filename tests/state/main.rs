@@ -87,12 +87,14 @@ fn sides(engine: &Running, document: &Value) {
             let (method, path) = (method.to_uppercase(), path.replace("{id}", "1"));
             // Without a body: whoever wants one says so, and nothing is changed.
             let here = [engine.http(&method, &path).0 != "404", engine.admin(&method, &path).0 != "404"];
-            match operation["tags"][0].as_str().unwrap() {
-                "state" => (assert_eq!(here, [true, true], "{path}"), state += 1).1,
-                "listener" => (assert_eq!(here, [true, false], "{path}"), listener += 1).1,
-                "admin" => (assert_eq!(here, [false, true], "{path}"), admin += 1).1,
+            let (served, count) = match operation["tags"][0].as_str().unwrap() {
+                "state" => ([true, true], &mut state),
+                "listener" => ([true, false], &mut listener),
+                "admin" => ([false, true], &mut admin),
                 tag => panic!("{path}: {tag}"),
-            }
+            };
+            assert_eq!(here, served, "{path}");
+            *count += 1;
             let wrong = if method == "PUT" { "PATCH" } else { "PUT" };
             for (side, (status, body)) in
                 here.into_iter().zip([engine.http(wrong, &path), engine.admin(wrong, &path)])
