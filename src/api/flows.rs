@@ -45,9 +45,12 @@ pub(super) async fn flows(
     let service = match &asked.service {
         None => None,
         Some(name) => {
-            Some(names.iter().find(|service| service.name == *name).map(|service| service.id).ok_or_else(
-                || Refused(axum::http::StatusCode::NOT_FOUND, format!("there is no service {name:?}")),
-            )?)
+            let found = names.iter().find(|service| service.name == *name).map(|service| service.id);
+            Some(found.ok_or_else(|| {
+                let all: Vec<_> = names.iter().map(|service| service.name.as_str()).collect();
+                let says = format!("there is no service {name:?}; there are {}", all.join(", "));
+                Refused(axum::http::StatusCode::NOT_FOUND, says)
+            })?)
         }
     };
     let wanted = Wanted {

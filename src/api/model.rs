@@ -287,8 +287,40 @@ pub struct Health {
     pub reason: Option<String>,
     /// Of the last probe that was answered.
     pub rtt_seconds: Option<f64>,
+    /// Of all that were.
+    pub round_trips: RoundTrips,
     /// Changes of state.
     pub flaps: u64,
+}
+
+/// How long probes took that were answered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoundTrips {
+    /// All.
+    pub count: u64,
+    /// Together.
+    pub sum_seconds: f64,
+    /// By ascending bounds, cumulative.
+    pub buckets: Vec<Bucket>,
+}
+
+/// A bucket of a histogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Upper bound.
+    pub le_seconds: f64,
+    /// Up to there.
+    pub count: u64,
+}
+
+impl RoundTrips {
+    /// The least bound that this part of them did not exceed; none where that is beyond all bounds, or there are none.
+    #[must_use]
+    pub fn bound(&self, part: f64) -> Option<f64> {
+        let wanted = self.count as f64 * part;
+        let within = self.buckets.iter().find(|bucket| bucket.count as f64 >= wanted && bucket.count > 0);
+        within.map(|bucket| bucket.le_seconds)
+    }
 }
 
 /// `firewall`

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::model::{
-    Configuration, Connections, Endpoint, Endpoints, Firewall, Health, Ledger, Mempool, Port, PortRates,
-    Rates, Rule, Service, ServiceRates, Snapshot, Status, TopClient, Totals, Worker,
+    Bucket, Configuration, Connections, Endpoint, Endpoints, Firewall, Health, Ledger, Mempool, Port,
+    PortRates, Rates, RoundTrips, Rule, Service, ServiceRates, Snapshot, Status, TopClient, Totals, Worker,
 };
 use crate::addr::Prefix;
 use crate::config::{self, Action, Algorithm, Config, EndpointState, Protocol, Role};
 use crate::counters::{FlowState, Term};
 use crate::engine::PortStatus;
-use crate::health::{EndpointHealth, ProbeHealth, Verdict};
+use crate::health::{BOUNDS, EndpointHealth, Histogram, ProbeHealth, Verdict};
 use crate::metrics::{Count, Figures};
 use crate::pipeline::DropReason;
 use crate::tables::{Conditions, Tables};
@@ -300,8 +300,19 @@ fn health(probe: ProbeHealth) -> Health {
         .to_owned(),
         reason: Some(probe.reason).filter(|reason| !reason.is_empty()),
         rtt_seconds: probe.rtt.map(|rtt| rtt.as_secs_f64()),
+        round_trips: round_trips(&probe.round_trips),
         flaps: probe.flaps,
     }
+}
+
+fn round_trips(histogram: &Histogram) -> RoundTrips {
+    let mut buckets = Vec::with_capacity(BOUNDS.len());
+    let mut count = 0;
+    for (le_seconds, own) in BOUNDS.into_iter().zip(histogram.buckets) {
+        count += own;
+        buckets.push(Bucket { le_seconds, count });
+    }
+    RoundTrips { count: histogram.count, sum_seconds: histogram.sum, buckets }
 }
 
 pub(crate) fn algorithm(algorithm: Algorithm) -> &'static str {

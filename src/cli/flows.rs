@@ -63,6 +63,10 @@ pub fn run(args: &FlowsArgs) -> Result<ExitCode, Failure> {
         let json = serde_json::to_value(&all).map_err(Failure::refused)?;
         print(&format!("{json:#}\n"))?;
     } else {
+        if all.flows.is_empty() {
+            complain("pollux: no such connection\n");
+            return Ok(ExitCode::SUCCESS);
+        }
         print(&table(&all).render(Paint::for_stdout()))?;
         if all.next.is_some() {
             complain(&format!("pollux: the first {limit}; there may be more (--limit)\n"));

@@ -114,7 +114,7 @@ pub fn status_lines(s: &Status, paint: Paint) -> String {
     let reload =
         if s.config.last_reload_ok { "" } else { &paint.on(Tone::Bad, ", the last reload was refused") };
     let mut lines = vec![
-        ("pollux", format!("{} (DPDK {}), {ready}, up {}", s.version, s.dpdk, span(s.uptime_seconds))),
+        ("pollux", format!("{} ({}), {ready}, up {}", s.version, s.dpdk, span(s.uptime_seconds))),
         ("configuration", format!("{}, applied {} ago{reload}", s.config.generation, age(s.config.applied))),
         ("services", s.services.to_string()),
         ("endpoints", {
@@ -260,10 +260,14 @@ pub fn endpoints_table(list: &EndpointList) -> Table {
             None => text("-").tone(Tone::Faint),
             Some(health) => {
                 let rtt = health.rtt_seconds.map_or(String::new(), |rtt| format!(" {:.1} ms", rtt * 1e3));
+                let most = health.round_trips.bound(0.99);
+                let most = most.map_or(String::new(), |bound| format!(", 99 % ≤ {} ms", bound * 1e3));
+                let flaps =
+                    if health.flaps > 0 { format!(", {} flaps", health.flaps) } else { String::new() };
                 let reason = health.reason.as_ref().map_or(String::new(), |reason| format!(", {reason}"));
                 let shown = match health.state.as_str() {
-                    "up" => format!("up{rtt}"),
-                    state => format!("{state}{reason}"),
+                    "up" => format!("up{rtt}{most}{flaps}"),
+                    state => format!("{state}{reason}{flaps}"),
                 };
                 text(shown).tone(state_tone(&health.state))
             }

@@ -3,12 +3,15 @@
 
 mod rig;
 mod schema;
+mod terminal;
 
 use std::collections::{HashMap, HashSet};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rig::Running;
+use rig::{POLLUX, Running};
 use serde_json::{Value, json};
+use terminal::Terminal;
 
 const LISTS: [(&str, &str); 6] = [
     ("status", "Status"),
@@ -34,6 +37,8 @@ fn what_an_engine_says() {
     tables(&engine);
     refusals(&engine, &document);
     top(&engine);
+    top_on_a_terminal(&engine);
+    colours(&engine);
     changes(&engine, &document);
     schemathesis(&engine);
 }
@@ -55,6 +60,103 @@ fn top(engine: &Running) {
     let json = engine.json(&["top"]);
     assert_eq!(json["status"]["connections"]["active"], 45);
     assert_eq!(json["workers"]["workers"].as_array().unwrap().len(), 2);
+}
+
+fn on_terminal(engine: &Running, args: &[&str]) -> Command {
+    let mut command = Command::new(POLLUX);
+    command.args(args).arg("--socket").arg(engine.socket()).env_remove("NO_COLOR");
+    command
+}
+
+fn top_on_a_terminal(engine: &Running) {
+    // Only keys and another size have it drawn anew.
+    let args = ["top", "--interval", "3600"];
+    let mut terminal = Terminal::run(on_terminal(engine, &args), 45, 100);
+    let bottom =
+        |screen: &[String]| screen.iter().rfind(|line| !line.is_empty()).cloned().unwrap_or_default();
+    let screen = terminal.wait("drawn", |screen| bottom(screen).starts_with("q quits"));
+    assert!(screen[0].starts_with("pollux "), "{screen:#?}");
+    for part in ["service ", "endpoint ", "client ", "dropped ", "worker "] {
+        assert!(screen.iter().any(|line| line.starts_with(part)), "no {part:?}: {screen:#?}");
+    }
+    assert!(
+        screen.iter().any(|line| line.starts_with("10.1.0.10:8080") && line.contains('▁')),
+        "{screen:#?}"
+    );
+    assert!(terminal.is_raw() && terminal.written().contains("\x1b[?1049h"));
+
+    // Sorted by connections, and by name.
+    let services = |screen: &[String]| {
+        let names = screen.iter().filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| ["web", "dns"].contains(name)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    terminal.press("c");
+    terminal.wait("sorted by connections", |screen| {
+        bottom(screen).contains("by connections") && services(screen) == ["web", "dns"]
+    });
+    terminal.press("n");
+    terminal.wait("sorted by name", |screen| {
+        bottom(screen).contains("by name") && services(screen) == ["dns", "web"]
+    });
+
+    // A small terminal shows the beginning; down there is the rest.
+    terminal.resize(12, 80);
+    terminal.wait("as large as the terminal", |screen| {
+        screen[0].starts_with("pollux ")
+            && screen[11].starts_with("q quits")
+            && screen[11].contains(" 0 lines above")
+    });
+    terminal.press("\x1b[6~");
+    let screen = terminal.wait("a page down", |screen| screen[11].contains("11 lines above"));
+    assert!(!screen[0].starts_with("pollux "), "{screen:#?}");
+    terminal.press("G");
+    terminal.wait("at its end", |screen| {
+        screen[11].contains(" 0 below") && screen.iter().any(|line| line.starts_with("worker "))
+    });
+    terminal.press("k");
+    terminal.wait("a line up", |screen| screen[11].contains(" 1 below"));
+    terminal.press("\x1b[H");
+    terminal.wait("back at the top", |screen| screen[0].starts_with("pollux "));
+
+    // All is left as it was.
+    for keys in ["q", "\x03", "\x1b"] {
+        terminal.press(keys);
+        assert!(terminal.ends().success(), "{keys:?}");
+        assert!(!terminal.is_raw(), "after {keys:?}");
+        assert!(terminal.written().ends_with("\x1b[?25h\x1b[?1049l"));
+        terminal = Terminal::run(on_terminal(engine, &args), 24, 80);
+        terminal.wait("drawn", |screen| bottom(screen).starts_with("q quits"));
+    }
+}
+
+/// Colour on a terminal, unless it has none or nobody wants any.
+fn colours(engine: &Running) {
+    for (variable, coloured) in
+        [(None, true), (Some(("NO_COLOR", "1")), false), (Some(("TERM", "dumb")), false)]
+    {
+        for args in [&["endpoints"][..], &["services"], &["top", "--once"]] {
+            let mut command = on_terminal(engine, args);
+            if let Some((name, value)) = variable {
+                command = {
+                    let mut env = Command::new("env");
+                    env.arg(format!("{name}={value}")).arg(command.get_program()).args(command.get_args());
+                    env.env_remove("NO_COLOR");
+                    env
+                };
+            }
+            let mut terminal = Terminal::run(command, 40, 160);
+            assert!(terminal.ends().success());
+            terminal.wait("written", |screen| {
+                screen.iter().any(|line| line.contains("203.0.113.100") || line.contains("10.1.0.12"))
+            });
+            assert_eq!(
+                terminal.written().contains("\x1b["),
+                coloured,
+                "{args:?} {variable:?}: {}",
+                terminal.written()
+            );
+        }
+    }
 }
 
 fn every_answer_is_as_described(engine: &Running, document: &Value) {
@@ -478,7 +580,10 @@ fn refusals(engine: &Running, document: &Value) {
         assert!(is == status && value["error"].as_str().unwrap().contains(word), "{query}: {is} {body}");
     }
     let (status, out, err) = engine.ask(&["flows", "--service", "no"]);
-    assert_eq!((status, out.as_str(), err.as_str()), (1, "", "pollux: there is no service \"no\"\n"));
+    let says = "pollux: there is no service \"no\"; there are web, dns\n";
+    assert_eq!((status, out.as_str(), err.as_str()), (1, "", says));
+    let (status, out, err) = engine.ask(&["flows", "--client", "192.0.2.1"]);
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "", "pollux: no such connection\n"));
     let (status, _, err) = engine.ask(&["flows", "--limit", "0"]);
     assert!(status == 2 && err.contains("--limit"), "{err}");
     for command in ["status", "services", "endpoints", "firewall", "ports", "workers", "flows"] {
