@@ -92,6 +92,12 @@ impl Engine {
         signal(self.child.id(), Signal::HUP);
     }
 
+    /// Its configuration file.
+    #[allow(dead_code, reason = "not every lab changes it")]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Its process.
     #[allow(dead_code, reason = "not every lab looks for what a process leaves")]
     pub fn pid(&self) -> u32 {
