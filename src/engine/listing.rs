@@ -12,9 +12,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::addr::Addr;
-use crate::conntrack::{Age, Flow};
+use crate::conntrack::{Age, Conntrack, Flow};
 use crate::ids::ServiceId;
-use crate::pipeline::{Frame, Shard};
 
 /// Entries that a turn with packets looks at: some 100 ns.
 const BUSY_BUDGET: usize = 16;
@@ -84,24 +83,24 @@ impl Clerk {
 
     /// Once a turn: goes on with what was asked. Whether there was anything.
     #[inline]
-    pub fn turn<F: Frame>(&mut self, shard: &Shard<F>, busy: bool) -> bool {
+    pub fn turn(&mut self, connections: &Conntrack, busy: bool) -> bool {
         if self.job.is_none() {
             match self.asked.pop() {
                 Ok(job) => self.job = Some(job),
                 Err(_) => return false,
             }
         }
-        self.go_on(shard, if busy { BUSY_BUDGET } else { IDLE_BUDGET });
+        self.go_on(connections, if busy { BUSY_BUDGET } else { IDLE_BUDGET });
         true
     }
 
     #[cold]
-    fn go_on<F: Frame>(&mut self, shard: &Shard<F>, budget: usize) {
+    fn go_on(&mut self, connections: &Conntrack, budget: usize) {
         let Some(mut job) = self.job.take() else { return };
         let Job { wanted, from, until, most, found, .. } = &mut *job;
         // Never more than there is memory for.
         let most = (*most).min(found.capacity());
-        let next = shard.show(*from, budget, |flow, age| {
+        let next = connections.show(*from, budget, |flow, age| {
             if !wanted.takes(flow) {
                 return true;
             }
@@ -219,3 +218,7 @@ impl Listing {
         Ok(answer)
     }
 }
+
+#[cfg(test)]
+#[path = "listing_tests.rs"]
+mod tests;

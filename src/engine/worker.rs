@@ -189,7 +189,7 @@ impl Worker {
         let more = shard.maintain(tables, now, budget, io);
         let relayed = io.flush(shard.writer());
         // Last, and little beside packets: nobody waits for it who cannot wait.
-        let listed = listing.turn(shard, worked);
+        let listed = listing.turn(shard.table(), worked);
         worked || more || relayed || listed
     }
 }

@@ -13,7 +13,7 @@ use super::modes::Modes;
 use super::owner::Owner;
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, NeighborUpdate, Output};
 use crate::config::Protocol;
-use crate::conntrack::{Age, Conntrack, Departed, Flow, FlowError, FlowId, Paths, Tuple, View};
+use crate::conntrack::{Conntrack, Departed, FlowError, FlowId, Paths, Tuple, View};
 use crate::counters::{Pairs, Term, WorkerCounters, Writer};
 use crate::fragment;
 use crate::ids::{PortId, ServiceId, WorkerId};
@@ -271,9 +271,10 @@ impl<F: Frame> Shard<F> {
         (self.conntrack.len(), self.conntrack.capacity())
     }
 
-    /// Shows connections, for a listing: as [`Conntrack::show`].
-    pub fn show(&self, from: usize, budget: usize, see: impl FnMut(&Flow, Age) -> bool) -> Option<usize> {
-        self.conntrack.show(from, budget, see)
+    /// Its connections, to be looked at.
+    #[must_use]
+    pub fn table(&self) -> &Conntrack {
+        &self.conntrack
     }
 
     /// The worker that owns the connection of a packet with this tuple.

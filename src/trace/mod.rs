@@ -157,7 +157,7 @@ pub fn run(config: &Config, described: &Described) -> Result<Trace, NoPort> {
     let mut recorder = Recorder::default();
     shard.receive(&tables, Instant(1), ingress, &mut burst, &mut recorder);
     let mut entered = None;
-    shard.show(0, usize::MAX, |flow, _| {
+    shard.table().show(0, usize::MAX, |flow, _| {
         entered = Some(*flow);
         true
     });
