@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpSocket, UdpSocket};
 use tokio::runtime::Runtime;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -413,7 +413,12 @@ fn five_thousand_endpoints_at_once() {
     raise_file_limit();
     let runtime = runtime();
     let accepted: Arc<Mutex<Vec<(SocketAddr, Instant)>>> = Arc::default();
-    let listener = runtime.block_on(TcpListener::bind("0.0.0.0:0")).unwrap();
+    // All of them are one listener, whose queue must hold the first second.
+    let listener = runtime.block_on(async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        socket.listen(u32::from(MANY)).unwrap()
+    });
     let port = listener.local_addr().unwrap().port();
     let seen = Arc::clone(&accepted);
     let server = runtime.spawn(async move {
@@ -425,7 +430,7 @@ fn five_thousand_endpoints_at_once() {
     });
     let endpoints: Vec<_> =
         (0..MANY).map(|n| SocketAddr::from(([127, 9, (n >> 8) as u8, (n & 0xff) as u8], port))).collect();
-    let tcp = check("kind = \"tcp\"\ninterval = \"3s\"\ntimeout = \"1s\"\nfall = 2");
+    let tcp = check("kind = \"tcp\"\ninterval = \"3s\"\ntimeout = \"1s\"\nrise = 1\nfall = 2");
     let config = config_of(&[("a", &tcp, &endpoints), ("b", &tcp, &endpoints)]);
     let board = Arc::new(Board::default());
     board.plan(None, &config);
