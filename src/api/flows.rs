@@ -83,6 +83,7 @@ pub(super) async fn flows(
         endpoint: SocketAddr::new(flow.endpoint.into(), flow.endpoint_port).to_string(),
         state: FlowState::label(age.state).to_owned(),
         idle_seconds: f64::from(age.idle_ms) / 1e3,
+        age_seconds: age.age_ms as f64 / 1e3,
         expires_seconds: f64::from(age.left_ms) / 1e3,
         worker,
         pair_packets: pair.map(|pair| pair.packets),

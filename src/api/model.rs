@@ -491,6 +491,8 @@ pub struct Flow {
     pub state: String,
     /// Since its timer was set anew.
     pub idle_seconds: f64,
+    /// Since it was created.
+    pub age_seconds: f64,
     /// Until it expires.
     pub expires_seconds: f64,
     /// The worker that has it.

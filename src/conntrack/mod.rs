@@ -147,6 +147,8 @@ pub struct Step {
 pub struct Age {
     /// Its state.
     pub state: FlowState,
+    /// Since it was created, milliseconds, to a tenth of a second.
+    pub age_ms: u64,
     /// Since its timeout began to run: for most states since its last packet, milliseconds.
     pub idle_ms: u32,
     /// Until it expires if no packet comes, milliseconds.

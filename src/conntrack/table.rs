@@ -72,6 +72,9 @@ pub struct Departed<'t> {
     pub error: Option<FlowError>,
 }
 
+/// What the age of a connection is counted in, milliseconds: it fits 32 bits for 13 years.
+const BORN_MS: u64 = 100;
+
 /// The table of one worker.
 ///
 /// A [`FlowId`] is good until its entry is removed. One that was good once is never out of bounds, so that a stale one cannot
@@ -87,6 +90,8 @@ pub struct Conntrack {
     entries: Vec<Entry>,
     /// By the number of the entry, as are those below.
     rests: Vec<Rest>,
+    /// When each was created, in units of [`BORN_MS`]: for listings alone.
+    born: Vec<u32>,
     /// Pages that no connection of IPv6 has used cost nothing.
     wides: Pages<Wide>,
     wheel: Wheel,
@@ -121,6 +126,7 @@ impl Conntrack {
             index: Index::new(2 * capacity),
             entries: huge_vec(capacity),
             rests: huge_vec(capacity),
+            born: huge_vec(capacity),
             wides: Pages::zeroed(capacity),
             wheel: Wheel::new(),
             vacant: NIL,
@@ -146,7 +152,8 @@ impl Conntrack {
     /// Bytes that a table for `capacity` connections comes to take as they fill it; `wide`: as those of IPv6 do.
     #[must_use]
     pub fn bytes(capacity: usize, wide: bool) -> usize {
-        let entry = size_of::<Entry>() + size_of::<Rest>() + if wide { size_of::<Wide>() } else { 0 };
+        let born = size_of::<u32>();
+        let entry = size_of::<Entry>() + size_of::<Rest>() + born + if wide { size_of::<Wide>() } else { 0 };
         Index::bytes(2 * capacity).saturating_add(capacity.saturating_mul(entry))
     }
 
@@ -326,11 +333,13 @@ impl Conntrack {
                 self.vacant = rest.links.next;
                 *vacant = entry;
                 *rest = Rest::new(flow);
+                self.born[id.0 as usize] = (now_ms / BORN_MS) as u32;
             }
             // Within the capacity taken at the start: does not allocate.
             _ => {
                 self.entries.push(entry);
                 self.rests.push(Rest::new(flow));
+                self.born.push((now_ms / BORN_MS) as u32);
             }
         }
         let deadline = now_ms + u64::from(self.view(id).left_ms(now_ms));
@@ -539,6 +548,7 @@ impl Conntrack {
                 continue;
             }
             let age = Age {
+                age_ms: self.now_ms.saturating_sub(u64::from(self.born[n]) * BORN_MS),
                 state: view.entry.machine.flow_state(),
                 idle_ms: view.entry.silent_ms(self.now_ms),
                 left_ms: view.left_ms(self.now_ms),

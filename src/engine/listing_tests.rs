@@ -86,7 +86,7 @@ fn list(table: &Arc<Conntrack>, busy: bool, wanted: Wanted) -> (Vec<Flow>, Durat
     (found, took, worker.join().unwrap())
 }
 
-/// Prints what a listing of a full table costs a worker; `docs/performance.md` has the figures of a release build.
+/// Prints what a listing of a full table costs a worker: `cargo test --release --lib full_table_is_listed -- --nocapture`.
 #[test]
 fn a_full_table_is_listed_piece_by_piece() {
     let mut table = Conntrack::new(MANY as usize, (1, 2));
@@ -120,4 +120,29 @@ fn a_full_table_is_listed_piece_by_piece() {
             );
         }
     }
+}
+
+#[test]
+fn the_age_is_since_the_connection_began_whoever_had_its_place_before() {
+    let udp = L4::Udp { sport: 0, dport: 80 };
+    let at = |seconds: u64| Now(seconds * 1_000_000_000);
+    let ages = |table: &Conntrack| {
+        let mut ages = Vec::new();
+        table.show(0, usize::MAX, |_, age| {
+            ages.push((age.age_ms, age.idle_ms));
+            true
+        });
+        ages
+    };
+    let mut table = Conntrack::new(2, (1, 2));
+    let id = table.insert(flow(1), &udp, at(5)).unwrap();
+    table.step(id, crate::conntrack::Direction::Original, &udp, at(60));
+    table.begin(at(65));
+    assert_eq!(ages(&table), [(60_000, 5_000)]);
+    table.remove(id);
+    table.insert(flow(2), &udp, at(100)).unwrap();
+    table.begin(at(101));
+    assert_eq!(ages(&table), [(1_000, 1_000)]);
+    table.insert(flow(3), &udp, at(101)).unwrap();
+    assert_eq!(ages(&table), [(1_000, 1_000), (0, 0)]);
 }

@@ -492,7 +492,9 @@ fn flows(engine: &Running, document: &Value) {
             samples[&format!("lb_rule_interaction_bytes{labels}")]
         );
         assert!(
-            flow["idle_seconds"].as_f64().unwrap() < 60.0 && flow["expires_seconds"].as_f64().unwrap() > 0.0
+            flow["age_seconds"].as_f64().unwrap() >= flow["idle_seconds"].as_f64().unwrap() - 0.2
+                && flow["idle_seconds"].as_f64().unwrap() < 60.0
+                && flow["expires_seconds"].as_f64().unwrap() > 0.0
         );
     }
 
