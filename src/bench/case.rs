@@ -53,25 +53,19 @@ pub struct Mode {
     pub name: &'static str,
     /// Further lines of the configuration's `[[service]]`.
     pub service: &'static str,
-    /// Further tables of the configuration.
-    pub tables: &'static str,
+    /// Whether it takes SNAT addresses.
+    pub snat: bool,
     /// Whether the endpoints' answers come back through the engine.
     pub replies: bool,
 }
 
 /// The modes there are.
 pub static MODES: &[Mode] = &[
-    Mode { name: "dnat", service: "", tables: "", replies: true },
-    Mode {
-        name: "full-nat",
-        service: "",
-        tables: "[snat]\naddresses = [\"10.1.0.2\", \"10.1.0.3\", \"10.1.0.4\", \"10.1.0.5\", \
-                 \"2001:db8:2::2\", \"2001:db8:2::3\", \"2001:db8:2::4\", \"2001:db8:2::5\"]\n",
-        replies: true,
-    },
-    Mode { name: "dsr-l2", service: "", tables: "", replies: false },
-    Mode { name: "dsr-ipip", service: "", tables: "", replies: false },
-    Mode { name: "dsr-gue", service: "", tables: "", replies: false },
+    Mode { name: "dnat", service: "", snat: false, replies: true },
+    Mode { name: "full-nat", service: "", snat: true, replies: true },
+    Mode { name: "dsr-l2", service: "", snat: false, replies: false },
+    Mode { name: "dsr-ipip", service: "", snat: false, replies: false },
+    Mode { name: "dsr-gue", service: "", snat: false, replies: false },
 ];
 
 /// One line of the table.

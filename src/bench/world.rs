@@ -26,6 +26,13 @@ pub const fn pairs(connections: usize) -> usize {
     connections / 16 * 9 + 64
 }
 
+/// SNAT addresses for so many connections. Ports suffice even if all endpoints share them, until there are as many addresses as a
+/// configuration may have; then if two do.
+const fn snat_addresses(connections: usize) -> usize {
+    let wanted = 4 + connections / 50_000;
+    if wanted < 64 { wanted } else { 64 }
+}
+
 /// The service's address and port.
 pub fn vip(spec: &Spec) -> (Addr, u16) {
     let addr = if spec.ipv4 {
@@ -87,7 +94,7 @@ fn text(spec: &Spec, ports: Ports) -> String {
     use std::fmt::Write as _;
     let (vip, port) = vip(spec);
     let host = |addr: Addr| if spec.ipv4 { addr.to_string() } else { format!("[{addr}]") };
-    let (wan, lan) = ("\"203.0.113.2/24\", \"2001:db8:1::2/64\"", "\"10.1.0.1/24\", \"2001:db8:2::1/64\"");
+    let (wan, lan) = ("\"203.0.113.2/24\", \"2001:db8:1::2/64\"", "\"10.1.0.1/16\", \"2001:db8:2::1/64\"");
     let configured = |name: &str, role: &str, addresses: &str| {
         format!(
             "[[port]]\nname = \"{name}\"\ndevice = \"net_ring_{name}\"\nrole = \"{role}\"\nkernel = \"\"\n\
@@ -127,7 +134,12 @@ fn text(spec: &Spec, ports: Ports) -> String {
             10 + n
         );
     }
-    text.push_str(spec.mode.tables);
+    if spec.mode.snat {
+        let net = if spec.ipv4 { "10.1.1." } else { "2001:db8:2::1:" };
+        let addresses: Vec<_> =
+            (1..=snat_addresses(spec.connections)).map(|n| format!("\"{net}{n}\"")).collect();
+        let _ = write!(text, "[snat]\naddresses = [{}]\n", addresses.join(", "));
+    }
     text
 }
 
@@ -138,7 +150,7 @@ mod tests {
 
     #[test]
     fn every_mode_is_configured() {
-        for spec in single(Case::EstablishedHot, 1) {
+        for spec in [1, 1 << 24].into_iter().flat_map(|n| single(Case::EstablishedHot, n)) {
             for ipv4 in [true, false] {
                 let spec = Spec { ipv4, ..spec };
                 let two = tables(&spec).unwrap_or_else(|report| panic!("{report:?}"));

@@ -158,6 +158,7 @@ impl Machine {
         match self {
             Self::Tcp(state) if packet.is_tcp => state.follow_plain(direction, packet),
             Self::Udp(state) if !packet.is_tcp => state.is_settled(direction),
+            Self::OneSided(state) if packet.is_tcp => state.is_settled(packet.flags),
             _ => false,
         }
     }

@@ -62,6 +62,12 @@ impl State {
         }
     }
 
+    /// Whether a TCP segment with these flags refreshes, and changes nothing.
+    #[inline]
+    pub(super) fn is_settled(self, flags: u8) -> bool {
+        self.phase == Phase::Established && flags & (flag::SYN | flag::RST | flag::FIN) == 0
+    }
+
     fn tcp(&mut self, flags: u8, seq: u32) {
         let ahead = seq.wrapping_sub(self.opened.get());
         if flags & flag::SYN != 0 {
@@ -129,6 +135,26 @@ mod tests {
         assert_eq!(s.step(&tcp(flag::ACK | flag::FIN, 1 << 30)), Reaction::REFRESH);
         assert_eq!((s.flow_state(), s.is_over()), (FlowState::Closing, true));
         assert_eq!(s.step(&tcp(flag::ACK, 1 << 30)), Reaction::PASS, "the last ACK");
+    }
+
+    #[test]
+    fn what_is_settled_refreshes_and_changes_nothing() {
+        let mut settled = 0;
+        for opening in [&[flag::SYN][..], &[flag::SYN, flag::ACK], &[flag::SYN, flag::ACK, flag::FIN]] {
+            let mut before = State::open(&tcp(opening[0], 5));
+            for flags in &opening[1..] {
+                before.step(&tcp(*flags, 6));
+            }
+            for flags in 0..=u8::MAX {
+                let mut after = before;
+                if before.is_settled(flags) {
+                    assert_eq!(after.step(&tcp(flags, 7)), Reaction::REFRESH, "{flags:x}");
+                    assert_eq!(after, before);
+                    settled += 1;
+                }
+            }
+        }
+        assert_eq!(settled, 32, "all flags but three, and in one state");
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl<F: Frame> Shard<F> {
         let peculiar = packet.flags & flag::SYN != 0 || packet.ttl <= 1;
         if peculiar
             || !entry.is_of_epoch(turn.tables.firewall_epoch)
-            || !modes::has_short_way(entry.form(), direction)
+            || !(entry.is_plain() || modes::has_short_way(entry.form(), direction))
         {
             return Err(frame);
         }
@@ -75,16 +75,19 @@ impl<F: Frame> Shard<F> {
         {
             rewrite::translate_whole(data, packet, ends, delta)
         } else {
-            let flow = self.conntrack.flow(id);
-            let sent = match modes::tunnel(&flow, self.conntrack.own(), config) {
+            let [(_, client_port), (_, vip_port), _] = entry.ends_v4();
+            let [client, vip, endpoint] = self.conntrack.view(id).addresses();
+            let own = self.conntrack.own();
+            let sent = match modes::tunnel_to(endpoint, entry.form(), entry.source(), own, config) {
                 Some(Ok(tunnel)) => {
-                    let entropy = modes::entropy(&flow);
+                    let entropy = modes::entropy_of((client, client_port), (vip, vip_port));
                     self.modes.enclose(&mut frame, packet, (&tunnel, entropy), (mac, config))
                 }
                 Some(Err(reason)) => Err(reason),
                 None => {
                     let arrival = Arrival { port, frame, packet: packet.packet() };
                     let exit = Exit::To(egress, mac);
+                    let flow = self.conntrack.flow(id);
                     let passage = Passage { id, flow: &flow, direction, exit, account };
                     self.forward_by_mode(turn, arrival, &passage);
                     return Ok(());

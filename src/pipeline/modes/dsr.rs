@@ -1,39 +1,50 @@
 //! To an endpoint that answers the client itself, as the VIP.
 
 use super::wrap::Wrap;
-use crate::addr::Mac;
+use crate::addr::{Addr, Mac};
 use crate::conntrack::{self, Direction, Flow, Form, OwnAddresses};
 use crate::counters::{PairKey, Term};
-use crate::ids::PortId;
+use crate::ids::{PortId, SourceId};
 use crate::neighbor::NextHop;
 use crate::pipeline::connection::{NO_HOP, account};
 use crate::pipeline::egress::{Exit, source_towards};
 use crate::pipeline::shard::{Arrival, Shard, Turn};
 use crate::pipeline::{Account, DropReason, Frame, Output};
 use crate::responder::icmp;
-use crate::rewrite::{self, Renewed};
+use crate::rewrite::{self, End, Renewed};
 use crate::service::Service;
 use crate::tables::Port;
 use crate::tunnel::{Kind, Tunnel};
 
-/// The tunnel that a connection's packets go into, out of this port; `None` where they go as they are.
+/// The tunnel that a connection's packets go into to reach `endpoint` out of this port; `None` where they go as they are. `source`
+/// is the one of its [`Entry`](crate::conntrack::Entry).
 #[inline(always)]
-pub(in crate::pipeline) fn tunnel(
-    flow: &Flow,
+pub(in crate::pipeline) fn tunnel_to(
+    endpoint: Addr,
+    form: Form,
+    (source, source_port): (SourceId, u16),
     own: &OwnAddresses,
     port: &Port,
 ) -> Option<Result<Tunnel, DropReason>> {
-    let kind = match flow.form {
+    let kind = match form {
         Form::DsrIpip => Kind::Ipip,
-        Form::DsrGue => Kind::Gue(flow.source_port),
+        Form::DsrGue => Kind::Gue(source_port),
         _ => return None,
     };
-    let src = match flow.source.0 {
-        0 => source_towards(port, flow.endpoint),
-        _ => Some(own.get(flow.source)),
+    let src = match source.0 {
+        0 => source_towards(port, endpoint),
+        _ => Some(own.get(source)),
     };
     // A route's gateway is on a network of the port's, of the endpoint's family: so the port has an address there.
-    Some(src.map(|src| Tunnel { kind, src, dst: flow.endpoint }).ok_or(DropReason::NoRoute))
+    Some(src.map(|src| Tunnel { kind, src, dst: endpoint }).ok_or(DropReason::NoRoute))
+}
+
+fn tunnel(flow: &Flow, own: &OwnAddresses, port: &Port) -> Option<Result<Tunnel, DropReason>> {
+    tunnel_to(flow.endpoint, flow.form, (flow.source, flow.source_port), own, port)
+}
+
+fn entropy(flow: &Flow) -> u32 {
+    entropy_of((flow.client, flow.client_port), (flow.vip, flow.vip_port))
 }
 
 impl<F: Frame> Shard<F> {
@@ -157,10 +168,10 @@ impl<F: Frame> Shard<F> {
 
 /// The same for all packets of a connection. Not of the table's keyed hash, whose key could be found out from it.
 #[inline]
-pub(in crate::pipeline) fn entropy(flow: &Flow) -> u32 {
+pub(in crate::pipeline) fn entropy_of((client, client_port): End, (vip, vip_port): End) -> u32 {
     let fold = |n: u128| (n >> 64) as u64 ^ n as u64;
-    let ports = u64::from(flow.client_port) << 16 | u64::from(flow.vip_port);
-    let mixed = (fold(flow.client.0) ^ fold(flow.vip.0).rotate_left(17) ^ ports << 20)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let ports = u64::from(client_port) << 16 | u64::from(vip_port);
+    let mixed =
+        (fold(client.0) ^ fold(vip.0).rotate_left(17) ^ ports << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(32) as u32
 }

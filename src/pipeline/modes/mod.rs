@@ -12,7 +12,7 @@ mod full_nat;
 mod tunnel_errors;
 mod wrap;
 
-pub(super) use dsr::{entropy, tunnel};
+pub(super) use dsr::{entropy_of, tunnel_to};
 
 use super::connection::account;
 use super::egress::Exit;
