@@ -83,6 +83,17 @@ fn seeds_reach_every_verdict() {
     }
 }
 
+#[test]
+fn seeds_of_every_mode_get_through() {
+    for name in ["full_nat", "other_family", "tunnels"] {
+        let seeds = fuzz::seeds::all();
+        let (_, _, bytes) = seeds.iter().find(|(_, n, _)| *n == name).unwrap();
+        let terms = fuzz::pipeline::terms(bytes);
+        let of = |term: Term| terms[Term::ALL.iter().position(|t| *t == term).unwrap()];
+        assert!(of(Term::Forwarded) >= 20, "{name}: {} forwarded of {}", of(Term::Forwarded), of(Term::Rx));
+    }
+}
+
 /// `POLLUX_UPDATE_SEEDS=1 cargo test --test fuzz_cases` writes them anew.
 #[test]
 fn the_tree_has_the_seeds() {
@@ -118,14 +129,15 @@ fn random(seed: &mut u64) -> u64 {
     z ^ z >> 31
 }
 
-/// A little of what `ci/fuzz` does, blindly, the same in every run.
+/// A little of what `ci/fuzz` does, blindly, the same in every run; more of it with `POLLUX_CHANGED_SEEDS`, a number for each target.
 #[test]
 fn changed_seeds_pass() {
     let mut seed = 1;
+    let rounds = std::env::var("POLLUX_CHANGED_SEEDS").map_or(200, |n| n.parse().unwrap());
     let seeds = fuzz::seeds::all();
     for (target, act) in fuzz::TARGETS {
         let own: Vec<_> = seeds.iter().filter(|(of, _, _)| *of == target).collect();
-        for _ in 0..200 {
+        for _ in 0..rounds {
             let mut pick = |n: usize| random(&mut seed) as usize % n.max(1);
             let mut bytes = own[pick(own.len())].2.clone();
             for _ in 0..pick(8) {

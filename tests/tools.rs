@@ -47,7 +47,11 @@ endpoint = [{ address = "10.1.0.10:53", state = "drain" }]
 
 /// Stages with their decisions, the verdict or the reason, and what left.
 fn traced(packet: &str) -> (Vec<(&'static str, String)>, &'static str, Vec<String>) {
-    let (config, _) = config::parse("pollux.toml", CONFIG).unwrap();
+    traced_in(CONFIG, packet)
+}
+
+fn traced_in(config: &str, packet: &str) -> (Vec<(&'static str, String)>, &'static str, Vec<String>) {
+    let (config, _) = config::parse("pollux.toml", config).unwrap();
     let trace = trace::run(&config, &Described::parse(packet).unwrap()).unwrap();
     let steps = trace.steps.into_iter().map(|step| (step.stage, step.decision)).collect();
     let out = trace.out.into_iter().map(|sent| format!("{}: {}", sent.port, sent.packet)).collect();
@@ -115,6 +119,117 @@ fn every_end_says_why() {
     }
     let (_, verdict, out) = traced("tcp 198.51.100.7:4000 > 203.0.113.100:80 syn len 1000");
     assert_eq!((verdict, out.len()), ("forward", 2), "fragments: {out:?}");
+}
+
+/// A service of each mode other than `dnat`.
+const MODES: &str = r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["203.0.113.2/24", "2001:db8:1::2/64"]
+[[port]]
+name = "lan"
+device = "net_null1"
+role = "server"
+addresses = ["10.1.0.1/24", "2001:db8:2::1/64"]
+[snat]
+addresses = ["10.1.0.2", "2001:db8:2::2"]
+ports = "20000-20000"
+[[service]]
+name = "full"
+vip = "203.0.113.100:80"
+mode = "full-nat"
+endpoint = [{ address = "10.1.0.10:8080" }]
+[[service]]
+name = "nat64"
+vip = "[2001:db8:1::100]:80"
+mode = "full-nat"
+client_address = "toa"
+endpoint = [{ address = "10.1.0.10:8080" }]
+[[service]]
+name = "l2"
+vip = "203.0.113.101:80"
+mode = "dsr-l2"
+endpoint = [{ address = "10.1.0.10" }]
+[[service]]
+name = "ipip"
+vip = "203.0.113.102:80"
+mode = "dsr-ipip"
+endpoint = [{ address = "10.1.0.10" }]
+[[service]]
+name = "gue"
+vip = "203.0.113.103:53"
+protocol = "udp"
+mode = "dsr-gue"
+tunnel_source = "2001:db8:2::77"
+endpoint = [{ address = "2001:db8:2::10" }]
+"#;
+
+#[test]
+fn every_mode_says_what_it_does_to_the_packet() {
+    let expect = |packet: &str, name: &str, stage: &str, decision: &str, sent: &str| {
+        let (steps, verdict, out) = traced_in(MODES, packet);
+        assert_eq!(verdict, "forward", "{packet}: {steps:?}");
+        assert!(steps.contains(&("service", name.to_owned())), "{steps:?}");
+        let found = steps.iter().find(|(is, _)| *is == stage).map(|(_, decision)| decision.as_str());
+        assert_eq!(found, Some(decision), "{steps:?}");
+        let [out] = &out[..] else { panic!("{out:?}") };
+        assert!(out.ends_with(sent), "{out}");
+    };
+    expect(
+        "tcp 203.0.113.7:4000 > 203.0.113.100:80",
+        "full",
+        "rewrite",
+        "source 203.0.113.7:4000 -> 10.1.0.2:20000, destination 203.0.113.100:80 -> 10.1.0.10:8080, ttl 64 -> 63",
+        "tcp 10.1.0.2:20000 > 10.1.0.10:8080 syn, ttl 63, 40 bytes",
+    );
+    expect(
+        "tcp [2001:db8:1::7]:4000 > [2001:db8:1::100]:80",
+        "nat64",
+        "rewrite",
+        "source [2001:db8:1::7]:4000 -> 10.1.0.2:20000, destination [2001:db8:1::100]:80 -> 10.1.0.10:8080, ttl 64 -> 63",
+        "tcp 10.1.0.2:20000 > 10.1.0.10:8080 syn, ttl 63, 40 bytes",
+    );
+    expect(
+        "tcp 203.0.113.7:4000 > 203.0.113.101:80",
+        "l2",
+        "rewrite",
+        "ttl 64 -> 63",
+        "tcp 203.0.113.7:4000 > 203.0.113.101:80 syn, ttl 63, 40 bytes",
+    );
+    expect(
+        "tcp 203.0.113.7:4000 > 203.0.113.102:80",
+        "ipip",
+        "tunnel",
+        "IP in IP 10.1.0.1 > 10.1.0.10",
+        "another protocol 10.1.0.1 > 10.1.0.10, ttl 64, 60 bytes",
+    );
+    let (steps, _, out) = traced_in(MODES, "udp 203.0.113.7:4000 > 203.0.113.103:53 len 32");
+    let (_, way) = steps.iter().find(|(stage, _)| *stage == "tunnel").unwrap();
+    // One of the dynamic ports, from the connection.
+    let ends = way.strip_prefix("GUE [2001:db8:2::77]:").unwrap();
+    let (port, to) = ends.split_once(" > ").unwrap();
+    assert!(port.parse::<u16>().unwrap() >= 49_152 && to == "[2001:db8:2::10]:6080", "{way}");
+    assert!(out[0].ends_with("ttl 64, 108 bytes"), "{out:?}");
+}
+
+#[test]
+fn what_the_modes_refuse_says_why() {
+    let why = |packet: &str| {
+        let (config, _) = config::parse("pollux.toml", MODES).unwrap();
+        trace::run(&config, &Described::parse(packet).unwrap()).unwrap().to_string()
+    };
+    // An answer to a port that no connection has.
+    let answer = why("tcp 10.1.0.10:8080 > 10.1.0.2:20000 syn ack in lan");
+    assert!(answer.contains("10.1.0.2 is a SNAT address, and no connection has this port"), "{answer}");
+    // As much longer as its outer header.
+    let long = why("tcp 203.0.113.7:4000 > 203.0.113.102:80 syn len 1441 df");
+    assert!(long.contains("mtu_exceeded"), "{long}");
+    let fits = why("tcp 203.0.113.7:4000 > 203.0.113.102:80 syn len 1440 df");
+    assert!(
+        fits.contains("20 bytes are put before it") && fits.contains("1500 bytes, the MTU is 1500"),
+        "{fits}"
+    );
 }
 
 #[test]

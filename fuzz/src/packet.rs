@@ -5,7 +5,7 @@ use pollux::wire::build::{self, Ip};
 use pollux::wire::{ndp, sctp::chunk};
 
 use super::input::Input;
-use super::world::{GATEWAY_MAC, PORT_MACS, SERVER_MAC, SERVICES, client, endpoint, own, vip};
+use super::world::{GATEWAY_MAC, PORT_MACS, SERVER_MAC, SERVICES, client, endpoint, own, second, vip};
 
 /// Bits of the first byte of a description.
 pub mod who {
@@ -27,13 +27,35 @@ pub mod kind {
     pub const OTHER: u8 = 6;
 }
 
+/// What is peculiar, in four bits of the second byte.
+pub mod how {
+    /// The TTL is nearly at its end.
+    pub const SHORT_LIVED: u8 = 1;
+    /// With options or an extension header.
+    pub const OPTIONS: u8 = 2;
+    /// From whom the last packet went to, to where that came from, or about that.
+    pub const ANSWER: u8 = 3;
+    /// By the second path of the multi-homed service.
+    pub const SECOND_PATH: u8 = 4;
+}
+
+/// What was last sent to an endpoint: from the IP header on, and its ends.
+#[derive(Clone)]
+pub struct Sent {
+    pub l3: Vec<u8>,
+    pub from: (Addr, u16),
+    pub to: (Addr, u16),
+}
+
 /// Bytes of a description.
 pub const LEN: usize = 6;
 
 /// The frame of a description, and whether it is meant for the second port.
-pub fn describe([who, kind, service, a, b, c]: [u8; LEN]) -> (Vec<u8>, bool) {
-    let v4 = who & who::V6 == 0;
+pub fn describe([who, kind, service, a, b, c]: [u8; LEN], sent: Option<&Sent>) -> (Vec<u8>, bool) {
     let server = who & who::FROM_SERVER != 0;
+    let how = kind >> 3 & 15;
+    let sent = sent.filter(|_| server && how == how::ANSWER);
+    let v4 = sent.map_or(who & who::V6 == 0, |sent| sent.to.0.is_v4());
     let (station, port) = if server { (SERVER_MAC, 1) } else { (GATEWAY_MAC, 0) };
     let mut ether = build::eth(station, PORT_MACS[port]);
     if who & who::TAGGED != 0 {
@@ -43,11 +65,18 @@ pub fn describe([who, kind, service, a, b, c]: [u8; LEN]) -> (Vec<u8>, bool) {
     let (me, client_port) = (client(v4, who), 4000 + u16::from(service >> 4 & 3));
     let there = endpoint(v4, u8::from(who & who::SECOND != 0));
     let to = if !server && who & who::SECOND != 0 { own(v4, 0) } else { vip(v4) };
-    let (src, dst, ports) =
-        if server { (there, me, (endpoint_port, client_port)) } else { (me, to, (client_port, vip_port)) };
-    let ttl = if kind >> 3 & 15 == 1 { c & 3 } else { 64 };
+    let (to, there) = match how {
+        how::SECOND_PATH => second(v4),
+        _ => (to, there),
+    };
+    let (src, dst, ports) = match sent {
+        Some(Sent { from, to, .. }) => (to.0, from.0, (to.1, from.1)),
+        None if server => (there, me, (endpoint_port, client_port)),
+        None => (me, to, (client_port, vip_port)),
+    };
+    let ttl = if how == how::SHORT_LIVED { c & 3 } else { 64 };
     let mut ip = ether.ip(src, dst).ttl(ttl).df(kind & 128 == 0);
-    if kind >> 3 & 15 == 2 {
+    if how == how::OPTIONS {
         ip = if v4 { ip.options([1, 7, 7, 4, 0, 0, 0, 0]) } else { ip.hop_by_hop() };
     }
     let payload = vec![c; usize::from(c) * 8];
@@ -63,16 +92,18 @@ pub fn describe([who, kind, service, a, b, c]: [u8; LEN]) -> (Vec<u8>, bool) {
         kind::ERROR => {
             // About a packet that the engine has sent, or may have.
             let quoted = if server { build::ip(me, there) } else { build::ip(to, me) };
-            let sent = if server { (client_port, endpoint_port) } else { (vip_port, client_port) };
-            let whole = match a & 3 {
-                0 => quoted.tcp(sent.0, sent.1).ack(1).payload(&payload).l3(),
-                1 => quoted.udp(sent.0, sent.1).payload(&payload).l3(),
-                _ => quoted.sctp(sent.0, sent.1).tag(1).cookie_ack().l3(),
+            let (from, to) = if server { (client_port, endpoint_port) } else { (vip_port, client_port) };
+            let whole = match (a & 3, sent) {
+                (_, Some(sent)) => sent.l3.clone(),
+                (0, _) => quoted.tcp(from, to).ack(1).payload(&payload).l3(),
+                (1, _) => quoted.udp(from, to).payload(&payload).l3(),
+                _ => quoted.sctp(from, to).tag(1).cookie_ack().l3(),
             };
             let whole = &whole[..whole.len().min(usize::from(b) * 4)];
             match a >> 2 & 3 {
                 0 => ip.port_unreachable(whole).frame(),
                 1 => ip.time_exceeded(whole).frame(),
+                _ if sent.is_some() => ip.too_big(u16::from(a) * 8, whole).frame(),
                 _ => ip.too_big(u16::from(a), whole).frame(),
             }
         }
@@ -92,6 +123,7 @@ fn sctp(ip: Ip, ports: (u16, u16), [a, b, c]: [u8; 3]) -> Vec<u8> {
     let packet = ip.sctp(ports.0, ports.1).tag(u32::from(b & 7));
     let initiate = u32::from(b >> 3 & 7);
     let packet = match a & 31 {
+        0 if c & 1 != 0 => packet.init_from(initiate, &[true, false].map(|v4| client(v4, c >> 1))),
         0 => packet.init(initiate),
         1 => packet.init_ack(initiate, [c; 4]),
         2 => packet.cookie_echo([c; 4]),

@@ -2,9 +2,11 @@
 //! equations of the ledger hold, and what left is right where what came was.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use pollux::addr::Addr;
 use pollux::config::Protocol;
 use pollux::counters::{Bank, FlowState, Term, WorkerCounters};
 use pollux::ids::{EndpointId, PortId, WorkerId};
@@ -21,7 +23,7 @@ use pollux::wire::ethernet::Ethernet;
 use super::input::Input;
 use super::packet;
 use super::repair::repair;
-use super::world::{World, world};
+use super::world::{World, own, world};
 
 /// Bits of an operation; the low three say which.
 pub mod op {
@@ -77,21 +79,50 @@ struct Was {
     right: bool,
     ttl: u8,
     l3_len: u32,
+    /// Of all of it from the IP header on.
+    hash: u64,
     handed: u8,
 }
 
 impl Traced {
     fn new(frame: &[u8], link: &Link) -> Self {
-        let (mut right, mut ttl, mut l3_len) = (build::verify(frame).is_ok(), 0, 0);
+        let (mut right, mut ttl, mut l3_len, mut hash) = (build::verify(frame).is_ok(), 0, 0, 0);
         if let Ok(Parsed::Ip(packet)) = parse::parse(link, frame, RxChecksum::Unknown) {
             (ttl, l3_len) = (packet.ttl, packet.l3_len);
+            hash = hash_of(&frame[packet.l3 as usize..][..l3_len as usize]);
             // The CRC32c of an SCTP packet in an ICMP error is left as it is.
             let sctp = |q: parse::Quoted| q.tuple.protocol == Protocol::Sctp;
             if matches!(packet.l4_info, L4::Icmp { .. }) && parse::quoted(frame, &packet).is_some_and(sctp) {
                 right = false;
             }
+            // Nor is what a tunnel's packet in one has in it.
+            right &= parse::tunneled(frame, &packet).is_none();
         }
-        Self { frame: VecFrame::new(frame), was: Was { right, ttl, l3_len, handed: 0 } }
+        Self { frame: VecFrame::new(frame), was: Was { right, ttl, l3_len, hash, handed: 0 } }
+    }
+}
+
+fn hash_of(l3: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    l3.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The packet in a tunnel's that leaves for an endpoint.
+fn inner(port: PortId, l3: &[u8]) -> Option<&[u8]> {
+    let v4 = l3[0] >> 4 == 4;
+    let (source, protocol, at) = if v4 {
+        (Addr::v4(*l3[12..].first_chunk()?), l3[9], 20)
+    } else {
+        (Addr::v6(*l3[8..].first_chunk()?), l3[6], 40)
+    };
+    if port != PortId(1) || source != own(v4, 1) {
+        return None;
+    }
+    match protocol {
+        4 | 41 => l3.get(at..),
+        17 if l3.get(at + 2..at + 4)? == 6080_u16.to_be_bytes() => l3.get(at + 8..),
+        _ => None,
     }
 }
 
@@ -126,6 +157,7 @@ struct Outbox<'a> {
     handed: Vec<(WorkerId, Handed<Traced>)>,
     room: usize,
     learnt: Vec<NeighborUpdate>,
+    to_endpoint: Option<packet::Sent>,
     verdicts: u64,
 }
 
@@ -148,8 +180,21 @@ impl Output<Traced> for Outbox<'_> {
         assert_eq!(account.bytes, was.l3_len, "bytes are counted as they were received");
         let l3 = build::l3(bytes);
         assert_eq!(Ethernet::new_checked(bytes).unwrap().payload(), l3, "an IP packet without padding");
-        let ttl = if l3[0] >> 4 == 4 { l3[8] } else { l3[7] };
-        assert_eq!(ttl + 1, was.ttl);
+        if let Some(inner) = inner(port, l3) {
+            let whole = inner.len() == was.l3_len as usize;
+            assert!(!whole || hash_of(inner) == was.hash, "what is in a tunnel is as it came");
+        } else {
+            let ttl = if l3[0] >> 4 == 4 { l3[8] } else { l3[7] };
+            assert_eq!(ttl + 1, was.ttl);
+        }
+        if port == PortId(1) {
+            let link = Link { mac: None, vlan: self.tables.ports[1].vlan };
+            if let Ok(Parsed::Ip(packet)) = parse::parse(&link, bytes, RxChecksum::Unknown) {
+                let (sport, dport) = packet.ports();
+                let (from, to) = ((packet.src, sport), (packet.dst, dport));
+                self.to_endpoint = Some(packet::Sent { l3: l3.to_vec(), from, to });
+            }
+        }
         if was.right {
             build::verify(bytes).unwrap_or_else(|e| panic!("{e}: {bytes:02x?}"));
         }
@@ -225,6 +270,7 @@ struct Run {
     /// The burst that is being gathered.
     burst: ArrayVec<Traced, MAX_BURST>,
     to: (usize, PortId),
+    sent_last: Option<packet::Sent>,
 }
 
 impl Run {
@@ -261,6 +307,7 @@ impl Run {
             credited: 0,
             burst: ArrayVec::new(),
             to: (0, PortId(0)),
+            sent_last: None,
         }
     }
 
@@ -278,8 +325,8 @@ impl Run {
             op::SWITCH => {
                 self.flush();
                 match op >> 3 & 7 {
-                    0 => self.tables = &self.world.tables[1],
-                    1 => self.tables = &self.world.tables[0],
+                    0 => self.go_over(1),
+                    1 => self.go_over(0),
                     2 => self.tx_full ^= true,
                     3 => self.rings_full ^= true,
                     _ => {
@@ -304,7 +351,7 @@ impl Run {
                 let len = usize::from(input.u16()?);
                 (input.take(len).to_vec(), false)
             }
-            _ => packet::describe(input.array()?),
+            _ => packet::describe(input.array()?, self.sent_last.as_ref()),
         };
         if op & op::MUTATE != 0 {
             packet::mutate(&mut frame, input)?;
@@ -348,6 +395,14 @@ impl Run {
         }
     }
 
+    /// A reload.
+    fn go_over(&mut self, to: usize) {
+        let before = std::mem::replace(&mut self.tables, &self.world.tables[to]);
+        for worker in 0..self.workers.len() {
+            self.call(worker, true, 0, |shard, tables, now, out| shard.go_over(before, tables, now, out));
+        }
+    }
+
     /// Time passes: what is due is done.
     fn pass(&mut self, nanos: u64) {
         self.now = Instant(self.now.0.saturating_add(nanos));
@@ -375,6 +430,7 @@ impl Run {
             handed: Vec::new(),
             room,
             learnt: Vec::new(),
+            to_endpoint: None,
             verdicts: 0,
         };
         let shard = &mut self.workers[worker].shard;
@@ -390,6 +446,9 @@ impl Run {
             }
         }
         self.verdicts += out.verdicts;
+        if out.to_endpoint.is_some() {
+            self.sent_last = out.to_endpoint;
+        }
         for (to, handed) in out.handed {
             assert_ne!(usize::from(to.0), worker, "to itself");
             self.workers[usize::from(to.0)].ring.push_back(handed);

@@ -6,7 +6,7 @@ use pollux::pcap::{Direction, PcapWriter, PcapngWriter};
 use pollux::wire::build::{self, ip};
 use pollux::wire::tcp::flag::{ACK, FIN, PSH, RST, SYN};
 
-use super::packet::{self, kind, who};
+use super::packet::{self, how, kind, who};
 use super::pipeline::op;
 
 const A: &str = "192.0.2.1";
@@ -192,6 +192,50 @@ fn pipeline(seeds: &mut Vec<Seed>) {
             udp(0, 0x11, 1),
         ],
     );
+    // In every mode: a talk of every service, answers to wherever its packets went, and errors about those.
+    for (name, world) in [("full_nat", 4), ("other_family", 5), ("tunnels", 6)] {
+        let answer = |kind, bytes| one(SERVER, kind | how::ANSWER << 3, 0, bytes);
+        let mut steps = Vec::new();
+        for v6 in [0, who::V6] {
+            for service in [0, 5] {
+                steps.extend([
+                    tcp(v6, service, SYN, 1, 0),
+                    answer(kind::TCP, [SYN | ACK, 0x21, 0]),
+                    tcp(v6, service, ACK, 0x22, 0),
+                    tcp(v6, service, ACK | PSH, 0x22, 9),
+                    answer(kind::TCP, [ACK, 0x32, 200]),
+                    answer(kind::ERROR, [174, 60, 0]),
+                ]);
+            }
+            for service in [1, 2, 6] {
+                steps.extend([
+                    udp(v6, service, 1),
+                    answer(kind::UDP, [0, 0, 9]),
+                    answer(kind::ERROR, [174, 60, 0]),
+                ]);
+                steps.push(one(v6, kind::UDP | 128, service, [0, 0, 170]));
+            }
+            for service in [3, 4] {
+                steps.extend([
+                    sctp(v6, service, 0, 0x08),
+                    answer(kind::SCTP, [1, 0x11, 1]),
+                    sctp(v6, service, 2, 2),
+                    answer(kind::SCTP, [3, 1, 1]),
+                    one(v6, kind::SCTP | how::SECOND_PATH << 3, service, [6, 2, 1]),
+                    answer(kind::ERROR, [172, 60, 0]),
+                ]);
+            }
+        }
+        let again: Vec<_> = steps.iter().step_by(4).cloned().collect();
+        steps.extend([
+            vec![op::SWITCH, op::TICK],
+            again.concat(),
+            vec![op::SWITCH | 8, op::TICK],
+            again.concat(),
+        ]);
+        steps.push(LONG.to_vec());
+        add(name, world, &steps);
+    }
     let local = |who, word| one(who, kind::ECHO, 0, [word, 0, 9]);
     add(
         "local",

@@ -106,7 +106,7 @@ impl State<'_> {
         let configured = self.configured();
         let names = &self.tables.names;
         let rows = names.services.iter().map(|name| {
-            let endpoints = &names.endpoints[name.endpoints.clone()];
+            let endpoints = &name.endpoints;
             let compiled = self.tables.services.by_id(name.id);
             let figures = self.figures.services.get(&name.id).copied().unwrap_or_default();
             let rate = |count| self.figures.rate(count);
@@ -147,9 +147,10 @@ impl State<'_> {
             .collect();
         let configured = self.configured();
         let names = &self.tables.names;
-        let of_service = names.services.iter().flat_map(|service| {
-            names.endpoints[service.endpoints.clone()].iter().map(move |endpoint| (service, endpoint))
-        });
+        let of_service = names
+            .services
+            .iter()
+            .flat_map(|service| service.endpoints.iter().map(move |endpoint| (service, endpoint)));
         let rows = of_service.map(|(service, name)| {
             let key = (name.address.ip().into(), name.address.port());
             let config = configured.get(service.name.as_str()).and_then(|service| {

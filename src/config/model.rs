@@ -438,9 +438,10 @@ pub struct Metrics {
 }
 
 /// `metrics.service_label`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceLabel {
     /// `VIP:port`
+    #[default]
     Address,
     /// The configured name.
     Name,

@@ -9,7 +9,7 @@ use super::{Engine, Stuck, learn};
 use crate::config::Config;
 use crate::ids::EndpointId;
 use crate::route::Learned;
-use crate::tables::{Conditions, LinkInfo, Slots, SlotsFull, Sources, Tables, changed_services};
+use crate::tables::{Changes, Conditions, LinkInfo, Slots, SlotsFull, Sources, Tables};
 
 /// What the next tables are compiled with.
 #[derive(Debug)]
@@ -67,13 +67,14 @@ impl Engine {
         let Compiler { config: old, conditions: old_conditions, slots, links, learned } = &mut *compiler;
         let applied = config.is_some();
         let config = config.map_or_else(|| Arc::clone(old), Arc::new);
-        if applied {
-            slots.have_room_for(changed_services(old, &config), &config.firewall)?;
-        }
         let before = self.tables();
         let sources = Sources { config: &config, links, conditions: &conditions };
         let old_sources = Sources { config: old, links, conditions: old_conditions };
-        let mut tables = Tables::next(&sources, Some((&old_sources, &before)), slots, applied);
+        let changes = Changes::between(&old_sources, &sources);
+        if applied {
+            slots.have_room_for(changes.changed(&config), &config.firewall)?;
+        }
+        let mut tables = Tables::next(&sources, Some((&changes, &before)), slots, applied);
         tables.routes = learn::routes((old, &before), &config, learned);
         let tables = Arc::new(tables);
         (compiler.config, compiler.conditions) = (config, Arc::new(conditions));

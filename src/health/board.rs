@@ -340,11 +340,10 @@ impl Board {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let services: HashMap<&str, &Service> =
             config.iter().flat_map(|config| &config.services).map(|s| (s.name.as_str(), s)).collect();
-        let mut all = Vec::with_capacity(names.endpoints.len());
+        let mut all = Vec::new();
         for service in &names.services {
             let mut probes = services.get(service.name.as_str()).map(|s| self.of(s)).unwrap_or_default();
-            let endpoints = names.endpoints.get(service.endpoints.clone()).unwrap_or_default();
-            all.extend(endpoints.iter().map(|endpoint| EndpointHealth {
+            all.extend(service.endpoints.iter().map(|endpoint| EndpointHealth {
                 service: service.name.clone(),
                 service_address: service.address.clone(),
                 protocol: service.protocol,

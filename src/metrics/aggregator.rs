@@ -382,11 +382,6 @@ impl Aggregator {
     /// Goes over to another configuration and publishes its series at 0. No bank may be folded between the first worker's getting the new
     /// tables and this, so that a series is there when its first count comes.
     pub fn reconfigure(&mut self, now: Instant, metrics: &config::Metrics, names: &Names, generation: u64) {
-        if generation == self.applied.generation {
-            // The run-time state alone is another.
-            self.catalog.recount(names);
-            return;
-        }
         let removed = self.catalog.reconfigure(names, metrics.service_label, &mut self.retired);
         self.flows.remove(&removed, &mut self.catalog, &mut self.retired);
         self.applied = Applied { generation, at: now, last_reload_ok: true };
@@ -399,6 +394,11 @@ impl Aggregator {
         }
         self.settings.metrics = metrics.clone();
         self.publish();
+    }
+
+    /// The run-time state alone is another: no series comes or goes.
+    pub fn recount(&mut self, names: &Names) {
+        self.catalog.recount(names);
     }
 
     /// A new configuration was refused: the old one stays.

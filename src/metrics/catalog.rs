@@ -2,9 +2,12 @@
 //!
 //! Two services on one VIP and port, or two endpoints with one address, share a label and therefore a series. A series lives as long as
 //! some configured slot has its label; what it counted is retired with the last of them. So it never falls while it is shown.
+//!
+//! A service that is as it was costs a change of the configuration no more than a look.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -14,7 +17,7 @@ use super::totals::Retired;
 use crate::addr::Addr;
 use crate::config::{Protocol, ServiceLabel};
 use crate::ids::{EndpointId, RuleId, ServiceId};
-use crate::tables::Names;
+use crate::tables::{Names, ServiceName};
 
 /// Series of a value of the label `service`.
 #[derive(Debug, Default)]
@@ -27,11 +30,13 @@ pub(super) struct ServiceSeries {
     /// Packets of clients without a series.
     pub other_packets: Tally,
     pub readings: Readings,
+    slots: Users<ServiceId>,
 }
 
 /// Series of an endpoint's address within a service label.
 #[derive(Debug)]
 pub(super) struct EndpointSeries {
+    slots: Users<EndpointId>,
     /// Key of its [`ServiceSeries`].
     pub service: usize,
     pub dip: Addr,
@@ -42,6 +47,21 @@ pub(super) struct EndpointSeries {
     /// Bytes in the distribution window that is open, and in the last whole one.
     pub window: u64,
     pub last_window: u64,
+}
+
+/// Who counts for a series.
+#[derive(Debug)]
+struct Users<K> {
+    /// Configured slots that have its label. Without any it goes.
+    configured: usize,
+    /// Every slot that was ever led here, and may be led elsewhere now.
+    led: Vec<K>,
+}
+
+impl<K> Default for Users<K> {
+    fn default() -> Self {
+        Self { configured: 0, led: Vec::new() }
+    }
 }
 
 /// Series of a firewall rule's name.
@@ -72,6 +92,12 @@ pub(super) struct Catalog {
     service_of: HashMap<ServiceId, usize>,
     endpoint_of: HashMap<EndpointId, usize>,
     rule_of: HashMap<RuleId, usize>,
+    /// Configured services, and the last change in which they were.
+    known: HashMap<ServiceId, (Arc<ServiceName>, u64)>,
+    changes: u64,
+    label: ServiceLabel,
+    by_label: HashMap<String, usize>,
+    by_address: HashMap<(usize, Addr), usize>,
     /// Never forgotten: connections outlive their service and endpoint.
     protocol_of: HashMap<ServiceId, Protocol>,
     home_of: HashMap<EndpointId, ServiceId>,
@@ -125,79 +151,65 @@ impl Catalog {
 
     /// Goes over to another configuration: new labels appear at 0, those that are gone are retired. Keys in the result are not
     /// given out again before the next call.
+    ///
+    /// Connections outlive their service and endpoint: what is gone goes on counting where it did, as long as the series lives on
+    /// under another's name (a service renamed, say).
     pub fn reconfigure(&mut self, names: &Names, label: ServiceLabel, retired: &mut Retired) -> Removed {
-        let services = std::mem::take(&mut self.service_of);
-        let endpoints = std::mem::take(&mut self.endpoint_of);
-        self.route_services(names, label);
-        self.route_endpoints(names);
+        let relabelled = std::mem::replace(&mut self.label, label) != label;
+        self.changes += 1;
+        let mut left = Left::default();
+        for service in &names.services {
+            let before = self.known.get_mut(&service.id);
+            if let Some((known, change)) = before {
+                *change = self.changes;
+                if !relabelled && (Arc::ptr_eq(known, service) || **known == **service) {
+                    continue;
+                }
+            }
+            if let Some((known, _)) = self.known.insert(service.id, (Arc::clone(service), self.changes)) {
+                self.leave(&known, &mut left);
+            }
+            self.join(service);
+        }
+        let changes = self.changes;
+        let gone: Vec<_> = self.known.extract_if(|_, (_, change)| *change != changes).collect();
+        for (_, (known, _)) in gone {
+            self.leave(&known, &mut left);
+        }
         self.route_rules(names);
         names.snat.clone_into(&mut self.snat);
         self.recount(names);
-
-        let live: HashSet<usize> = self.service_of.values().copied().collect();
-        let live_endpoints: HashSet<usize> = self.endpoint_of.values().copied().collect();
-        keep_routes(&mut self.service_of, services, &live);
-        keep_routes(&mut self.endpoint_of, endpoints, &live_endpoints);
-        let gone = keys_but(&self.endpoints, &live_endpoints);
-        let mut removed = Removed { endpoints: Vec::new() };
-        for key in gone {
-            let series = self.endpoints.remove(key);
-            retired.endpoint_bytes.absorb(series.bytes);
-            retired.pair_bytes.absorb(series.other_bytes);
-            retired.pair_packets.absorb(series.other_packets);
-            removed.endpoints.push((key, live.contains(&series.service).then_some(series.service)));
-        }
-        for key in keys_but(&self.services, &live) {
-            let series = self.services.remove(key);
-            retired.requests.absorb(series.requests);
-            retired.errors.absorb(series.errors);
-            retired.service_packets.absorb(series.packets);
-            retired.service_bytes.absorb(series.bytes);
-            retired.client_packets.absorb(series.other_packets);
-        }
+        let removed = self.retire(&left, retired);
         for key in keys_but(&self.rules, &self.rule_of.values().copied().collect()) {
             retired.fw_drops.absorb(self.rules.remove(key).drops);
         }
         removed
     }
 
-    /// Counts what is configured.
-    pub fn recount(&mut self, names: &Names) {
-        let health = names.health();
-        self.configured = Configured {
-            services: names.services.len(),
-            rules: names.rules.len(),
-            healthy: health.healthy,
-            unhealthy: health.unhealthy,
+    /// A service counts for the series of its label, its endpoints for those of their addresses.
+    fn join(&mut self, service: &ServiceName) {
+        let label = match self.label {
+            ServiceLabel::Address => &service.address,
+            ServiceLabel::Name => &service.name,
         };
-    }
-
-    fn route_services(&mut self, names: &Names, label: ServiceLabel) {
-        let mut by_label: HashMap<String, usize> =
-            self.services.iter().map(|(key, series)| (series.label.clone(), key)).collect();
-        for service in &names.services {
-            let label = match label {
-                ServiceLabel::Address => &service.address,
-                ServiceLabel::Name => &service.name,
-            };
-            let key = *by_label.entry(label.clone()).or_insert_with(|| {
-                self.services.insert(ServiceSeries { label: label.clone(), ..ServiceSeries::default() })
-            });
-            self.service_of.insert(service.id, key);
-            self.protocol_of.insert(service.id, service.protocol);
-        }
-    }
-
-    fn route_endpoints(&mut self, names: &Names) {
-        let mut by_label: HashMap<(usize, Addr), usize> =
-            self.endpoints.iter().map(|(key, series)| ((series.service, series.dip), key)).collect();
-        for endpoint in &names.endpoints {
-            self.home_of.insert(endpoint.id, endpoint.service);
-            let Some(&service) = self.service_of.get(&endpoint.service) else { continue };
+        let key = match self.by_label.get(label) {
+            Some(key) => *key,
+            None => {
+                let key =
+                    self.services.insert(ServiceSeries { label: label.clone(), ..ServiceSeries::default() });
+                self.by_label.insert(label.clone(), key);
+                key
+            }
+        };
+        lead(&mut self.service_of, service.id, key, &mut self.services[key].slots);
+        self.protocol_of.insert(service.id, service.protocol);
+        for endpoint in &service.endpoints {
+            self.home_of.insert(endpoint.id, service.id);
             let dip = Addr::from(endpoint.address.ip());
-            let key = *by_label.entry((service, dip)).or_insert_with(|| {
+            let key = *self.by_address.entry((key, dip)).or_insert_with(|| {
                 self.endpoints.insert(EndpointSeries {
-                    service,
+                    slots: Users::default(),
+                    service: key,
                     dip,
                     bytes: Tally::default(),
                     other_packets: Tally::default(),
@@ -206,8 +218,67 @@ impl Catalog {
                     last_window: 0,
                 })
             });
-            self.endpoint_of.insert(endpoint.id, key);
+            lead(&mut self.endpoint_of, endpoint.id, key, &mut self.endpoints[key].slots);
         }
+    }
+
+    /// A service as it was does not keep its series any more.
+    fn leave(&mut self, service: &ServiceName, left: &mut Left) {
+        if let Some(&key) = self.service_of.get(&service.id)
+            && let Some(series) = self.services.get_mut(key)
+        {
+            series.slots.configured -= 1;
+            left.services.insert(key);
+        }
+        for endpoint in &service.endpoints {
+            if let Some(&key) = self.endpoint_of.get(&endpoint.id)
+                && let Some(series) = self.endpoints.get_mut(key)
+            {
+                series.slots.configured -= 1;
+                left.endpoints.insert(key);
+            }
+        }
+    }
+
+    /// Removes what nobody keeps any more, of the series that somebody has left.
+    fn retire(&mut self, left: &Left, retired: &mut Retired) -> Removed {
+        let unkept = |key: &&usize| self.services[**key].slots.configured == 0;
+        let services: HashSet<usize> = left.services.iter().filter(unkept).copied().collect();
+        let mut removed = Removed { endpoints: Vec::new() };
+        for &key in &left.endpoints {
+            if self.endpoints[key].slots.configured > 0 {
+                continue;
+            }
+            let series = self.endpoints.remove(key);
+            forget(&mut self.endpoint_of, &series.slots, key);
+            self.by_address.remove(&(series.service, series.dip));
+            retired.endpoint_bytes.absorb(series.bytes);
+            retired.pair_bytes.absorb(series.other_bytes);
+            retired.pair_packets.absorb(series.other_packets);
+            removed.endpoints.push((key, (!services.contains(&series.service)).then_some(series.service)));
+        }
+        for key in services {
+            let series = self.services.remove(key);
+            forget(&mut self.service_of, &series.slots, key);
+            self.by_label.remove(&series.label);
+            retired.requests.absorb(series.requests);
+            retired.errors.absorb(series.errors);
+            retired.service_packets.absorb(series.packets);
+            retired.service_bytes.absorb(series.bytes);
+            retired.client_packets.absorb(series.other_packets);
+        }
+        removed
+    }
+
+    /// Counts what is configured.
+    pub fn recount(&mut self, names: &Names) {
+        let health = names.health;
+        self.configured = Configured {
+            services: names.services.len(),
+            rules: names.rules.len(),
+            healthy: health.healthy,
+            unhealthy: health.unhealthy,
+        };
     }
 
     fn route_rules(&mut self, names: &Names) {
@@ -245,11 +316,27 @@ impl Catalog {
     }
 }
 
-/// Connections outlive their service and endpoint: what is gone goes on counting where it did, if the series lives on under another's name
-/// (a service renamed, say).
-fn keep_routes<K: Hash + Eq>(now: &mut HashMap<K, usize>, before: HashMap<K, usize>, live: &HashSet<usize>) {
-    for (id, key) in before.into_iter().filter(|(_, key)| live.contains(key)) {
-        now.entry(id).or_insert(key);
+/// Keys of series that somebody has left.
+#[derive(Default)]
+struct Left {
+    services: HashSet<usize>,
+    endpoints: HashSet<usize>,
+}
+
+/// A configured slot counts for this series from now on.
+fn lead<K: Hash + Eq + Copy>(routes: &mut HashMap<K, usize>, id: K, key: usize, users: &mut Users<K>) {
+    users.configured += 1;
+    if routes.insert(id, key) != Some(key) {
+        users.led.push(id);
+    }
+}
+
+/// Nobody counts for a series that goes.
+fn forget<K: Hash + Eq>(routes: &mut HashMap<K, usize>, users: &Users<K>, key: usize) {
+    for id in &users.led {
+        if routes.get(id) == Some(&key) {
+            routes.remove(id);
+        }
     }
 }
 

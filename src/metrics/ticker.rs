@@ -71,6 +71,11 @@ impl Ticker {
         aggregator.reconfigure((self.clock)(), metrics, names, generation);
     }
 
+    /// Tables with other run-time state are in force.
+    pub fn recount(&self, names: &Names) {
+        lock(&self.aggregator).recount(names);
+    }
+
     /// Connections as of the last fold, by [`EndpointId`].
     #[must_use]
     pub fn connections(&self) -> Vec<u64> {

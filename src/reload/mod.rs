@@ -295,12 +295,19 @@ impl Reloader {
         state.starting.step(config, &mut conditions, now);
         let (metrics, other) = (config.metrics.clone(), new.is_some());
         let applied = self.engine.apply(new, conditions, |tables, publish| {
-            self.ticker.reconfigure(&metrics, &tables.names, tables.generation, publish);
-        });
+            if other {
+                self.ticker.reconfigure(&metrics, &tables.names, tables.generation, publish);
+            } else {
+                // Nobody waits for the aggregator, which may be at a scrape's text.
+                publish();
+            }
+        })?;
         if other {
             board.settle(self.engine.config());
+        } else {
+            self.ticker.recount(&applied.names);
         }
-        applied
+        Ok(applied)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -13,9 +13,16 @@ const STEPS: u32 = 10;
 /// A service's name, an endpoint's address and port.
 type Key = (String, Addr, u16);
 
+/// The endpoints of a new service come up one after the other, as their first probes are answered: none of them later than others.
+const FIRST_PROBES: Duration = Duration::from_secs(5);
+
 /// The endpoints that are on their way up.
 #[derive(Debug, Default)]
-pub(super) struct SlowStart(HashMap<Key, Rise>);
+pub(super) struct SlowStart {
+    rising: HashMap<Key, Rise>,
+    /// Services that have just come, and when.
+    new: HashMap<String, Instant>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Rise {
@@ -34,17 +41,30 @@ impl Rise {
 impl SlowStart {
     /// Whether nobody is.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rising.is_empty()
     }
 
     /// Between two states of the world: who takes connections now and did not before begins below. Nobody does in a service that
     /// is new or had nobody: there is no one to take the rest.
     pub fn begin(&mut self, old: (&Config, &Conditions), new: (&Config, &Conditions), now: Instant) {
-        let services = new.0.services.iter().filter(|service| !service.slow_start.is_zero());
+        self.new.retain(|_, since| now.saturating_duration_since(*since) < FIRST_PROBES);
+        let state_alone = std::ptr::eq(old.0, new.0);
+        let slow = |service: &&Service| !service.slow_start.is_zero();
+        let stays = |service: &&Service| state_alone && old.1.same(new.1, &service.name);
+        let mut services = new.0.services.iter().filter(slow).filter(|service| !stays(service)).peekable();
+        if services.peek().is_none() {
+            return;
+        }
         let before: HashMap<&str, &Service> =
             old.0.services.iter().map(|service| (service.name.as_str(), service)).collect();
         for service in services {
-            let Some(known) = before.get(service.name.as_str()) else { continue };
+            let Some(known) = before.get(service.name.as_str()) else {
+                self.new.insert(service.name.clone(), now);
+                continue;
+            };
+            if self.new.contains_key(&service.name) {
+                continue;
+            }
             let took = |addr: Addr, port: u16| {
                 known.endpoints.iter().any(|e| (e.address, e.port) == (addr, port) && takes(old.1, known, e))
             };
@@ -54,7 +74,7 @@ impl SlowStart {
             for e in service.endpoints.iter().filter(|e| takes(new.1, service, e)) {
                 if !took(e.address, e.port) {
                     let rise = Rise { since: now, over: service.slow_start };
-                    self.0.insert((service.name.clone(), e.address, e.port), rise);
+                    self.rising.insert((service.name.clone(), e.address, e.port), rise);
                 }
             }
         }
@@ -62,12 +82,12 @@ impl SlowStart {
 
     /// Writes everybody's share as of `now`, and forgets who has arrived or is no longer on the way.
     pub fn step(&mut self, config: &Config, conditions: &mut Conditions, now: Instant) {
-        if self.0.is_empty() {
+        if self.rising.is_empty() {
             return;
         }
         let services: HashMap<&str, &Service> =
             config.services.iter().map(|service| (service.name.as_str(), service)).collect();
-        self.0.retain(|(name, addr, port), rise| {
+        self.rising.retain(|(name, addr, port), rise| {
             let service = services.get(name.as_str()).filter(|service| !service.slow_start.is_zero());
             let endpoint = service.and_then(|service| {
                 let found = service.endpoints.iter().find(|e| (e.address, e.port) == (*addr, *port))?;
@@ -93,14 +113,18 @@ mod tests {
     use crate::config;
     use crate::tables::Condition;
 
+    fn config_of(services: &str) -> Config {
+        let port = "[[port]]\nname = \"a\"\ndevice = \"net_null0\"\naddresses = [\"10.1.0.1/24\"]\n";
+        config::parse("t", &format!("{port}{services}")).unwrap().0
+    }
+
     fn config(endpoints: &[u8]) -> Config {
-        let mut text = "[[port]]\nname = \"a\"\ndevice = \"net_null0\"\naddresses = [\"10.1.0.1/24\"]\n\
-                        [[service]]\nname = \"web\"\nvip = \"203.0.113.1:80\"\nslow_start = \"10s\"\n"
-            .to_owned();
+        let mut text =
+            "[[service]]\nname = \"web\"\nvip = \"203.0.113.1:80\"\nslow_start = \"10s\"\n".to_owned();
         for n in endpoints {
             text += &format!("[[service.endpoint]]\naddress = \"10.1.0.{n}:80\"\n");
         }
-        config::parse("t", &text).unwrap().0
+        config_of(&text)
     }
 
     fn key(n: u8) -> (Addr, u16) {
@@ -152,5 +176,28 @@ mod tests {
             slow.begin((&old, &none), (&config(&[10, 11]), &none), Instant::now());
             assert!(slow.is_empty());
         }
+    }
+
+    #[test]
+    fn the_first_probes_of_a_new_service_make_nobody_late() {
+        let (none, all) = (config_of(""), config(&[10, 11, 12]));
+        let start = Instant::now();
+        let mut slow = SlowStart::default();
+        let down = Condition { down: true, ..Condition::default() };
+        let with = |of: &[u8]| {
+            let mut conditions = Conditions::default();
+            of.iter().for_each(|n| conditions.set("web", key(*n), down));
+            conditions
+        };
+        let at = |n: u64| start + Duration::from_secs(n);
+        slow.begin((&none, &with(&[])), (&all, &with(&[10, 11, 12])), start);
+        slow.begin((&all, &with(&[10, 11, 12])), (&all, &with(&[11, 12])), at(1));
+        slow.begin((&all, &with(&[11, 12])), (&all, &with(&[12])), at(2));
+        assert!(slow.is_empty(), "neither the first nor the second");
+        // One whose first probe was not answered for so long is late.
+        let mut conditions = with(&[]);
+        slow.begin((&all, &with(&[12])), (&all, &conditions), at(6));
+        slow.step(&all, &mut conditions, at(6));
+        assert_eq!([11, 12].map(|n| conditions.of("web", key(n)).percent), [100, 10]);
     }
 }

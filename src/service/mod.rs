@@ -1,6 +1,7 @@
 //! Services: which one a packet is for, and which endpoint takes a new connection.
 
 mod delivery;
+mod draft;
 mod least;
 mod lookup;
 mod maglev;
@@ -10,6 +11,7 @@ mod sieve;
 mod sticky;
 
 pub use delivery::Delivery;
+pub(crate) use draft::Draft;
 pub(crate) use round_robin::Cursor;
 pub(crate) use sieve::Sieve;
 pub(crate) use sticky::Sticky;
@@ -19,10 +21,13 @@ use std::sync::Arc;
 use self::lookup::Index;
 use self::server_ids::ServerIds;
 use crate::addr::Addr;
-use crate::config::{self, Algorithm, EndpointState, Protocol, Refusal};
+#[cfg(test)]
+use crate::config::{self, Algorithm};
+use crate::config::{EndpointState, Protocol, Refusal};
 use crate::conntrack::Form;
 use crate::counters::WorkerCounters;
 use crate::ids::{EndpointId, ServiceId, WorkerId};
+#[cfg(test)]
 use crate::tables::Slots;
 use crate::time::Instant;
 
@@ -141,6 +146,8 @@ pub struct Service {
     by_id: Box<[u16]>,
     choice: Choice,
     server_ids: Option<ServerIds>,
+    /// Its endpoints that are down, where their connections are to be reset.
+    pub(crate) lost: Box<[EndpointId]>,
 }
 
 /// One compiled endpoint.
@@ -197,57 +204,10 @@ pub struct Asker<'a> {
 }
 
 impl Service {
+    /// One by itself.
+    #[cfg(test)]
     pub(crate) fn compile(service: &config::Service, workers: usize, slots: &mut Slots) -> Self {
-        let id = slots.service(service);
-        let endpoints: Box<[_]> = service
-            .endpoints
-            .iter()
-            .map(|endpoint| Endpoint {
-                id: slots.endpoint(id, endpoint),
-                addr: endpoint.address,
-                secondary: endpoint.secondary_addresses.as_slice().into(),
-                port: endpoint.port,
-                weight: endpoint.weight,
-                state: endpoint.state,
-            })
-            .collect();
-        let choice = match service.algorithm {
-            Algorithm::Maglev { size } => Choice::Table(maglev::Table::new(
-                size,
-                maglev::By::Connection,
-                service.vip,
-                service.protocol,
-                &endpoints,
-            )),
-            Algorithm::SourceHash { size } => Choice::Table(maglev::Table::new(
-                size,
-                maglev::By::Address,
-                service.vip,
-                service.protocol,
-                &endpoints,
-            )),
-            Algorithm::LeastConnections => Choice::LeastConnections(least::Views::new(&endpoints, workers)),
-            Algorithm::RoundRobin => {
-                Choice::RoundRobin(round_robin::Sequence::new(&endpoints, slots.cursor(id)))
-            }
-        };
-        let mut by_id: Box<[u16]> = (0..=u16::MAX).zip(&endpoints).map(|(n, _)| n).collect();
-        by_id.sort_unstable_by_key(|n| endpoints[usize::from(*n)].id);
-        Self {
-            id,
-            vip: service.vip,
-            secondary_vips: service.secondary_vips.as_slice().into(),
-            ports: (service.first_port, service.last_port),
-            protocol: service.protocol,
-            delivery: Delivery::compile(service.mode, slots),
-            idle_timeout_ms: u32::try_from(service.idle_timeout.as_millis()).unwrap_or(u32::MAX),
-            persistence_ms: u32::try_from(service.persistence.as_millis()).unwrap_or(u32::MAX),
-            on_no_endpoint: service.on_no_endpoint,
-            endpoints,
-            by_id,
-            choice,
-            server_ids: ServerIds::compile(service),
-        }
+        Draft::new(std::borrow::Cow::Borrowed(service), slots).compile(workers)
     }
 
     /// What [`pick`](Self::pick) will say, where asking has no effect; else nothing. An index into the endpoints.

@@ -134,3 +134,29 @@ fn without_an_address_of_the_family_there_is_none() {
     assert_eq!(none.allocate(Protocol::Tcp, endpoint(1), Instant::ZERO), None);
     none.maintain(Instant::ZERO);
 }
+
+/// The figure of `docs/modes.md`: connections a second towards one endpoint's address, at an even pace, that come to an end at once.
+#[test]
+fn one_address_has_ports_for_358_new_connections_a_second_for_ever() {
+    // Of an hour, from the first refusal on: none.
+    let refused = |rate: u64| {
+        let mut snat = Snat::new(&[V4[0]], 1024..=65_535, (1, 2), |_, _, _| true);
+        let mut refused = 0;
+        for n in 0..3600 * rate {
+            let now = Instant(n * (1_000_000_000 / rate));
+            match snat.allocate(Protocol::Tcp, endpoint(1), now) {
+                Some(binding) => snat.release(Protocol::Tcp, endpoint(1), binding, Rest::TimeWait, now),
+                None => refused += 1,
+            }
+        }
+        refused
+    };
+    assert_eq!(refused(358), 0);
+    assert!(refused(359) > 0, "64 512 ports, 180 seconds");
+    // UDP's ports do not rest.
+    let mut snat = Snat::new(&[V4[0]], 1024..=1024, (1, 2), |_, _, _| true);
+    for _ in 0..1000 {
+        let binding = snat.allocate(Protocol::Udp, endpoint(1), Instant::ZERO).expect("a port");
+        snat.release(Protocol::Udp, endpoint(1), binding, Rest::None, Instant::ZERO);
+    }
+}

@@ -77,7 +77,8 @@ impl Conditions {
     }
 
     /// Whether a service has the same ones in `other`.
-    pub(super) fn same(&self, other: &Self, service: &str) -> bool {
+    #[must_use]
+    pub fn same(&self, other: &Self, service: &str) -> bool {
         (self.0.is_empty() && other.0.is_empty()) || self.0.get(service) == other.0.get(service)
     }
 

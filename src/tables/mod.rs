@@ -1,30 +1,34 @@
 //! The configuration compiled: immutable, what the workers look things up in.
 
+mod changes;
 mod conditions;
 mod names;
+mod population;
 mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 
+pub use changes::Changes;
 pub use conditions::{Condition, Conditions};
 pub use names::{EndpointName, Health, Names, ServiceName};
 pub(crate) use slots::{MAX_ENDPOINTS, MAX_SERVICES};
 pub use slots::{Slots, SlotsFull};
 
+use self::population::Answering;
 use self::slots::Capacity;
 use crate::addr::{Addr, Mac, Prefix};
-use crate::config::{self, Config, EndpointState, Loss, OnUnknown, Role, Snat, Transit};
+use crate::config::{Config, OnUnknown, Role, Snat, Transit};
 use crate::conntrack::OwnAddresses;
 use crate::counters::Sizes;
 use crate::firewall::Firewall;
 use crate::ids::{EndpointId, PortId};
 use crate::route::{Learned, Routes};
-use crate::service::{Service, Services, Sieve};
+use crate::service::{Draft, Service, Services, Sieve};
 
 /// All tables of one configuration.
 #[derive(Clone, Debug)]
@@ -58,7 +62,7 @@ pub struct Tables {
     /// What connections call those, and the tunnels' sources.
     pub own: OwnAddresses,
     /// The ports that endpoints answer from by way of us.
-    answering: Arc<HashMap<Addr, Vec<(u16, u16)>>>,
+    answering: Answering,
     /// The addresses of all ports.
     local: HashSet<Addr>,
     /// Those, SNAT addresses, and the broadcast addresses of connected networks: nobody's that a packet comes from.
@@ -134,15 +138,15 @@ impl Tables {
         Self::next(&Sources { config, links, conditions: &Conditions::default() }, None, slots, true)
     }
 
-    /// The tables after `before`, which were made of those sources: services that are as they were are shared. `applied` where
-    /// the configuration is another one, and counts as a generation.
+    /// The tables after `before`: services that the changes since call unchanged are shared. `applied` where the configuration is another
+    /// one, and counts as a generation.
     ///
     /// # Panics
     /// Where there is not one link a port.
     #[must_use]
     pub fn next(
         sources: &Sources<'_>,
-        before: Option<(&Sources<'_>, &Self)>,
+        before: Option<(&Changes, &Self)>,
         slots: &mut Slots,
         applied: bool,
     ) -> Self {
@@ -163,24 +167,22 @@ impl Tables {
                 kernel: port.kernel.is_some(),
             })
             .collect();
-        let (services, names) = compile_services(sources, before, slots);
+        let (services, service_names) = compile_services(sources, before, slots);
         if applied {
             slots.next_generation(&config.firewall);
         }
         for addr in config.sources() {
             slots.source(addr);
         }
-        let answering = Arc::new(answering(&services));
         let firewall = Firewall::compile(&config.firewall, slots);
         let names = Names {
+            services: service_names,
             rules: config.firewall.iter().map(|rule| (slots.rule(&rule.name), rule.name.clone())).collect(),
             snat: names::snat(config),
-            ..names
+            health: slots.population().health(),
         };
-        let down = config.services.iter().zip(&services).filter(|(c, _)| c.on_endpoint_down == Loss::Reset);
-        let down = down.flat_map(|(_, service)| &service.endpoints);
-        let down = down.filter(|endpoint| endpoint.state == EndpointState::Down).map(|endpoint| endpoint.id);
-        let (resets, resets_version) = slots.resets(down);
+        let lost = services.iter().flat_map(|service| service.lost.iter().copied());
+        let (resets, resets_version) = slots.resets(lost);
         let (generation, firewall_epoch) = slots.generation();
         let prefixes = || ports.iter().flat_map(|port| &port.addresses);
         let local: HashSet<_> = prefixes().map(|own| own.addr).collect();
@@ -207,7 +209,7 @@ impl Tables {
             used: slots.used(),
             snat: config.snat.clone(),
             own: slots.own(),
-            answering,
+            answering: slots.population().answering(),
         }
     }
 
@@ -251,8 +253,7 @@ impl Tables {
     /// Whether a service's endpoint speaks from here.
     #[must_use]
     pub fn is_endpoint(&self, addr: Addr, port: u16) -> bool {
-        let ranges = self.answering.get(&addr).map_or(&[][..], Vec::as_slice);
-        ranges.iter().any(|(first, last)| (*first..=*last).contains(&port))
+        self.answering.has(addr, port)
     }
 
     /// Whether some port has this address. VIPs are asked for at [`Services::is_vip`].
@@ -266,75 +267,31 @@ impl Tables {
 /// The services in file order, as they are under the run-time conditions.
 fn compile_services(
     sources: &Sources<'_>,
-    before: Option<(&Sources<'_>, &Tables)>,
+    before: Option<(&Changes, &Tables)>,
     slots: &mut Slots,
-) -> (Vec<Arc<Service>>, Names) {
-    let old = Unchanged::new(sources, before);
-    let mut names = Names::default();
-    let mut services = Vec::with_capacity(sources.config.services.len());
-    let mut same = Vec::with_capacity(services.capacity());
-    for (place, config) in sources.config.services.iter().enumerate() {
-        let unchanged = old.as_ref().and_then(|old| Some((old.tables, old.find(place, config)?)));
-        same.push(unchanged.is_some());
-        if let Some((tables, place)) = unchanged {
-            names.copy(&tables.names, place);
-            services.push(tables.services.share(place));
-            continue;
-        }
-        let applied = sources.conditions.applied_to(config);
-        let service = Arc::new(Service::compile(
-            applied.as_ref().unwrap_or(config),
-            sources.config.engine.workers.len(),
-            slots,
-        ));
-        names.add(config, &service);
-        services.push(service);
+) -> (Vec<Arc<Service>>, Vec<Arc<ServiceName>>) {
+    let Sources { config, conditions, .. } = sources;
+    let kept: Vec<_> = (0..config.services.len())
+        .map(|place| before.and_then(|(changes, tables)| Some((tables, changes.kept(place)?))))
+        .collect();
+    let mut fresh = Vec::new();
+    for (service, _) in config.services.iter().zip(&kept).filter(|(_, kept)| kept.is_none()) {
+        let applied = conditions.applied_to(service);
+        fresh.push(Draft::new(applied.map_or(Cow::Borrowed(service), Cow::Owned), slots));
     }
-    let all = sources.config.services.iter().zip(&services).zip(same);
-    slots.settle(all.map(|((config, service), same)| (config, &**service, same)));
+    let mut fresh = Draft::compile_all(fresh, config.engine.workers.len()).into_iter();
+    let (mut services, mut names) = (Vec::with_capacity(kept.len()), Vec::with_capacity(kept.len()));
+    for (config, kept) in config.services.iter().zip(&kept) {
+        if let Some((tables, place)) = kept {
+            services.push(tables.services.share(*place));
+            names.push(Arc::clone(&tables.names.services[*place]));
+        } else if let Some(service) = fresh.next() {
+            let service = Arc::new(service);
+            names.push(Arc::new(ServiceName::new(config, &service)));
+            services.push(service);
+        }
+    }
+    let all = config.services.iter().zip(&services).zip(&kept);
+    slots.settle(all.map(|((config, service), kept)| (config, service, kept.is_some())));
     (services, names)
-}
-
-/// Finds services that are in the old tables as they are to be.
-struct Unchanged<'a> {
-    sources: &'a Sources<'a>,
-    old: &'a Sources<'a>,
-    tables: &'a Tables,
-    places: HashMap<&'a str, usize>,
-}
-
-impl<'a> Unchanged<'a> {
-    fn new(sources: &'a Sources<'a>, before: Option<(&'a Sources<'a>, &'a Tables)>) -> Option<Self> {
-        let (old, tables) = before?;
-        let named = old.config.services.iter().enumerate();
-        let places = named.map(|(place, service)| (service.name.as_str(), place)).collect();
-        Some(Self { sources, old, tables, places })
-    }
-
-    /// The old place of a service that stays as it is.
-    fn find(&self, place: usize, service: &config::Service) -> Option<usize> {
-        let at = |place: usize| self.old.config.services.get(place).filter(|old| old.name == service.name);
-        let place = if at(place).is_some() { place } else { *self.places.get(service.name.as_str())? };
-        let same = at(place)? == service && self.old.conditions.same(self.sources.conditions, &service.name);
-        same.then_some(place)
-    }
-}
-
-/// The services that a new configuration has otherwise than an old one.
-pub fn changed_services<'a>(old: &'a Config, new: &'a Config) -> impl Iterator<Item = &'a config::Service> {
-    let places: HashMap<&str, &config::Service> =
-        old.services.iter().map(|service| (service.name.as_str(), service)).collect();
-    new.services.iter().filter(move |service| places.get(service.name.as_str()) != Some(service))
-}
-
-/// Where answers of endpoints come from; those of DSR name the VIP, and go another way.
-fn answering(services: &[Arc<Service>]) -> HashMap<Addr, Vec<(u16, u16)>> {
-    let mut answering: HashMap<Addr, Vec<(u16, u16)>> = HashMap::new();
-    for service in services.iter().filter(|service| !service.delivery.form.is_one_sided()) {
-        for endpoint in &service.endpoints {
-            let ports = if endpoint.port == 0 { service.ports } else { (endpoint.port, endpoint.port) };
-            answering.entry(endpoint.addr).or_default().push(ports);
-        }
-    }
-    answering
 }

@@ -1,8 +1,7 @@
 //! What the slots are called, for metrics and listings.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::sync::Arc;
 
 use crate::addr::Addr;
 use crate::config::{self, EndpointState, Protocol};
@@ -12,18 +11,18 @@ use crate::service::Service;
 /// What each slot is called.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// Configured services.
-    pub services: Vec<ServiceName>,
-    /// Configured endpoints.
-    pub endpoints: Vec<EndpointName>,
+    /// Configured services. One that is as it was shares its names with the tables before.
+    pub services: Vec<Arc<ServiceName>>,
     /// Configured rules, in order.
     pub rules: Vec<(RuleId, String)>,
     /// SNAT addresses, IPv4 first.
     pub snat: Vec<Addr>,
+    /// How many endpoints are well.
+    pub health: Health,
 }
 
 /// A service's names.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceName {
     /// Slot.
     pub id: ServiceId,
@@ -33,12 +32,12 @@ pub struct ServiceName {
     pub address: String,
     /// L4 protocol.
     pub protocol: Protocol,
-    /// Its endpoints' places in [`Names::endpoints`].
-    pub endpoints: Range<usize>,
+    /// Its configured endpoints.
+    pub endpoints: Vec<EndpointName>,
 }
 
 /// An endpoint's names.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EndpointName {
     /// Slot.
     pub id: EndpointId,
@@ -62,40 +61,24 @@ pub struct Health {
 }
 
 impl Names {
-    /// Those of one service, after its predecessors'.
-    pub(super) fn add(&mut self, config: &config::Service, compiled: &Service) {
+    /// Configured endpoints of all services.
+    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointName> {
+        self.services.iter().flat_map(|service| &service.endpoints)
+    }
+}
+
+impl ServiceName {
+    pub(super) fn new(config: &config::Service, compiled: &Service) -> Self {
         let (id, protocol) = (compiled.id, compiled.protocol);
-        let first = self.endpoints.len();
-        self.endpoints.extend(compiled.endpoints.iter().map(|endpoint| EndpointName {
+        let endpoints = compiled.endpoints.iter().map(|endpoint| EndpointName {
             id: endpoint.id,
             service: id,
             address: socket(endpoint.addr, endpoint.port),
             protocol,
             state: endpoint.state,
-        }));
-        let endpoints = first..self.endpoints.len();
+        });
         let (name, address) = (config.name.clone(), label(config));
-        self.services.push(ServiceName { id, name, address, protocol, endpoints });
-    }
-
-    /// Those of one service that is as it was, the one at this place of `before`.
-    pub(super) fn copy(&mut self, before: &Self, place: usize) {
-        let service = &before.services[place];
-        let first = self.endpoints.len();
-        self.endpoints.extend_from_slice(&before.endpoints[service.endpoints.clone()]);
-        self.services.push(ServiceName { endpoints: first..self.endpoints.len(), ..service.clone() });
-    }
-
-    /// Healthy and unhealthy endpoints: by the file, by what was said at run time, and by their probes.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        let mut up = HashMap::new();
-        for endpoint in &self.endpoints {
-            *up.entry((endpoint.address, endpoint.protocol)).or_insert(false) |=
-                endpoint.state != EndpointState::Down;
-        }
-        let healthy = up.values().filter(|up| **up).count();
-        Health { healthy, unhealthy: up.len() - healthy }
+        Self { id, name, address, protocol, endpoints: endpoints.collect() }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashSet;
 use thiserror::Error;
 
+use super::population::Population;
 use crate::addr::Addr;
 use crate::config::{self, Config, Loss, Protocol};
 use crate::conntrack::OwnAddresses;
@@ -53,6 +54,7 @@ pub struct Slots {
     firewall_epoch: u32,
     resets: Arc<HashSet<EndpointId>>,
     resets_version: u64,
+    population: Population,
 }
 
 type ServiceKey = (String, Addr, u16, u16, Protocol);
@@ -80,7 +82,7 @@ impl Capacity {
 #[derive(Clone, Debug)]
 struct Live {
     vips: Vec<Addr>,
-    endpoints: Vec<EndpointKey>,
+    compiled: Arc<Service>,
     on_endpoint_removed: Loss,
     /// The last pass in which it was there.
     pass: u64,
@@ -129,6 +131,7 @@ impl Default for Slots {
             firewall_epoch: 0,
             resets: Arc::default(),
             resets_version: 0,
+            population: Population::default(),
         }
     }
 }
@@ -233,49 +236,53 @@ impl Slots {
     /// The services of another configuration, with those that are as they were: what comes and what goes.
     pub(super) fn settle<'a>(
         &mut self,
-        services: impl Iterator<Item = (&'a config::Service, &'a Service, bool)>,
+        services: impl Iterator<Item = (&'a config::Service, &'a Arc<Service>, bool)>,
     ) {
         self.pass += 1;
         let (now, pass) = (Instant::now(), self.pass);
-        let Self { live, gone, .. } = self;
+        let Self { live, gone, population, .. } = self;
         for (config, compiled, same) in services {
             if same && let Some(live) = live.get_mut(&compiled.id) {
                 live.pass = pass;
                 continue;
             }
-            let endpoints: Vec<EndpointKey> =
-                compiled.endpoints.iter().map(|e| (compiled.id, e.addr, e.port)).collect();
-            let present: HashSet<EndpointKey> = endpoints.iter().copied().collect();
             let before = live.remove(&compiled.id);
-            for key in before.into_iter().flat_map(|live| live.endpoints) {
-                if !present.contains(&key)
-                    && let Some(&id) = self.endpoints.get(&key)
-                {
-                    let fate = config.on_endpoint_removed;
-                    gone.insert(id, Gone { key, vips: config.vips().collect(), fate, since: now });
-                }
+            population.replace(before.as_ref().map(|live| &*live.compiled), Some(compiled));
+            if let Some(before) = before {
+                let present: HashSet<EndpointId> = compiled.endpoints.iter().map(|e| e.id).collect();
+                let lost = before.compiled.endpoints.iter().filter(|e| !present.contains(&e.id));
+                gone.extend(lost.map(|e| {
+                    let (key, fate) = ((compiled.id, e.addr, e.port), config.on_endpoint_removed);
+                    (e.id, Gone { key, vips: config.vips().collect(), fate, since: now })
+                }));
             }
             for endpoint in &compiled.endpoints {
                 gone.remove(&endpoint.id);
             }
             let on_endpoint_removed = config.on_endpoint_removed;
+            let vips = config.vips().collect();
             live.insert(
                 compiled.id,
-                Live { vips: config.vips().collect(), endpoints, on_endpoint_removed, pass },
+                Live { vips, compiled: Arc::clone(compiled), on_endpoint_removed, pass },
             );
         }
         live.retain(|_, service| {
             if service.pass == pass {
                 return true;
             }
-            for key in std::mem::take(&mut service.endpoints) {
-                if let Some(&id) = self.endpoints.get(&key) {
-                    let fate = service.on_endpoint_removed;
-                    gone.insert(id, Gone { key, vips: service.vips.clone(), fate, since: now });
-                }
+            let Live { compiled, vips, on_endpoint_removed: fate, .. } = service;
+            population.replace(Some(compiled), None);
+            for e in &compiled.endpoints {
+                let key = (compiled.id, e.addr, e.port);
+                gone.insert(e.id, Gone { key, vips: vips.clone(), fate: *fate, since: now });
             }
             false
         });
+    }
+
+    /// What all endpoints come to together.
+    pub(super) const fn population(&self) -> &Population {
+        &self.population
     }
 
     /// VIPs of services that are not configured any more, and whose connections may go on.

@@ -5,6 +5,7 @@
 //! that left, the reason of a drop; why, by asking the same tables.
 
 mod packet;
+mod words;
 
 use std::fmt::{self, Write as _};
 
@@ -14,9 +15,10 @@ use thiserror::Error;
 
 pub use self::packet::{Described, GRAMMAR, Unclear};
 
+use self::words::{differences, socket, summary, tunneled, whole};
 use crate::addr::Mac;
 use crate::config::{Algorithm, Config, OnUnknown, Transit};
-use crate::conntrack::{self, Flow};
+use crate::conntrack::{self, Flow, Form};
 use crate::counters::WorkerCounters;
 use crate::firewall::Subject;
 use crate::ids::{PortId, WorkerId};
@@ -302,6 +304,8 @@ impl Story<'_> {
                 format!("{} is a VIP, but no service is on {} port {dport}", packet.dst, protocol.name())
             } else if self.tables.is_local(packet.dst) {
                 format!("{} is an address of our own", packet.dst)
+            } else if self.tables.is_snat(packet.dst) {
+                format!("{} is a SNAT address, and no connection has this port", packet.dst)
             } else {
                 let transit = match self.tables.transit {
                     Transit::Drop => "drop",
@@ -350,11 +354,21 @@ impl Story<'_> {
         };
         let egress = &self.tables.ports[port.index()];
         let link = Link { mac: None, vlan: egress.vlan };
-        if let Ok(Parsed::Ip(after)) = parse::parse(&link, frame, RxChecksum::Unknown) {
-            match differences(packet, &after) {
+        let after = parse::parse(&link, frame, RxChecksum::Unknown);
+        match (flow.form, after) {
+            (Form::DsrIpip | Form::DsrGue, _) => {
+                let (way, overhead) = tunneled(flow, frame, egress.l2_len());
+                step(
+                    "tunnel",
+                    way,
+                    format!("the packet stays as it came, {overhead} bytes are put before it"),
+                );
+            }
+            (_, Ok(Parsed::Ip(after))) => match differences(packet, &after) {
                 none if none.is_empty() => step("rewrite", "nothing".into(), String::new()),
                 some => step("rewrite", some, "checksums follow".into()),
-            }
+            },
+            _ => {}
         }
         if let Some(hop) = self.tables.routes.lookup(flow.endpoint) {
             let why = if hop.addr == flow.endpoint {
@@ -369,7 +383,8 @@ impl Story<'_> {
             step("next hop", format!("{}{mac}", hop.addr), format!("{why}; {how}"));
         }
         let pieces = self.recorder.sent.iter().filter(|(_, _, originated)| !originated).count();
-        let size = format!("{} bytes, the MTU is {}", packet.l3_len, egress.mtu);
+        let len = if pieces > 1 { packet.l3_len as usize } else { frame.len() - egress.l2_len() };
+        let size = format!("{len} bytes, the MTU is {}", egress.mtu);
         let why = if pieces > 1 { format!("{size}: {pieces} fragments") } else { size };
         step("tx", format!("out by port {}", egress.name), why);
     }
@@ -380,6 +395,8 @@ impl Story<'_> {
             format!("{} is a VIP", packet.dst)
         } else if self.tables.is_local(packet.dst) {
             format!("{} is an address of our own", packet.dst)
+        } else if self.tables.is_snat(packet.dst) {
+            format!("{} is a SNAT address", packet.dst)
         } else {
             format!("{} is neither a VIP nor an address of our own", packet.dst)
         }
@@ -398,71 +415,6 @@ impl Story<'_> {
             Verdict::Consume => ("consume".into(), "the engine itself was the destination".into()),
         }
     }
-}
-
-fn socket(addr: crate::addr::Addr, port: u16) -> String {
-    std::net::SocketAddr::new(addr.into(), port).to_string()
-}
-
-/// The protocol by its number.
-fn protocol(packet: &Packet) -> &'static str {
-    match packet.l4_info {
-        L4::Tcp { .. } => "tcp",
-        L4::Udp { .. } => "udp",
-        L4::Sctp { .. } => "sctp",
-        L4::Icmp { .. } if packet.src.is_v4() => "icmp",
-        L4::Icmp { .. } => "icmpv6",
-        L4::Other => "another protocol",
-    }
-}
-
-fn summary(packet: &Packet) -> String {
-    let ends = match packet.l4_info {
-        L4::Tcp { sport, dport, .. } | L4::Udp { sport, dport } | L4::Sctp { sport, dport, .. } => {
-            format!("{} > {}", socket(packet.src, sport), socket(packet.dst, dport))
-        }
-        _ => format!("{} > {}", packet.src, packet.dst),
-    };
-    let more = match packet.l4_info {
-        L4::Tcp { flags, .. } => {
-            let names = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
-            let set = names.iter().enumerate().filter(|(n, _)| flags >> n & 1 == 1);
-            format!(" {}", set.map(|(_, name)| *name).collect::<Vec<_>>().join(" "))
-        }
-        L4::Icmp { kind, code } => format!(" type {kind} code {code}"),
-        _ => String::new(),
-    };
-    format!("{} {ends}{more}, ttl {}, {} bytes", protocol(packet), packet.ttl, packet.l3_len)
-}
-
-/// A frame in words.
-fn whole(frame: &[u8], vlan: u16) -> String {
-    let macs = match Ethernet::new_checked(frame) {
-        Ok(ethernet) => format!("{} > {}, ", ethernet.src(), ethernet.dst()),
-        Err(_) => String::new(),
-    };
-    let tag = if vlan == 0 { String::new() } else { format!("vlan {vlan}, ") };
-    match parse::parse(&Link { mac: None, vlan }, frame, RxChecksum::Unknown) {
-        Ok(Parsed::Ip(packet)) => format!("{macs}{tag}{}", summary(&packet)),
-        Ok(Parsed::Arp { .. }) => format!("{macs}{tag}ARP"),
-        Err(_) => format!("{macs}{tag}{} bytes", frame.len()),
-    }
-}
-
-/// What of a packet is another one now.
-fn differences(before: &Packet, after: &Packet) -> String {
-    let (sport, dport) = before.ports();
-    let (new_sport, new_dport) = after.ports();
-    let mut all = Vec::new();
-    let mut note = |what: &str, before: String, after: String| {
-        if before != after {
-            all.push(format!("{what} {before} -> {after}"));
-        }
-    };
-    note("source", socket(before.src, sport), socket(after.src, new_sport));
-    note("destination", socket(before.dst, dport), socket(after.dst, new_dport));
-    note("ttl", before.ttl.to_string(), after.ttl.to_string());
-    all.join(", ")
 }
 
 impl fmt::Display for Trace {

@@ -20,15 +20,17 @@ mod nginx;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/scrape.rs"]
 mod scrape;
+mod toa;
 mod topology;
 mod web;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use engine::{Engine, METRICS};
 use scrape::Scrape;
-use topology::{CLIENT4, CLIENT6, Lab, SERVER4, VIP4, VIP6, config};
+use topology::{CLIENT4, CLIENT6, CLIENTS4, CLIENTS6, Lab, SERVER4, VIP4, VIP6, config};
 use web::{PLAIN, PROXIED, fetch};
 
 fn addr(text: &str) -> IpAddr {
@@ -173,11 +175,11 @@ fn dsr_through_tunnels() {
 fn nginx_learns_the_client_s_address_under_loss_and_reordering() {
     let lab = Lab::new(true);
     let engine = Engine::start(&lab.lb, lab.dir(), &config());
-    for (vip, client) in [(VIP4, CLIENT4), (VIP6, CLIENT6)] {
+    for (vip, clients) in [(VIP4, CLIENTS4), (VIP6, CLIENTS6)] {
         let to = SocketAddr::new(addr(vip), PROXIED);
         std::thread::scope(|scope| {
             for n in 0..4_usize {
-                let lab = &lab;
+                let (lab, client) = (&lab, clients[n % clients.len()]);
                 scope.spawn(move || {
                     lab.client.inside(|| {
                         // Requests of one segment and of many; answers likewise.
@@ -280,4 +282,38 @@ fn probed_config() -> String {
         config = config.replace(&format!("mode = \"{mode}\"\n"), &format!("mode = \"{mode}\"{check}"));
     }
     config
+}
+
+/// Every connection of every client's is named to the endpoint in its first segments, as the kernel's TCP sends them and as another
+/// kernel's takes them; and says the same in each of them.
+#[test]
+fn the_client_s_address_is_in_the_segments_that_the_endpoint_gets() {
+    let lab = Lab::new(false);
+    let wire = lab.capture_server();
+    let engine = Engine::start(&lab.lb, lab.dir(), &config());
+    let mut clients = BTreeSet::new();
+    for (vip, port, from) in [
+        (VIP4, topology::TOA, CLIENTS4),
+        (VIP6, topology::TOA, CLIENTS6),
+        (VIP6, topology::TOA + 1, CLIENTS6),
+    ] {
+        let to = SocketAddr::new(addr(vip), port);
+        for from in from.map(addr) {
+            for (pad, size) in [(0, 10), (1300, 1000), (1448, 3000), (20_000, 10), (5000, 60_000)] {
+                let page = lab.client.inside(|| fetch(from, to, pad, size));
+                let page = page.unwrap_or_else(|e| panic!("{pad} up, {size} down, {from} to {to}: {e}"));
+                assert_eq!((page.echoed, page.body.len()), (pad, size));
+                clients.insert(SocketAddr::new(from, page.from_port));
+            }
+        }
+    }
+    let scrape = Scrape::fetch(&lab.lb, METRICS);
+    assert_eq!(scrape.violations(), "");
+    assert_eq!(scrape.value("pollux_toa_left_out_total"), 0.0, "there was room in each");
+    let told = toa::told(&wire.stop_frames(), PLAIN);
+    assert_eq!(told.len(), 45, "connections of the SNAT addresses");
+    let named: BTreeSet<_> = told.values().flatten().copied().collect();
+    assert!(told.values().all(|clients| clients.len() == 1), "{told:?}");
+    assert_eq!(named, clients);
+    engine.finish();
 }

@@ -21,6 +21,9 @@ use crate::web::{PLAIN, PROXIED, serve};
 
 pub const CLIENT4: &str = "203.0.113.10";
 pub const CLIENT6: &str = "2001:db8:1::10";
+/// All of the client's addresses.
+pub const CLIENTS4: [&str; 3] = [CLIENT4, "203.0.113.11", "203.0.113.12"];
+pub const CLIENTS6: [&str; 3] = [CLIENT6, "2001:db8:1::11", "2001:db8:1::12"];
 pub const SERVER4: &str = "10.1.0.11";
 pub const SERVER6: &str = "fd00:1::11";
 pub const SNAT4: &str = "10.1.0.2";
@@ -30,6 +33,8 @@ pub const VIP6: &str = "2001:db8:1::100";
 pub const DSR_VIP: &str = "203.0.113.101";
 pub const IPIP_VIP: &str = "203.0.113.102";
 pub const GUE_VIP: &str = "203.0.113.103";
+/// Port of the services that tell the endpoint the client's address in a TCP option.
+pub const TOA: u16 = 8082;
 
 /// The whole network with its server. One at a time: they share two cores.
 pub struct Lab {
@@ -66,7 +71,10 @@ impl Lab {
         wire((&lb, "lan"), (&impairer, "near"));
         wire((&server, "eth0"), (&impairer, "far"));
         bridge(&switch, &["client", "engine", "server"]);
-        client.interface("eth0", &[&format!("{CLIENT4}/24"), &format!("{CLIENT6}/64")]);
+        let addresses =
+            CLIENTS4.map(|a| format!("{a}/24")).into_iter().chain(CLIENTS6.map(|a| format!("{a}/64")));
+        client
+            .interface("eth0", &addresses.collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
         lb.bare_interface("wan");
         lb.bare_interface("lan");
         server.interface("eth0", &[&format!("{SERVER4}/24"), &format!("{SERVER6}/64")]);
@@ -236,6 +244,7 @@ addresses = ["{SNAT4}", "{SNAT6}"]
     let (v4, v6) = (SERVER4.to_owned(), format!("[{SERVER6}]"));
     let vip6 = format!("[{VIP6}]");
     let proxy = "mode = \"full-nat\"\nclient_address = \"proxy-v2\"";
+    let toa = "mode = \"full-nat\"\nclient_address = \"toa\"";
     for (name, vip, port, endpoint, more) in [
         ("v4", VIP4, 80, format!("{v4}:{PLAIN}"), "mode = \"full-nat\""),
         ("v6", &vip6, 80, format!("{v6}:{PLAIN}"), "mode = \"full-nat\""),
@@ -246,6 +255,9 @@ addresses = ["{SNAT4}", "{SNAT6}"]
         ("gue", GUE_VIP, PLAIN, v4.clone(), "mode = \"dsr-gue\""),
         ("proxy4", VIP4, PROXIED, format!("{v4}:{PROXIED}"), proxy),
         ("proxy6", &vip6, PROXIED, format!("{v4}:{PROXIED}"), proxy),
+        ("toa4", VIP4, TOA, format!("{v4}:{PLAIN}"), toa),
+        ("toa6", &vip6, TOA, format!("{v6}:{PLAIN}"), toa),
+        ("toa64", &vip6, TOA + 1, format!("{v4}:{PLAIN}"), toa),
     ] {
         text += &format!(
             "[[service]]\nname = \"{name}\"\nvip = \"{vip}:{port}\"\n{more}\n[[service.endpoint]]\naddress = \"{endpoint}\"\n"

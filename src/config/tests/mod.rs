@@ -369,3 +369,26 @@ fn no_port_is_an_error_and_no_service_a_warning() {
     let (_, warnings) = good(LEAST);
     assert!(warnings[0].contains("no service"), "{warnings:?}");
 }
+
+#[test]
+fn ten_thousand_services_and_one_of_a_thousand_endpoints() {
+    use std::fmt::Write as _;
+    let mut text = LEAST.to_owned();
+    for n in 0..10_000 {
+        let endpoints = if n == 5_000 { 1_000 } else { 1 };
+        let (high, low) = (n / 250, n % 250);
+        let vip = format!("203.0.{high}.{low}:80");
+        let _ = write!(text, "[[service]]\nname = \"s{n}\"\nvip = \"{vip}\"\nalgorithm = \"round-robin\"\n");
+        for e in 0..endpoints {
+            let _ = write!(text, "[[service.endpoint]]\naddress = \"10.{}.{}.2:8080\"\n", e / 250, e % 250);
+        }
+    }
+    let (config, _) = good(&text);
+    assert_eq!(config.services.len(), 10_000);
+    assert_eq!(config.services[5_000].endpoints.len(), 1_000);
+    // One too like another is found among them all.
+    let found = bad(&text.replace("name = \"s9999\"", "name = \"s17\""));
+    assert!(found[0].contains("s17"), "{found:?}");
+    let found = bad(&text.replace("vip = \"203.0.39.249:80\"", "vip = \"203.0.0.3:80\""));
+    assert!(found[0].contains("203.0.0.3"), "{found:?}");
+}

@@ -9,6 +9,7 @@ mod parser;
 mod render;
 mod ticker;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::config::{self, EndpointState, Protocol, ServiceLabel};
 use crate::counters::{PairKey, Pairs, Sizes, WorkerCounters, Writer};
 use crate::ids::{EndpointId, PairSlot, PortId, RuleId, ServiceId};
 use crate::pipeline::Account;
-use crate::tables::{EndpointName, Names, ServiceName};
+use crate::tables::{EndpointName, Health, Names, ServiceName};
 use crate::time::Instant;
 
 const SIZES: Sizes = Sizes { ports: 2, services: 8, endpoints: 16, rules: 4, snat: 0, pairs: 64 };
@@ -44,29 +45,38 @@ fn settings(flow_series_limit: usize) -> Settings {
     }
 }
 
-fn service(id: u32, name: &str, address: &str, protocol: Protocol) -> ServiceName {
-    ServiceName { id: ServiceId(id), name: name.into(), address: address.into(), protocol, endpoints: 0..0 }
+fn service(id: u32, name: &str, address: &str, protocol: Protocol) -> Arc<ServiceName> {
+    let (id, name, address) = (ServiceId(id), name.into(), address.into());
+    Arc::new(ServiceName { id, name, address, protocol, endpoints: Vec::new() })
 }
 
-fn endpoint(id: u32, service: &ServiceName, address: &str, state: EndpointState) -> EndpointName {
-    let (service, protocol) = (service.id, service.protocol);
-    EndpointName { id: EndpointId(id), service, address: address.parse().unwrap(), protocol, state }
+/// Gives a service one more endpoint.
+fn endpoint(id: u32, service: &mut Arc<ServiceName>, address: &str, state: EndpointState) {
+    let service = Arc::make_mut(service);
+    let (of, protocol) = (service.id, service.protocol);
+    let address = address.parse().unwrap();
+    service.endpoints.push(EndpointName { id: EndpointId(id), service: of, address, protocol, state });
+}
+
+/// The names of these services, with their endpoints counted.
+fn named(services: Vec<Arc<ServiceName>>, rules: Vec<(RuleId, String)>) -> Names {
+    let mut up = BTreeMap::new();
+    for e in services.iter().flat_map(|service| &service.endpoints) {
+        *up.entry((e.address, e.protocol.number())).or_insert(false) |= e.state != EndpointState::Down;
+    }
+    let healthy = up.values().filter(|up| **up).count();
+    let health = Health { healthy, unhealthy: up.len() - healthy };
+    Names { services, rules, snat: vec![], health }
 }
 
 /// Two services, with two endpoints and one, and a rule.
 fn names() -> Names {
-    let web = service(0, "web", "203.0.113.100:80", Protocol::Tcp);
-    let dns = service(1, "dns", "[2001:db8::100]:53", Protocol::Udp);
-    Names {
-        snat: vec![],
-        endpoints: vec![
-            endpoint(0, &web, "10.0.0.1:8080", EndpointState::Up),
-            endpoint(1, &web, "10.0.0.2:8080", EndpointState::Up),
-            endpoint(2, &dns, "[2001:db8:1::3]:53", EndpointState::Up),
-        ],
-        services: vec![web, dns],
-        rules: vec![(RuleId(0), "block_icmp".into())],
-    }
+    let mut web = service(0, "web", "203.0.113.100:80", Protocol::Tcp);
+    let mut dns = service(1, "dns", "[2001:db8::100]:53", Protocol::Udp);
+    endpoint(0, &mut web, "10.0.0.1:8080", EndpointState::Up);
+    endpoint(1, &mut web, "10.0.0.2:8080", EndpointState::Up);
+    endpoint(2, &mut dns, "[2001:db8:1::3]:53", EndpointState::Up);
+    named(vec![web, dns], vec![(RuleId(0), "block_icmp".into())])
 }
 
 fn client(n: u8) -> Addr {

@@ -96,20 +96,18 @@ impl Masks {
     }
 
     fn names(self) -> Names {
-        let mut names = Names::default();
-        for (n, (label, protocol)) in SERVICES.iter().enumerate().filter(|(n, _)| self.service(*n)) {
-            names.services.push(service(n as u32, &format!("s{n}"), label, *protocol));
+        let mut services = Vec::new();
+        for (of, (label, protocol)) in SERVICES.iter().enumerate().filter(|(n, _)| self.service(*n)) {
+            let mut service = service(of as u32, &format!("s{of}"), label, *protocol);
+            let own = ENDPOINTS.iter().enumerate().filter(|(n, e)| e.0 as usize == of && self.endpoint(*n));
+            for (n, (_, address)) in own {
+                let state = if self.down & 1 << n != 0 { EndpointState::Down } else { EndpointState::Up };
+                endpoint(n as u32, &mut service, address, state);
+            }
+            services.push(service);
         }
-        for (n, (of, address)) in ENDPOINTS.iter().enumerate().filter(|(n, _)| self.endpoint(*n)) {
-            let state = if self.down & 1 << n != 0 { EndpointState::Down } else { EndpointState::Up };
-            let (label, protocol) = SERVICES[*of as usize];
-            let service = service(*of, "", label, protocol);
-            names.endpoints.push(endpoint(n as u32, &service, address, state));
-        }
-        for (n, name) in RULES.iter().enumerate().filter(|(n, _)| self.rule(*n)) {
-            names.rules.push((RuleId(n as u32), (*name).into()));
-        }
-        names
+        let rules = RULES.iter().enumerate().filter(|(n, _)| self.rule(*n));
+        named(services, rules.map(|(n, name)| (RuleId(n as u32), (*name).into())).collect())
     }
 }
 
@@ -529,7 +527,7 @@ impl World {
         }
         let names = self.masks.names();
         let endpoints: BTreeSet<_> =
-            names.endpoints.iter().map(|e| (e.address, SERVICES[e.service.index()].1)).collect();
+            names.endpoints().map(|e| (e.address, SERVICES[e.service.index()].1)).collect();
         let found = s.count("healthy_endpoints_count", &[]) + s.count("unhealthy_endpoints_count", &[]);
         if found != endpoints.len() as u64 || s.count("lb_rule_count", &[]) != names.services.len() as u64 {
             return Err("configured counts".into());

@@ -105,14 +105,15 @@ fn no_name_breaks_the_exposition() {
         " ",
         "a,b=\"c\"",
     ];
-    let mut names = Names::default();
+    let (mut services, mut rules) = (Vec::new(), Vec::new());
     for (n, name) in nasty.iter().enumerate() {
         let id = n as u32;
-        let service = service(id, name, name, Protocol::Tcp);
-        names.endpoints.push(endpoint(id, &service, "10.0.0.1:1", EndpointState::Up));
-        names.services.push(service);
-        names.rules.push((RuleId(id), (*name).into()));
+        let mut service = service(id, name, name, Protocol::Tcp);
+        endpoint(id, &mut service, "10.0.0.1:1", EndpointState::Up);
+        services.push(service);
+        rules.push((RuleId(id), (*name).into()));
     }
+    let names = named(services, rules);
     let mut settings = settings(10);
     settings.metrics.service_label = ServiceLabel::Name;
     settings.ports = vec!["wa\"n\\".into(), "l\nan".into()];
@@ -256,7 +257,7 @@ fn shares_add_up_after_an_endpoint_was_removed() {
         b.tick();
     }
     let mut fewer = names();
-    fewer.endpoints.remove(0);
+    Arc::make_mut(&mut fewer.services[0]).endpoints.remove(0);
     b.aggregator.reconfigure(b.now, &settings(10).metrics, &fewer, 2);
     let s = b.scrape();
     let key = [("service", WEB), ("dip", "10.0.0.2")];
@@ -280,17 +281,16 @@ fn one_minute_average_and_peak() {
 
 #[test]
 fn healthy_is_what_is_up_or_draining_in_any_service() {
-    let mut names = names();
-    names.services.push(service(2, "more", "203.0.113.101:80", Protocol::Tcp));
-    let [web, dns, more] = &names.services[..] else { unreachable!() };
-    names.endpoints = vec![
-        endpoint(0, web, "10.0.0.1:80", EndpointState::Up),
-        endpoint(1, web, "10.0.0.2:80", EndpointState::Drain),
-        endpoint(2, web, "10.0.0.3:80", EndpointState::Down),
-        endpoint(3, dns, "10.0.0.3:80", EndpointState::Down), // another protocol: another endpoint
-        endpoint(4, more, "10.0.0.1:80", EndpointState::Down), // up in the first service
-        endpoint(5, more, "10.0.0.1:81", EndpointState::Down), // another port
-    ];
+    let mut web = service(0, "web", "203.0.113.100:80", Protocol::Tcp);
+    let mut dns = service(1, "dns", "[2001:db8::100]:53", Protocol::Udp);
+    let mut more = service(2, "more", "203.0.113.101:80", Protocol::Tcp);
+    endpoint(0, &mut web, "10.0.0.1:80", EndpointState::Up);
+    endpoint(1, &mut web, "10.0.0.2:80", EndpointState::Drain);
+    endpoint(2, &mut web, "10.0.0.3:80", EndpointState::Down);
+    endpoint(3, &mut dns, "10.0.0.3:80", EndpointState::Down); // another protocol: another endpoint
+    endpoint(4, &mut more, "10.0.0.1:80", EndpointState::Down); // up in the first service
+    endpoint(5, &mut more, "10.0.0.1:81", EndpointState::Down); // another port
+    let names = named(vec![web, dns, more], vec![(RuleId(0), "block_icmp".into())]);
     let s = Bench::new(10, &names).scrape();
     assert_eq!((s.count("healthy_endpoints_count", &[]), s.count("unhealthy_endpoints_count", &[])), (2, 3));
     assert_eq!((s.count("lb_rule_count", &[]), s.count("firewall_rules_count", &[])), (3, 1));
@@ -311,7 +311,6 @@ fn a_removed_series_is_retired_and_comes_back_at_0() {
     let metrics = settings(10).metrics;
     let mut fewer = names();
     fewer.services.remove(0);
-    fewer.endpoints.drain(..2);
     fewer.rules.clear();
     b.aggregator.reconfigure(b.now, &metrics, &fewer, 2);
     let s = b.scrape();
@@ -349,8 +348,8 @@ fn a_removed_series_is_retired_and_comes_back_at_0() {
 fn services_of_one_label_share_a_series_that_never_falls() {
     let mut names = names();
     names.services.push(service(2, "web3", WEB, Protocol::Sctp));
-    names.endpoints.push(endpoint(3, &names.services[2], "10.0.0.1:9", EndpointState::Up));
-    names.endpoints.push(endpoint(4, &names.services[0], "10.0.0.1:9090", EndpointState::Up));
+    endpoint(3, &mut names.services[2], "10.0.0.1:9", EndpointState::Up);
+    endpoint(4, &mut names.services[0], "10.0.0.1:9090", EndpointState::Up);
     let mut b = Bench::new(10, &names);
     b.traffic(0, 0, client(1), 1);
     b.traffic(0, 4, client(1), 2);
@@ -383,9 +382,8 @@ fn connections_of_a_renamed_service_stay_in_its_series() {
     }
     let mut renamed = names();
     renamed.services[0] = service(5, "www", WEB, Protocol::Tcp);
-    for (n, endpoint) in renamed.endpoints.iter_mut().take(2).enumerate() {
-        (endpoint.id, endpoint.service) = (EndpointId(5 + n as u32), ServiceId(5));
-    }
+    endpoint(5, &mut renamed.services[0], "10.0.0.1:8080", EndpointState::Up);
+    endpoint(6, &mut renamed.services[0], "10.0.0.2:8080", EndpointState::Up);
     b.aggregator.reconfigure(b.now, &settings(10).metrics, &renamed, 2);
     b.traffic(0, 0, client(1), 10); // an old connection
     b.traffic(5, 5, client(1), 100); // a new one
@@ -396,7 +394,6 @@ fn connections_of_a_renamed_service_stay_in_its_series() {
     assert_eq!(s.sum("pollux_retired_total"), 0);
     // The name does not keep the series when it is removed at last.
     renamed.services.remove(0);
-    renamed.endpoints.drain(..2);
     b.aggregator.reconfigure(b.now, &settings(10).metrics, &renamed, 3);
     let s = b.scrape();
     assert_eq!(s.get("service_traffic_packets", &key[..1]), None);
