@@ -116,6 +116,7 @@ fn config(devices: &[&str]) -> Config {
             distribution_tick: Duration::from_secs(10),
             service_label: ServiceLabel::Address,
             flow_series_limit: 100,
+            aliases: false,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
         },

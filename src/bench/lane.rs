@@ -305,6 +305,7 @@ fn aggregator(
         conntrack_capacity: capacity as u64,
         unix_start: Duration::ZERO,
         dpdk_version: String::new(),
+        cycles_per_nano: None,
     };
     Aggregator::new(settings, counters, &tables.names, tables.generation)
 }

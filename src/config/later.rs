@@ -3,7 +3,7 @@
 
 use toml::de::DeValue;
 
-use super::section::{boolean, integer, text};
+use super::section::{integer, text};
 use super::value::{self, Fault};
 
 /// A key that is read nowhere else, or some of whose values are not supported.
@@ -47,7 +47,6 @@ static LATER: &[Later] = &[
     later("limits", "udp_byte_rate", Kind::Value(some_count), "0"),
     later("limits", "deny", Kind::List(prefix), "[]"),
     later("limits", "allow", Kind::List(prefix), "[]"),
-    later("metrics", "aliases", Kind::Value(boolean), "false"),
     later("metrics", "bearer_token_file", Kind::Value(some_text), "\"\""),
     later("metrics", "tls_certificate", Kind::Value(some_text), "\"\""),
     later("metrics", "tls_key", Kind::Value(some_text), "\"\""),

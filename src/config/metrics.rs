@@ -26,6 +26,7 @@ pub(super) fn read(mut s: Section<'_>) -> Metrics {
         flow_series_limit: s
             .integer("flow_series_limit", 0..=10_000_000_u32)
             .map_or(50_000, |l| l.value as usize),
+        aliases: s.flag("aliases", false),
         max_connections: s.integer("max_connections", 1..=65_535_u32).map_or(64, |l| l.value as usize),
         header_timeout: s
             .duration("header_timeout", Duration::from_millis(100)..=HOUR)

@@ -431,6 +431,8 @@ pub struct Metrics {
     pub service_label: ServiceLabel,
     /// Client–endpoint pairs with a series of their own.
     pub flow_series_limit: usize,
+    /// Serves the conventional names of newer LoxiLB releases too.
+    pub aliases: bool,
     /// HTTP connections at once.
     pub max_connections: usize,
     /// How long a client may take to send a request's header.

@@ -5,6 +5,7 @@
 //! the aggregator, which folds it into its totals and zeroes it before it asks for the next tick.
 
 mod bank;
+mod latency;
 #[cfg(all(test, pollux_loom))]
 mod loom;
 mod pairs;
@@ -21,6 +22,7 @@ pub use bank::{
     Bank, Counter, EndpointCounters, FlowState, LoadCounters, ModeCounters, PairCounters, PortCounters,
     ServiceCounters, Sizes, SnatCounters, Term,
 };
+pub use latency::{Latencies, Meter, ONE_IN, Times};
 pub use pairs::{PairKey, Pairs};
 
 use self::pairs::Directory;
@@ -42,6 +44,7 @@ pub struct WorkerCounters {
     heartbeat: CachePadded<AtomicU64>,
     banks: [CachePadded<Bank>; 2],
     directory: Directory,
+    latencies: latency::Exchange,
     /// By endpoint: its active connections with this worker, now.
     active: Segments<AtomicU32>,
     /// Services, endpoints and rules that may be counted for: only ever more.
@@ -60,6 +63,7 @@ impl WorkerCounters {
             heartbeat: CachePadded::new(AtomicU64::new(0)),
             banks: [CachePadded::new(Bank::new(sizes)), CachePadded::new(Bank::new(sizes))],
             directory: Directory::new(sizes),
+            latencies: latency::Exchange::new(),
             active: Segments::new(sizes.endpoints),
             slots: [sizes.services, sizes.endpoints, sizes.rules].map(|n| AtomicU32::new(n as u32)),
             sizes,
@@ -113,6 +117,17 @@ impl WorkerCounters {
         let endpoints = self.slots[1].load(Ordering::Relaxed);
         let others = (0..endpoints).map(|n| Bank::other(crate::ids::EndpointId(n)));
         others.chain((0..self.directory.used() as u32).map(crate::ids::PairSlot))
+    }
+
+    /// The one handle that times this worker, where it has not been taken yet.
+    #[must_use]
+    pub fn meter(&self) -> Option<Meter> {
+        self.latencies.meter()
+    }
+
+    /// Aggregator: takes what was timed and given away.
+    pub fn take_latencies(&self, to: impl FnMut(&mut Latencies)) {
+        self.latencies.take(to);
     }
 
     /// Active connections (half-open and established) that this worker has with an endpoint. For the other workers: relaxed, so

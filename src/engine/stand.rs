@@ -10,7 +10,7 @@ use super::idle::Rest;
 use super::listing::Clerk;
 use super::publish::Publisher;
 use super::transmit::{Io, TxPort, Way};
-use super::worker::{Inlet, Worker};
+use super::worker::{Inlet, Stopwatch, Worker};
 use crate::capture::Tap;
 use crate::config::Idle;
 use crate::conntrack::Tuple;
@@ -115,6 +115,7 @@ pub(crate) fn stands(config: &StandConfig<'_>, seats: Vec<Vec<Seat>>) -> Vec<(St
             burst: config.burst,
             clock: config.clock,
             rest: Rest::new(Idle::Poll),
+            stopwatch: Stopwatch::new(counters.meter()),
         };
         (Stand { worker, last: config.clock.now(), worked: false }, counters)
     })

@@ -10,7 +10,7 @@ use super::idle::Rest;
 use super::listing::Clerk;
 use super::publish::Subscription;
 use super::transmit::{Io, RELAY, Relay, TxPort, Way};
-use super::worker::{Inlet, Worker};
+use super::worker::{Inlet, Stopwatch, Worker};
 use super::{Engine, EngineError, cpus, handoff, kernel, queues};
 use crate::capture::TapWriter;
 use crate::config::Config;
@@ -69,6 +69,7 @@ impl Engine {
                     }
                 };
                 // Here, so that the tables' memory is this CPU's.
+                let stopwatch = Stopwatch::new(writer.shared().meter());
                 let shard = Shard::new(&shard, &tables, writer).beside(peers);
                 io.tap.touch();
                 let _ = told.send(Ok((index, shard.connections().1)));
@@ -87,6 +88,7 @@ impl Engine {
                     burst,
                     clock,
                     rest,
+                    stopwatch,
                 }
                 .run(&stop);
             };

@@ -74,6 +74,7 @@ pub fn serve(
         conntrack_capacity: engine.flow_capacity().iter().map(|&flows| flows as u64).sum(),
         unix_start: engine.started_at().duration_since(UNIX_EPOCH).unwrap_or_default(),
         dpdk_version: dpdk::version(),
+        cycles_per_nano: engine.clock().cycles_per_nano(),
     };
     let tables = engine.tables();
     let aggregator = Aggregator::new(settings, engine.counters(), &tables.names, tables.generation)
@@ -88,7 +89,9 @@ pub fn serve(
     let (stop, stopped) = oneshot::channel::<()>();
     let limits =
         Limits { connections: config.metrics.max_connections, header_timeout: config.metrics.header_timeout };
-    let app = http::router(Context { publication, clock }).merge(api::router(api.clone()));
+    let frozen = Arc::clone(&ticker);
+    let context = Context { publication, clock, pairs: Arc::new(move || frozen.freeze()) };
+    let app = http::router(context).merge(api::router(api.clone()));
     runtime.spawn(async move {
         let end = async {
             // Dropping the sender is the signal.

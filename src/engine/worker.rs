@@ -13,6 +13,7 @@ use super::idle::Rest;
 use super::listing::Clerk;
 use super::publish::Subscription;
 use super::transmit::Io;
+use crate::counters::{Meter, Term};
 use crate::dpdk::{Clock, Mbuf, RxQueue};
 use crate::ids::PortId;
 use crate::pipeline::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Shard};
@@ -24,6 +25,8 @@ use crate::wire::ethernet::Ethernet;
 const BUSY_BUDGET: usize = 32;
 /// Connections that a turn without packets looks at: some 20 µs, which the next packet may have to wait.
 const IDLE_BUDGET: usize = 128;
+/// Bursts of a turn that are timed at most.
+const ARRIVALS: usize = 4;
 /// How long a worker that ends goes on sending what others left for its TX queues.
 const FAREWELL: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,59 @@ impl Inlet {
     }
 }
 
+/// Times bursts, those that the meter wants.
+pub(super) struct Stopwatch {
+    meter: Option<Meter>,
+    /// When packets of this turn came, and how many of them were forwarded.
+    arrivals: ArrayVec<(Instant, u64), ARRIVALS>,
+    /// Whether the turn is timed.
+    running: bool,
+}
+
+impl Stopwatch {
+    pub fn new(meter: Option<Meter>) -> Self {
+        Self { meter, arrivals: ArrayVec::new(), running: false }
+    }
+
+    /// A burst was read: when, and what had been forwarded before it, if it is to be timed.
+    #[inline]
+    fn arrived(&mut self, clock: Clock, forwarded: impl Fn() -> u64) -> Option<(Instant, u64)> {
+        let timed = self.meter.as_mut()?.burst() && !self.arrivals.is_full();
+        timed.then(|| (clock.now(), forwarded()))
+    }
+
+    /// The burst has its verdicts.
+    #[inline]
+    fn judged(&mut self, burst: Option<(Instant, u64)>, forwarded: impl Fn() -> u64) {
+        if let Some((at, before)) = burst {
+            self.running = true;
+            self.arrivals.push((at, forwarded().wrapping_sub(before)));
+        }
+    }
+
+    /// The turn's frames are sent.
+    #[inline]
+    fn sent(&mut self, clock: Clock) {
+        let Some(meter) = self.meter.as_mut().filter(|_| !self.arrivals.is_empty()) else { return };
+        let now = clock.now();
+        for (at, packets) in self.arrivals.drain(..) {
+            if packets > 0 {
+                meter.record().residence.record(now.0.saturating_sub(at.0), packets);
+            }
+        }
+    }
+
+    /// The turn is over.
+    #[inline]
+    fn over(&mut self, nanos: u64) {
+        if std::mem::take(&mut self.running)
+            && let Some(meter) = &mut self.meter
+        {
+            meter.record().burst.record(nanos, 1);
+        }
+    }
+}
+
 /// All that one worker owns.
 pub(super) struct Worker {
     pub shard: Shard<Mbuf>,
@@ -64,6 +120,7 @@ pub(super) struct Worker {
     pub burst: usize,
     pub clock: Clock,
     pub rest: Rest,
+    pub stopwatch: Stopwatch,
 }
 
 impl Worker {
@@ -100,8 +157,9 @@ impl Worker {
         (now, self.turn(time(now)))
     }
 
-    fn record(&self, took: Duration, worked: bool) {
+    fn record(&mut self, took: Duration, worked: bool) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.stopwatch.over(nanos);
         let load = &self.shard.writer().bank().load;
         load.polls.add(1);
         load.total_nanos.add(nanos);
@@ -124,10 +182,15 @@ impl Worker {
             listing,
             io,
             burst,
+            clock,
+            stopwatch,
             ..
         } = self;
         shard.turn(now);
         io.tick = shard.writer().tick();
+        if let Some(meter) = &mut stopwatch.meter {
+            meter.turn(io.tick);
+        }
         io.tap.turn(now);
         let mut worked = subscription.turn(tables, |old, new| shard.go_over(old, new, now, io));
 
@@ -164,14 +227,18 @@ impl Worker {
                 let mut tagged = Inlet::tagged(&mut frames, vlan);
                 if !tagged.is_empty() {
                     io.tap.received(other, &tagged);
+                    let timed = stopwatch.arrived(*clock, || forwarded(shard));
                     shard.receive(tables, now, other, &mut tagged, io);
+                    stopwatch.judged(timed, || forwarded(shard));
                     io.relieve(shard.writer());
                     worked = true;
                 }
             }
             if !frames.is_empty() {
                 io.tap.received(*port, &frames);
+                let timed = stopwatch.arrived(*clock, || forwarded(shard));
                 shard.receive(tables, now, *port, &mut frames, io);
+                stopwatch.judged(timed, || forwarded(shard));
                 io.relieve(shard.writer());
                 worked = true;
             }
@@ -188,8 +255,15 @@ impl Worker {
         let budget = if worked { BUSY_BUDGET } else { IDLE_BUDGET };
         let more = shard.maintain(tables, now, budget, io);
         let relayed = io.flush(shard.writer());
+        stopwatch.sent(*clock);
         // Last, and little beside packets: nobody waits for it who cannot wait.
         let listed = listing.turn(shard.table(), worked);
         worked || more || relayed || listed
     }
+}
+
+/// Packets with the verdict Forward so far, to be compared within a turn.
+#[inline]
+fn forwarded(shard: &Shard<Mbuf>) -> u64 {
+    shard.writer().bank().term(Term::Forwarded).get()
 }

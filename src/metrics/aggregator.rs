@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::catalog::Catalog;
 use super::device::{DeviceStats, HealthStats, KernelStats, PoolStats, PortStats};
 use super::exposition::{Exposition, Publication};
-use super::flows::{Amount, Flows};
+use super::flows::{Amount, Flows, Frozen, Pair, most_followed, stray};
 use super::minute::TimeLine;
 use super::system::{Machine, Reading};
 use super::totals::{Retired, Totals};
@@ -41,6 +41,8 @@ pub struct Settings {
     pub unix_start: Duration,
     /// Version of DPDK.
     pub dpdk_version: String,
+    /// Cycles of the time stamp counter in a nanosecond, where it is the engine's clock.
+    pub cycles_per_nano: Option<f64>,
 }
 
 /// What came of a [`step`](Aggregator::step).
@@ -75,11 +77,13 @@ pub(super) struct Devices {
 pub struct Aggregator {
     pub(super) settings: Settings,
     workers: Vec<Arc<WorkerCounters>>,
-    publication: Arc<Publication>,
+    pub(super) publication: Arc<Publication>,
     pub(super) totals: Totals,
     pub(super) retired: Retired,
     pub(super) catalog: Catalog,
     pub(super) flows: Flows,
+    /// Of a bank, by endpoint: kept for its memory.
+    sums: Vec<Amount>,
     pub(super) line: TimeLine,
     /// In all workers' tables, by endpoint.
     connections: Vec<u64>,
@@ -127,7 +131,8 @@ impl Aggregator {
             totals: Totals::new(sizes, workers.len()),
             retired,
             catalog,
-            flows: Flows::default(),
+            flows: Flows::new(workers.len(), most_followed(metrics.flow_series_limit)),
+            sums: Vec::new(),
             line: TimeLine::new(Instant::ZERO),
             connections: Vec::new(),
             settled_connections: Vec::new(),
@@ -223,10 +228,11 @@ impl Aggregator {
             let worker = Arc::clone(&self.workers[n]);
             if let Some(bank) = worker.at_rest(self.asked) {
                 self.totals.fold(n, bank);
+                worker.take_latencies(|latencies| self.totals.latencies.open.drain(latencies));
                 self.fold_services(worker.sizes(), bank);
                 self.fold_rules(worker.sizes(), bank);
                 self.fold_connections(worker.sizes(), bank);
-                self.fold_pairs(&worker, bank);
+                self.fold_pairs(n, &worker, bank);
             }
         }
         self.line.extend(now);
@@ -279,69 +285,85 @@ impl Aggregator {
         }
     }
 
-    fn fold_pairs(&mut self, worker: &WorkerCounters, bank: &Bank) {
+    /// Everything processed comes through here: each total and each series is a sum of these.
+    fn fold_pairs(&mut self, n: usize, worker: &WorkerCounters, bank: &Bank) {
+        let mut sums = std::mem::take(&mut self.sums);
+        sums.clear();
         for slot in worker.pair_slots() {
             let counters = bank.pair(slot);
             let amount = Amount { packets: counters.packets.take(), bytes: counters.bytes.take() };
             if amount == Amount::default() {
                 continue;
             }
-            if let Some(endpoint) = slot.endpoint() {
-                self.fold_pair(self.catalog.home(endpoint), endpoint, None, amount);
-            } else {
-                let key = worker.pair_key(slot);
-                self.fold_pair(Some(key.service), key.endpoint, Some(key.client), amount);
+            let (endpoint, client) = match slot.endpoint() {
+                Some(endpoint) => (endpoint, None),
+                None => {
+                    let key = worker.pair_key(slot);
+                    (key.endpoint, Some(key.client))
+                }
+            };
+            if endpoint.index() >= sums.len() {
+                sums.resize(endpoint.index() + 1, Amount::default());
+            }
+            sums[endpoint.index()].add(amount);
+            let Some(series) = self.catalog.endpoint_key(endpoint) else { continue };
+            let service = self.catalog.endpoints[series].service;
+            let Some(client) = client else {
+                stray(series, amount, &mut self.catalog);
+                continue;
+            };
+            let pair = Pair { service: service as u32, endpoint: series as u32, client };
+            self.flows.count((n, slot.index()), &pair, amount, &mut self.catalog, &mut self.retired);
+        }
+        for (endpoint, amount) in (0..).map(EndpointId).zip(&sums) {
+            if *amount != Amount::default() {
+                self.fold_endpoint(endpoint, *amount);
             }
         }
+        self.sums = sums;
     }
 
-    /// Everything processed comes through here: each total and each series is a sum of these.
-    fn fold_pair(
-        &mut self,
-        service: Option<ServiceId>,
-        endpoint: EndpointId,
-        client: Option<crate::addr::Addr>,
-        amount: Amount,
-    ) {
+    fn fold_endpoint(&mut self, endpoint: EndpointId, amount: Amount) {
         let Amount { packets, bytes } = amount;
         self.totals.packets.add(packets);
         self.totals.bytes.add(bytes);
+        let service = self.catalog.home(endpoint);
         if let Some(protocol) = service.and_then(|id| self.catalog.protocol(id)) {
             self.totals.protocol_packets[protocol.index()].add(packets);
             self.totals.protocol_bytes[protocol.index()].add(bytes);
         }
         let key = self.catalog.endpoint_key(endpoint);
+        let retired = &mut self.retired;
         match service.and_then(|id| self.catalog.service(id)) {
             Some(series) => {
                 series.packets.add(packets);
                 series.bytes.add(bytes);
                 if key.is_none() {
                     series.other_packets.add(packets);
+                    series.stray_packets.add(packets);
                 }
             }
             None => {
-                self.retired.service_packets.add(packets);
-                self.retired.service_bytes.add(bytes);
+                retired.service_packets.add(packets);
+                retired.service_bytes.add(bytes);
                 if key.is_none() {
-                    self.retired.client_packets.add(packets);
+                    retired.client_packets.add(packets);
+                    retired.followed.client_packets.add(packets);
                 }
             }
         }
         let Some(key) = key else {
-            self.retired.endpoint_bytes.add(bytes);
-            self.retired.pair_packets.add(packets);
-            self.retired.pair_bytes.add(bytes);
+            retired.endpoint_bytes.add(bytes);
+            for (of_packets, of_bytes) in [
+                (&mut retired.pair_packets, &mut retired.pair_bytes),
+                (&mut retired.followed.pair_packets, &mut retired.followed.pair_bytes),
+            ] {
+                of_packets.add(packets);
+                of_bytes.add(bytes);
+            }
             return;
         };
-        let series = &mut self.catalog.endpoints[key];
-        series.bytes.add(bytes);
-        if let Some(client) = client {
-            self.flows.count((key, client), amount);
-        } else {
-            series.other_packets.add(packets);
-            series.other_bytes.add(bytes);
-            self.catalog.services[series.service].other_packets.add(packets);
-        }
+        self.catalog.endpoints[key].bytes.add(bytes);
     }
 
     /// Ends the tick with what was folded last.
@@ -379,11 +401,24 @@ impl Aggregator {
         }
     }
 
+    /// All client–endpoint pairs as of the last snapshot.
+    pub fn freeze(&mut self) -> Arc<Frozen> {
+        self.flows.freeze(&self.catalog, &self.retired)
+    }
+
+    /// Bytes of memory that client–endpoint pairs take here, and how many there are.
+    #[must_use]
+    pub fn pair_memory(&self) -> (usize, usize) {
+        (self.flows.bytes(), self.flows.followed().0)
+    }
+
     /// Goes over to another configuration and publishes its series at 0. No bank may be folded between the first worker's getting the new
     /// tables and this, so that a series is there when its first count comes.
     pub fn reconfigure(&mut self, now: Instant, metrics: &config::Metrics, names: &Names, generation: u64) {
         let removed = self.catalog.reconfigure(names, metrics.service_label, &mut self.retired);
         self.flows.remove(&removed, &mut self.catalog, &mut self.retired);
+        self.flows.thaw();
+        self.flows.set_bound(most_followed(metrics.flow_series_limit));
         self.applied = Applied { generation, at: now, last_reload_ok: true };
         if metrics.tick != self.settings.metrics.tick {
             self.publication.set_tick(metrics.tick);

@@ -5,12 +5,13 @@
 //!
 //! A service that is as it was costs a change of the configuration no more than a look.
 
-use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
+use super::flows::Amount;
 use super::minute::Readings;
 use super::tally::Tally;
 use super::totals::Retired;
@@ -27,10 +28,37 @@ pub(super) struct ServiceSeries {
     pub errors: Tally,
     pub packets: Tally,
     pub bytes: Tally,
-    /// Packets of clients without a series.
+    /// Packets of clients without a series, and of pairs that are not followed.
     pub other_packets: Tally,
+    pub stray_packets: Tally,
     pub readings: Readings,
     slots: Users<ServiceId>,
+}
+
+/// Traffic that belongs to no pair of a kind.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    pub packets: Tally,
+    pub bytes: Tally,
+}
+
+impl Others {
+    /// Counts in the tick that is open.
+    pub fn add(&mut self, amount: Amount) {
+        self.packets.add(amount.packets);
+        self.bytes.add(amount.bytes);
+    }
+
+    /// Counts in the snapshot that is being made.
+    pub fn credit(&mut self, amount: Amount) {
+        self.packets.settled += amount.packets;
+        self.bytes.settled += amount.bytes;
+    }
+
+    fn settle(&mut self) {
+        self.packets.settle();
+        self.bytes.settle();
+    }
 }
 
 /// Series of an endpoint's address within a service label.
@@ -41,9 +69,10 @@ pub(super) struct EndpointSeries {
     pub service: usize,
     pub dip: Addr,
     pub bytes: Tally,
-    /// Traffic of clients without a series.
-    pub other_packets: Tally,
-    pub other_bytes: Tally,
+    /// Of pairs without a series.
+    pub other: Others,
+    /// Of pairs that are not followed.
+    pub stray: Others,
     /// Bytes in the distribution window that is open, and in the last whole one.
     pub window: u64,
     pub last_window: u64,
@@ -212,8 +241,8 @@ impl Catalog {
                     service: key,
                     dip,
                     bytes: Tally::default(),
-                    other_packets: Tally::default(),
-                    other_bytes: Tally::default(),
+                    other: Others::default(),
+                    stray: Others::default(),
                     window: 0,
                     last_window: 0,
                 })
@@ -253,8 +282,10 @@ impl Catalog {
             forget(&mut self.endpoint_of, &series.slots, key);
             self.by_address.remove(&(series.service, series.dip));
             retired.endpoint_bytes.absorb(series.bytes);
-            retired.pair_bytes.absorb(series.other_bytes);
-            retired.pair_packets.absorb(series.other_packets);
+            retired.pair_bytes.absorb(series.other.bytes);
+            retired.pair_packets.absorb(series.other.packets);
+            retired.followed.pair_bytes.absorb(series.stray.bytes);
+            retired.followed.pair_packets.absorb(series.stray.packets);
             removed.endpoints.push((key, (!services.contains(&series.service)).then_some(series.service)));
         }
         for key in services {
@@ -266,6 +297,7 @@ impl Catalog {
             retired.service_packets.absorb(series.packets);
             retired.service_bytes.absorb(series.bytes);
             retired.client_packets.absorb(series.other_packets);
+            retired.followed.client_packets.absorb(series.stray_packets);
         }
         removed
     }
@@ -301,11 +333,12 @@ impl Catalog {
             series.packets.settle();
             series.bytes.settle();
             series.other_packets.settle();
+            series.stray_packets.settle();
         }
         for (_, series) in &mut self.endpoints {
             series.window += series.bytes.settle();
-            series.other_packets.settle();
-            series.other_bytes.settle();
+            series.other.settle();
+            series.stray.settle();
             if window_ends {
                 series.last_window = std::mem::take(&mut series.window);
             }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 
 use super::figures::Figures;
 use crate::counters::WorkerCounters;
+use crate::health::Histogram;
 use crate::time::Instant;
 
 /// Ticks after which a snapshot, and a worker's last sign of life, are too old (ground rule 8).
@@ -65,6 +66,7 @@ pub struct Publication {
     workers: Vec<Arc<WorkerCounters>>,
     tick_nanos: AtomicU64,
     ready: AtomicBool,
+    scrapes: Mutex<Histogram>,
 }
 
 /// Why there is nothing to serve.
@@ -95,6 +97,7 @@ impl Publication {
             workers,
             tick_nanos: AtomicU64::new(0),
             ready: AtomicBool::new(false),
+            scrapes: Mutex::default(),
         };
         publication.set_tick(tick);
         publication
@@ -147,6 +150,16 @@ impl Publication {
 
     fn patience(&self) -> Duration {
         self.tick() * STALE_TICKS
+    }
+
+    /// A scrape was answered: from its request until the last of the answer was taken over by the connection.
+    pub fn scraped(&self, took: Duration) {
+        self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).record(took);
+    }
+
+    /// How long scrapes took.
+    pub(super) fn scrapes(&self) -> Histogram {
+        *self.scrapes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says whether the ports are up and a configuration is applied; no longer so while shutting down.

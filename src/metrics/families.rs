@@ -32,6 +32,8 @@ pub enum Source {
     Engine,
     /// The engine; one series for each client–endpoint pair, streamed behind all others and left out by `?flows=0`.
     Flows,
+    /// The engine; on `/metrics/flows` alone.
+    Pairs,
     /// This machine and process: not shown by `replay`.
     Machine,
 }
@@ -141,6 +143,12 @@ families! {
         LB_RULE_INTERACTION_BYTES = Counter "lb_rule_interaction_bytes" ["service", "sip", "dip"];
         /// Processed packets, per client and endpoint; sip="other": pairs without a series.
         LB_RULE_INTERACTION_PACKETS = Counter "lb_rule_interaction_packets" ["service", "sip", "dip"];
+    }
+    "All pairs", Pairs {
+        /// On /metrics/flows: what pairs and clients of a family counted that are no longer followed.
+        FLOWS_RETIRED = Counter "pollux_flows_retired_total" ["family"];
+        /// On /metrics/flows: what pairs and clients of a family have counted that show 0 because they are new.
+        FLOWS_PENDING = Gauge "pollux_flows_pending" ["family"];
     }
     "System", Machine {
         /// CPU utilization in percent: of a worker's CPU the share of useful work, of others the busy time without iowait.
@@ -291,6 +299,18 @@ families! {
         WORKER_POLLS = Counter "pollux_worker_polls_total" ["worker"];
         /// Turns of the poll loop that found work.
         WORKER_BUSY_POLLS = Counter "pollux_worker_busy_polls_total" ["worker"];
+        /// Cycles of the time stamp counter that the worker spent on work in the last tick, per packet from devices and other workers.
+        WORKER_CYCLES_PER_PACKET = Gauge "pollux_worker_cycles_per_packet" ["worker"];
+    }
+    "Latency", Machine {
+        /// How long turns of the poll loop that brought packets took. Sampled: one burst in 16 is timed; exact to two digits.
+        BURST_SECONDS = Histogram "pollux_burst_seconds" [];
+        /// What a share of the bursts timed in the last tick did not exceed.
+        BURST_QUANTILE = Gauge "pollux_burst_quantile_seconds" ["quantile"];
+        /// How long forwarded packets were here, from the read of their RX queue to the end of the TX bursts of that turn, those handed to another worker or held apart. Sampled: packets of one burst in 16; exact to two digits.
+        RESIDENCE_SECONDS = Histogram "pollux_packet_residence_seconds" [];
+        /// What a share of the packets timed in the last tick did not exceed.
+        RESIDENCE_QUANTILE = Gauge "pollux_packet_residence_quantile_seconds" ["quantile"];
     }
     "Configuration and snapshot", Engine {
         /// Goes up with every configuration applied.
@@ -305,6 +325,10 @@ families! {
         FLOW_SERIES = Gauge "pollux_flow_series" [];
         /// Most client–endpoint pairs that may have one (metrics.flow_series_limit).
         FLOW_SERIES_LIMIT = Gauge "pollux_flow_series_limit" [];
+        /// Client–endpoint pairs that are followed: all that /metrics/flows shows.
+        FLOW_PAIRS = Gauge "pollux_flow_pairs" [];
+        /// Most client–endpoint pairs that are followed.
+        FLOW_PAIRS_LIMIT = Gauge "pollux_flow_pairs_limit" [];
         /// What the series of a family counted that have disappeared.
         RETIRED = Counter "pollux_retired_total" ["family"];
         /// What the series of a family have counted that show 0 because they are new.
@@ -315,6 +339,8 @@ families! {
     "Process", Machine {
         /// How long it took to settle and write the snapshot before this one.
         TICK_DURATION = Gauge "pollux_tick_duration_seconds" [];
+        /// How long scrapes of /metrics took, from the request until the connection had all of the answer.
+        SCRAPE_SECONDS = Histogram "pollux_scrape_duration_seconds" [];
         /// User and system CPU time spent, spinning workers included.
         PROCESS_CPU_SECONDS = Counter "process_cpu_seconds_total" [];
         /// Resident memory, without hugepages.
@@ -328,6 +354,59 @@ families! {
         /// When the process started, Unix time.
         PROCESS_START_TIME = Gauge "process_start_time_seconds" [];
     }
+}
+
+macro_rules! aliases {
+    ($($kind:ident $name:literal = $family:ident;)+) => {
+        /// Conventional names of families, as newer LoxiLB releases have them, and the families whose samples they show; none is
+        /// labelled `sip`. Served with `metrics.aliases`.
+        pub static ALIASES: &[(Family, &Family)] = &[$(
+            (
+                Family {
+                    name: $name,
+                    kind: Kind::$kind,
+                    labels: $family.labels,
+                    source: $family.source,
+                    section: "Aliases",
+                    doc: $family.doc,
+                },
+                &$family,
+            ),
+        )+];
+    };
+}
+
+aliases! {
+    Gauge "loxilb_active_conntrack_entries" = ACTIVE_CONNTRACK_COUNT;
+    Gauge "loxilb_conntrack_max_entries" = CONNTRACK_CAPACITY;
+    Gauge "loxilb_active_flow_count_tcp" = ACTIVE_FLOW_COUNT_TCP;
+    Gauge "loxilb_active_flow_count_udp" = ACTIVE_FLOW_COUNT_UDP;
+    Gauge "loxilb_active_flow_count_sctp" = ACTIVE_FLOW_COUNT_SCTP;
+    Gauge "loxilb_new_flows" = NEW_FLOW_COUNT;
+    Gauge "loxilb_lb_rules" = LB_RULE_COUNT;
+    Counter "loxilb_requests_total" = TOTAL_REQUESTS;
+    Counter "loxilb_service_requests_total" = TOTAL_REQUESTS_PER_SERVICE;
+    Counter "loxilb_errors_total" = TOTAL_ERRORS;
+    Counter "loxilb_service_errors_total" = TOTAL_ERRORS_PER_SERVICE;
+    Gauge "loxilb_healthy_endpoints" = HEALTHY_ENDPOINTS_COUNT;
+    Gauge "loxilb_unhealthy_endpoints" = UNHEALTHY_ENDPOINTS_COUNT;
+    Counter "loxilb_fw_drop_packets_total" = TOTAL_FW_DROPS;
+    Counter "loxilb_fw_rule_drop_packets_total" = TOTAL_FW_DROPS_PER_RULE;
+    Gauge "loxilb_firewall_rules" = FIREWALL_RULES_COUNT;
+    Gauge "loxilb_system_cpu_utilization_percent" = SYSTEM_CPU_UTILIZATION;
+    Gauge "loxilb_system_memory_utilization_percent" = SYSTEM_MEMORY_UTILIZATION;
+    Gauge "loxilb_system_disk_utilization_percent" = SYSTEM_DISK_UTILIZATION;
+    Counter "loxilb_processed_bytes_total" = PROCESSED_BYTES_TOTAL;
+    Counter "loxilb_processed_packets_total" = PROCESSED_PACKETS_TOTAL;
+    Counter "loxilb_processed_tcp_bytes_total" = PROCESSED_TCP_BYTES;
+    Counter "loxilb_processed_tcp_packets_total" = PROCESSED_TCP_PACKETS;
+    Counter "loxilb_processed_udp_bytes_total" = PROCESSED_UDP_BYTES;
+    Counter "loxilb_processed_udp_packets_total" = PROCESSED_UDP_PACKETS;
+    Counter "loxilb_processed_sctp_bytes_total" = PROCESSED_SCTP_BYTES;
+    Counter "loxilb_processed_sctp_packets_total" = PROCESSED_SCTP_PACKETS;
+    Counter "loxilb_service_traffic_bytes_total" = SERVICE_TRAFFIC_BYTES;
+    Counter "loxilb_service_traffic_packets_total" = SERVICE_TRAFFIC_PACKETS;
+    Counter "loxilb_endpoint_traffic_bytes_total" = ENDPOINT_TRAFFIC_BYTES;
 }
 
 /// The tables of `docs/metrics.md`.
@@ -350,6 +429,12 @@ pub fn markdown() -> String {
             labels.join(", "),
             family.help()
         );
+    }
+    page.push_str(
+        "\n### Aliases\n\nWith `metrics.aliases = true`.\n\n| name | type | samples of |\n|---|---|---|\n",
+    );
+    for (alias, family) in ALIASES {
+        let _ = writeln!(page, "| `{}` | {} | `{}` |", alias.name, alias.kind.name(), family.name);
     }
     page
 }

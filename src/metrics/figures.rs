@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::aggregator::Aggregator;
 use super::device::{KernelStats, PoolStats, PortStats};
+use super::flows::Pair;
 use super::tally::Tally;
 use crate::addr::Addr;
 use crate::config::Protocol;
@@ -262,7 +263,9 @@ impl Aggregator {
 
     /// What a client's pair with an endpoint has counted as of the last tick, where it has a series of its own.
     pub(super) fn pair(&self, endpoint: EndpointId, client: Addr) -> Option<Total> {
-        let seat = self.flows.seats.get(&(self.catalog.endpoint_key(endpoint)?, client))?;
-        Some(Total { packets: seat.counted.packets, bytes: seat.counted.bytes })
+        let key = self.catalog.endpoint_key(endpoint)?;
+        let service = self.catalog.endpoints[key].service as u32;
+        let counted = self.flows.counted(&Pair { service, endpoint: key as u32, client })?;
+        Some(Total { packets: counted.packets, bytes: counted.bytes })
     }
 }

@@ -1,12 +1,15 @@
 //! The HTTP listener. It only reads, and serves what the last tick made ready.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context as Polled, Poll};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -17,6 +20,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -26,6 +30,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::exposition::Publication;
+use super::pairs_page::{self, Pairs};
 use super::ticker::Clock;
 use crate::api;
 
@@ -61,6 +66,8 @@ pub struct Context {
     pub publication: Arc<Publication>,
     /// The engine's time.
     pub clock: Clock,
+    /// Where `/metrics/flows` has its pairs from.
+    pub pairs: Pairs,
 }
 
 /// The listen address cannot be used: one line that names it, and the cure.
@@ -169,6 +176,7 @@ pub fn router(context: Context) -> Router {
         .route("/", get(landing))
         .route("/metrics", get(metrics))
         .route("/netlox/v1/metrics", get(metrics))
+        .route("/metrics/flows", get(pairs_page::page))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .method_not_allowed_fallback(api::wrong_method)
@@ -177,6 +185,7 @@ pub fn router(context: Context) -> Router {
 }
 
 async fn metrics(State(context): State<Context>, uri: Uri, headers: HeaderMap) -> Response {
+    let began = Instant::now();
     let exposition = match context.publication.newest((context.clock)()) {
         Ok(exposition) => exposition,
         Err(stale) => return unavailable(stale),
@@ -189,7 +198,9 @@ async fn metrics(State(context): State<Context>, uri: Uri, headers: HeaderMap) -
         (false, true) => &exposition.gzip_without_flows,
         (false, false) => &exposition.text_without_flows,
     };
-    let mut response = Response::new(Body::from(Bytes::clone(body)));
+    let body =
+        Timed { bytes: Some(Bytes::clone(body)), began, publication: Arc::clone(&context.publication) };
+    let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_TEXT));
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
@@ -198,6 +209,39 @@ async fn metrics(State(context): State<Context>, uri: Uri, headers: HeaderMap) -
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
+}
+
+/// A snapshot on its way, which tells when it is gone.
+struct Timed {
+    bytes: Option<Bytes>,
+    began: Instant,
+    publication: Arc<Publication>,
+}
+
+impl HttpBody for Timed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Polled<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.publication.scraped(self.began.elapsed());
+    }
 }
 
 async fn healthz(State(context): State<Context>) -> Response {
@@ -226,12 +270,12 @@ async fn landing(State(context): State<Context>, headers: HeaderMap) -> impl Int
     ([(CONTENT_SECURITY_POLICY, policy)], Html(page))
 }
 
-fn unavailable(why: impl Display) -> Response {
+pub(super) fn unavailable(why: impl Display) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
 }
 
 /// Whether `Accept-Encoding` (RFC 9110 §12.5.3) takes gzip: by name or by `*`, and not with a weight of 0.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut any = false;
     for value in headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()) {
         for coding in value.split(',') {

@@ -14,12 +14,21 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use super::aggregator::Aggregator;
 use super::encode::{escape, header, sample, unveil, veil};
 use super::families::{self, Family, Kind, Source};
-use super::flows::Pending;
-use super::totals::{BAD_ENDS, REFUSALS, SNAT_STATES};
-use crate::addr::Addr;
+use super::flows::{Amount, Labels, Pending, Sip};
+use super::totals::{BAD_ENDS, LatencyTotals, REFUSALS, SNAT_STATES};
 use crate::config::Protocol;
 use crate::counters::{FlowState, Term};
+use crate::health::{BOUNDS, Histogram};
 use crate::pipeline::DropReason;
+
+/// Upper bounds of bursts and residence, seconds.
+const LATENCY_BOUNDS: [f64; 16] = [
+    1e-6, 2e-6, 4e-6, 8e-6, 16e-6, 32e-6, 64e-6, 128e-6, 256e-6, 512e-6, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3,
+    128e-3,
+];
+
+/// Shares of the last tick's bursts and packets.
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
 /// Samples on their way into the recorder that is local to this thread, and those that it cannot take.
 #[derive(Default)]
@@ -65,6 +74,7 @@ impl Samples {
             family.labels.iter().zip(values).map(|(name, value)| format!("{name}=\"{}\"", veil(value)));
         let (name, labels) = (family.name, pairs.collect::<Vec<_>>().join(","));
         let comma = if labels.is_empty() { "" } else { "," };
+        let all = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
         let mut lines = String::new();
         let mut below = 0;
         for (bound, bucket) in bounds.iter().zip(buckets) {
@@ -72,8 +82,8 @@ impl Samples {
             let _ = writeln!(lines, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}");
         }
         let _ = writeln!(lines, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}");
-        let _ = writeln!(lines, "{name}_sum{{{labels}}} {sum}");
-        let _ = writeln!(lines, "{name}_count{{{labels}}} {count}");
+        let _ = writeln!(lines, "{name}_sum{all} {sum}");
+        let _ = writeln!(lines, "{name}_count{all} {count}");
         self.lines.push((family, lines));
     }
 }
@@ -109,7 +119,7 @@ impl Aggregator {
                 self.health(&mut samples);
             }
         });
-        let mut text = arrange(&handle.render(), &samples.lines);
+        let mut text = arrange(&handle.render(), &samples.lines, self.settings.metrics.aliases);
         let flows = text.len();
         self.flow_families(&mut text, last);
         (text, flows)
@@ -281,8 +291,11 @@ impl Aggregator {
         to.gauge(&families::CONFIG_LAST_RELOAD_SUCCESSFUL, &[], ok);
         to.gauge(&families::CONFIG_LAST_RELOAD_TIME, &[], unix(self.applied.at));
         to.gauge(&families::SNAPSHOT_TIMESTAMP, &[], unix(self.settled_at));
-        to.gauge(&families::FLOW_SERIES, &[], self.flows.seats.len() as f64);
+        to.gauge(&families::FLOW_SERIES, &[], self.flows.series() as f64);
         to.gauge(&families::FLOW_SERIES_LIMIT, &[], self.settings.metrics.flow_series_limit as f64);
+        let (followed, bound) = self.flows.followed();
+        to.gauge(&families::FLOW_PAIRS, &[], followed as f64);
+        to.gauge(&families::FLOW_PAIRS_LIMIT, &[], bound as f64);
         let retired = &self.retired;
         for (family, retired, pending) in [
             (&families::TOTAL_REQUESTS_PER_SERVICE, retired.requests, 0),
@@ -326,7 +339,14 @@ impl Aggregator {
             to.fraction(&families::WORKER_BUSY_SECONDS, &[&worker], load.busy_nanos.settled as f64 / 1e9);
             to.counter(&families::WORKER_POLLS, &[&worker], load.polls.settled);
             to.counter(&families::WORKER_BUSY_POLLS, &[&worker], load.busy_polls.settled);
+            if let Some(cycles) = self.settings.cycles_per_nano.filter(|_| load.packets.last > 0) {
+                let cycles = load.busy_nanos.last as f64 * cycles / load.packets.last as f64;
+                to.gauge(&families::WORKER_CYCLES_PER_PACKET, &[&worker], cycles);
+            }
         }
+        self.latencies(to);
+        let Histogram { buckets, count, sum } = self.publication.scrapes();
+        to.histogram(&families::SCRAPE_SECONDS, &[], (&BOUNDS, &buckets), (count, sum));
         let process = reading.process;
         for (family, value) in [
             (&families::SYSTEM_CPU_UTILIZATION, reading.cpu_percent),
@@ -348,61 +368,74 @@ impl Aggregator {
         }
     }
 
+    fn latencies(&self, to: &mut Samples) {
+        let LatencyTotals { settled, last, .. } = &self.totals.latencies;
+        for (family, quantiles, all, last) in [
+            (&families::BURST_SECONDS, &families::BURST_QUANTILE, &settled.burst, &last.burst),
+            (
+                &families::RESIDENCE_SECONDS,
+                &families::RESIDENCE_QUANTILE,
+                &settled.residence,
+                &last.residence,
+            ),
+        ] {
+            to.histogram(family, &[], (&LATENCY_BOUNDS, &all.buckets(&LATENCY_BOUNDS)), all.sum());
+            for share in QUANTILES {
+                if let Some(seconds) = last.quantile(share) {
+                    to.gauge(quantiles, &[&share.to_string()], seconds);
+                }
+            }
+        }
+    }
+
     /// The `sip`-labelled families, sorted by label.
     fn flow_families(&self, text: &mut String, last: bool) {
-        let services: HashMap<usize, String> =
-            self.catalog.services.iter().map(|(key, series)| (key, escape(&series.label))).collect();
-        let mut clients: Vec<(&str, Option<Addr>, u64)> = self
-            .catalog
+        let labels = Labels::new(&self.catalog);
+        let catalog = &self.catalog;
+        let others = catalog
             .services
             .iter()
-            .map(|(key, series)| (services[&key].as_str(), None, series.other_packets.settled))
-            .collect();
-        clients.extend(self.flows.clients.iter().map(|(&(service, sip), series)| {
-            let shown = if series.pending() && !last { 0 } else { series.packets };
-            (services[&service].as_str(), Some(sip), shown)
-        }));
+            .map(|(key, series)| (labels.service(key), Sip::Other, key, series.other_packets.settled));
+        let clients = self.flows.shown_clients(last);
+        let clients =
+            clients.map(|(key, client, packets)| (labels.service(key), Sip::Client(client), key, packets));
+        let mut clients: Vec<_> = others.chain(clients).collect();
         clients.sort_unstable();
 
-        let mut pairs: Vec<(&str, Option<Addr>, Addr, u64, u64)> = self
-            .catalog
-            .endpoints
-            .iter()
-            .map(|(_, series)| {
-                let other = (series.other_packets.settled, series.other_bytes.settled);
-                (services[&series.service].as_str(), None, series.dip, other.0, other.1)
-            })
-            .collect();
-        pairs.extend(self.flows.seats.iter().map(|(&(endpoint, sip), seat)| {
-            let series = &self.catalog.endpoints[endpoint];
-            let shown = if seat.pending() && !last { Default::default() } else { seat.counted };
-            (services[&series.service].as_str(), Some(sip), series.dip, shown.packets, shown.bytes)
-        }));
+        let place = |key: usize| {
+            let series = &catalog.endpoints[key];
+            (labels.service(series.service), series.dip)
+        };
+        let others = catalog.endpoints.iter().map(|(key, series)| {
+            let (service, dip) = place(key);
+            (service, Sip::Other, dip, key, series.other.packets.settled, series.other.bytes.settled)
+        });
+        let pairs = self.flows.shown(last).map(|(row, client, Amount { packets, bytes })| {
+            let (service, dip) = place(row.endpoint as usize);
+            (service, Sip::Client(client), dip, row.endpoint as usize, packets, bytes)
+        });
+        let mut pairs: Vec<_> = others.chain(pairs).collect();
         pairs.sort_unstable();
 
-        text.reserve(100 * (clients.len() + 2 * pairs.len()));
-        let other: &dyn Display = &"other";
+        text.reserve(120 * (clients.len() + 2 * pairs.len()));
         header(text, &families::CLIENT_TRAFFIC_PACKETS);
-        for (service, sip, packets) in &clients {
-            let sip = sip.as_ref().map_or(other, |sip| sip);
-            sample(text, &families::CLIENT_TRAFFIC_PACKETS, &[service, sip], packets);
+        for (_, sip, service, packets) in clients {
+            labels.client(text, service, sip, packets);
         }
         header(text, &families::LB_RULE_INTERACTION_BYTES);
-        for (service, sip, dip, _, bytes) in &pairs {
-            let sip = sip.as_ref().map_or(other, |sip| sip);
-            sample(text, &families::LB_RULE_INTERACTION_BYTES, &[service, sip, dip], bytes);
+        for &(_, sip, _, endpoint, _, bytes) in &pairs {
+            labels.pair(text, &families::LB_RULE_INTERACTION_BYTES, endpoint, sip, bytes);
         }
         header(text, &families::LB_RULE_INTERACTION_PACKETS);
-        for (service, sip, dip, packets, _) in &pairs {
-            let sip = sip.as_ref().map_or(other, |sip| sip);
-            sample(text, &families::LB_RULE_INTERACTION_PACKETS, &[service, sip, dip], packets);
+        for &(_, sip, _, endpoint, packets, _) in &pairs {
+            labels.pair(text, &families::LB_RULE_INTERACTION_PACKETS, endpoint, sip, packets);
         }
     }
 }
 
 /// Puts what the recorder rendered in order: families as in the table, samples by their labels. Every family of the table has its headers,
-/// also one without samples.
-fn arrange(rendered: &str, lines: &[(&'static Family, String)]) -> String {
+/// also one without samples. With `aliases` those follow, each with its family's samples.
+fn arrange(rendered: &str, lines: &[(&'static Family, String)], aliases: bool) -> String {
     let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
     for line in rendered.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let end = line.find(['{', ' ']).unwrap_or(line.len());
@@ -411,16 +444,21 @@ fn arrange(rendered: &str, lines: &[(&'static Family, String)]) -> String {
     for (family, line) in lines {
         by_name.entry(family.name).or_default().push(line.trim_end());
     }
+    by_name.values_mut().for_each(|lines| lines.sort_unstable());
     let mut text = String::with_capacity(rendered.len() + rendered.len() / 4);
-    for family in families::ALL.iter().filter(|family| family.source != Source::Flows) {
-        header(&mut text, family);
-        let mut lines = by_name.remove(family.name).unwrap_or_default();
-        lines.sort_unstable();
-        for line in lines {
-            text.push_str(&unveil(line));
+    let mut of = |family: &Family, shown: &Family| {
+        header(&mut text, shown);
+        for line in by_name.get(family.name).into_iter().flatten() {
+            text.push_str(shown.name);
+            text.push_str(&unveil(&line[family.name.len()..]));
             text.push('\n');
         }
+    };
+    let own = |family: &&&Family| !matches!(family.source, Source::Flows | Source::Pairs);
+    families::ALL.iter().filter(own).for_each(|family| of(family, family));
+    if aliases {
+        families::ALIASES.iter().for_each(|(alias, family)| of(family, alias));
     }
-    debug_assert!(by_name.is_empty(), "not in the table: {:?}", by_name.keys());
+    debug_assert!(by_name.keys().all(|name| families::ALL.iter().any(|family| family.name == *name)));
     text
 }

@@ -8,6 +8,7 @@ use std::time::{self, Duration};
 
 use super::aggregator::{Aggregator, Step};
 use super::figures::Total;
+use super::flows::Frozen;
 use crate::addr::Addr;
 use crate::config;
 use crate::ids::EndpointId;
@@ -87,6 +88,12 @@ impl Ticker {
     pub fn pairs(&self, wanted: &[(EndpointId, Addr)]) -> Vec<Option<Total>> {
         let aggregator = lock(&self.aggregator);
         wanted.iter().map(|&(endpoint, client)| aggregator.pair(endpoint, client)).collect()
+    }
+
+    /// All client–endpoint pairs as of the last snapshot; see [`Aggregator::freeze`].
+    #[must_use]
+    pub fn freeze(&self) -> Arc<Frozen> {
+        lock(&self.aggregator).freeze()
     }
 
     /// A new configuration was refused; see [`Aggregator::reload_refused`].

@@ -2,7 +2,7 @@
 
 use super::tally::Tally;
 use crate::config::Protocol;
-use crate::counters::{Bank, FlowState, ServiceCounters, Sizes, Term};
+use crate::counters::{Bank, FlowState, Latencies, ServiceCounters, Sizes, Term};
 use crate::ids::PortId;
 use crate::pipeline::DropReason;
 
@@ -25,6 +25,32 @@ pub(super) struct LoadTotals {
     pub total_nanos: Tally,
     /// Busy share of the last tick.
     pub busy_ratio: f64,
+    /// Received from devices and from other workers.
+    pub packets: Tally,
+}
+
+/// What workers have timed.
+#[derive(Default, Debug)]
+pub(super) struct LatencyTotals {
+    /// Since the last tick.
+    pub open: Latencies,
+    /// In the last tick.
+    pub last: Latencies,
+    /// Up to its end.
+    pub settled: Latencies,
+}
+
+impl LatencyTotals {
+    fn settle(&mut self) {
+        let empty = {
+            self.last.burst.reset();
+            self.last.residence.reset();
+            &mut self.last
+        };
+        std::mem::swap(empty, &mut self.open);
+        self.settled.burst.add(&self.last.burst);
+        self.settled.residence.add(&self.last.residence);
+    }
 }
 
 /// First packets refused: labels, in the order of [`Totals::refused`].
@@ -46,6 +72,7 @@ pub(super) struct Totals {
     pub flows: [[Tally; FlowState::ALL.len()]; Protocol::ALL.len()],
     pub ports: Vec<PortTotals>,
     pub load: Vec<LoadTotals>,
+    pub latencies: LatencyTotals,
     /// Ports of each SNAT address, by state: differences of gauges.
     pub snat: Vec<[Tally; SNAT_STATES.len()]>,
     pub toa_left_out: Tally,
@@ -99,6 +126,7 @@ impl Totals {
             flows: Default::default(),
             ports: vec![PortTotals::default(); sizes.ports],
             load: vec![LoadTotals::default(); workers],
+            latencies: LatencyTotals::default(),
             snat: vec![Default::default(); sizes.snat],
             toa_left_out: Tally::default(),
             proxy_segments: Tally::default(),
@@ -120,6 +148,8 @@ impl Totals {
 
     /// Takes what belongs to no service, endpoint or rule out of a bank.
     pub fn fold(&mut self, worker: usize, bank: &Bank) {
+        let packets = bank.term(Term::Rx).get() + bank.term(Term::HandedIn).get();
+        self.load[worker].packets.add(packets);
         for (tally, term) in self.terms.iter_mut().zip(Term::ALL) {
             tally.add(bank.term(term).take());
         }
@@ -238,7 +268,9 @@ impl Totals {
             load.busy_ratio = if total == 0 { 0.0 } else { (busy as f64 / total as f64).min(1.0) };
             load.polls.settle();
             load.busy_polls.settle();
+            load.packets.settle();
         }
+        self.latencies.settle();
     }
 
     /// A term of the ledger.
@@ -268,6 +300,14 @@ impl Totals {
     }
 }
 
+/// What is retired of the page of all pairs.
+#[derive(Default, Debug)]
+pub(super) struct Followed {
+    pub client_packets: Tally,
+    pub pair_bytes: Tally,
+    pub pair_packets: Tally,
+}
+
 /// What the series of each family counted that have disappeared (ground rules 5 and 6), and what belongs to no series.
 #[derive(Default, Debug)]
 pub(super) struct Retired {
@@ -280,6 +320,7 @@ pub(super) struct Retired {
     pub pair_bytes: Tally,
     pub pair_packets: Tally,
     pub fw_drops: Tally,
+    pub followed: Followed,
 }
 
 impl Retired {
@@ -294,6 +335,9 @@ impl Retired {
             &mut self.pair_bytes,
             &mut self.pair_packets,
             &mut self.fw_drops,
+            &mut self.followed.client_packets,
+            &mut self.followed.pair_bytes,
+            &mut self.followed.pair_packets,
         ] {
             tally.settle();
         }

@@ -147,6 +147,7 @@ impl Diff {
             field("distribution_tick", old.distribution_tick, new.distribution_tick),
             field("service_label", word(old.service_label), word(new.service_label)),
             field("flow_series_limit", old.flow_series_limit, new.flow_series_limit),
+            field("aliases", old.aliases, new.aliases),
         ];
         let fixed = [
             field("listen", old.listen, new.listen),
@@ -158,6 +159,7 @@ impl Diff {
             distribution_tick: new.distribution_tick,
             service_label: new.service_label,
             flow_series_limit: new.flow_series_limit,
+            aliases: new.aliases,
             ..old.clone()
         } == *new;
         self.table("metrics", live, fixed, same);

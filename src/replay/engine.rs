@@ -74,6 +74,7 @@ impl Engine {
             conntrack_capacity: shard.connections().1 as u64,
             unix_start: Duration::from_nanos(first.unwrap_or(0)),
             dpdk_version: "none".to_owned(),
+            cycles_per_nano: None,
         };
         let aggregator = Aggregator::new(settings, vec![counters], &tables.names, tables.generation);
         let window = config.metrics.distribution_tick.max(config.metrics.tick);

@@ -61,6 +61,7 @@ fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config
             distribution_tick: Duration::from_secs(120),
             service_label: ServiceLabel::Address,
             flow_series_limit: 50_000,
+            aliases: false,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
         },

@@ -142,6 +142,7 @@ pub fn an_aggregator_that_hangs(bench: &Bench) {
         conntrack_capacity: 8192,
         unix_start: Duration::ZERO,
         dpdk_version: String::new(),
+        cycles_per_nano: None,
     };
     let tables = shown.engine.tables();
     let (gate, asked) = (Arc::new(Mutex::new(())), Arc::new(AtomicUsize::new(0)));
@@ -153,7 +154,10 @@ pub fn an_aggregator_that_hangs(bench: &Bench) {
     let clock: Clock = Arc::new(move || engine_clock.now());
     let ticker = Ticker::start(aggregator, Arc::clone(&clock), || ()).unwrap();
     publication.set_ready(true);
-    shown.runtime.spawn(http::serve(listener, http::Context { publication, clock }, std::future::pending()));
+    let ticker = Arc::new(ticker);
+    let frozen = Arc::clone(&ticker);
+    let context = http::Context { publication, clock, pairs: Arc::new(move || frozen.freeze()) };
+    shown.runtime.spawn(http::serve(listener, context, std::future::pending()));
     wait_until("ready", 5, || PATHS.iter().all(|path| shown.status(path) == 200));
 
     for _ in 0..2 {

@@ -17,18 +17,31 @@ pub struct Prometheus(Child);
 
 impl Prometheus {
     /// Starts one that scrapes `target` each second.
+    #[allow(dead_code, reason = "not every lab scrapes so seldom")]
     pub fn start(ns: &Namespace, dir: &Path, target: SocketAddr) -> Self {
-        Self::start_with_rules(ns, dir, target, None)
+        Self::start_as(ns, dir, target, "1s", None)
     }
 
     /// The same, with a file of alerts.
+    #[allow(dead_code, reason = "not every lab has alerts")]
     pub fn start_with_rules(ns: &Namespace, dir: &Path, target: SocketAddr, rules: Option<&Path>) -> Self {
+        Self::start_as(ns, dir, target, "1s", rules)
+    }
+
+    /// Starts one that scrapes `target` at this interval.
+    pub fn start_as(
+        ns: &Namespace,
+        dir: &Path,
+        target: SocketAddr,
+        interval: &str,
+        rules: Option<&Path>,
+    ) -> Self {
         let rules = rules.map_or_else(String::new, |file| format!("rule_files: [{}]\n", file.display()));
         let config = dir.join("prometheus.yml");
         std::fs::write(
             &config,
             format!(
-                "{rules}scrape_configs:\n  - job_name: pollux\n    scrape_interval: 1s\n    scrape_timeout: 1s\n    \
+                "{rules}scrape_configs:\n  - job_name: pollux\n    scrape_interval: {interval}\n    scrape_timeout: {interval}\n    \
                  static_configs: [{{ targets: ['{target}'] }}]\n"
             ),
         )
@@ -53,14 +66,26 @@ impl Prometheus {
         prometheus
     }
 
+    /// The values of a range query that gives one series: Unix times, both included, and the step in seconds.
+    #[allow(clippy::unused_self)] // Only a running one can be asked.
+    #[allow(dead_code, reason = "not every lab asks")]
+    pub fn query_range(&self, ns: &Namespace, promql: &str, (from, to): (f64, f64), step: f64) -> Vec<f64> {
+        let path = format!("/api/v1/query_range?query={}&start={from}&end={to}&step={step}", escaped(promql));
+        let (status, body) = http_get(ns, LISTEN, &path).unwrap_or_else(|e| panic!("{promql}: {e}"));
+        assert_eq!(status, 200, "{promql}: {body}");
+        let answer: serde_json::Value = serde_json::from_str(&body).expect("Prometheus answers in JSON");
+        let result = answer["data"]["result"].as_array().expect("a matrix");
+        assert!(result.len() <= 1, "more than one series: {body}");
+        let values = result.first().and_then(|series| series["values"].as_array());
+        let value = |sample: &serde_json::Value| sample[1].as_str().and_then(|text| text.parse().ok());
+        values.into_iter().flatten().filter_map(value).collect()
+    }
+
     /// The value of an instant query that gives one series.
     #[allow(clippy::unused_self)] // Only a running one can be asked.
     pub fn query(&self, ns: &Namespace, promql: &str) -> Option<f64> {
-        let escaped: String = promql
-            .bytes()
-            .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02x}") })
-            .collect();
-        let (status, body) = http_get(ns, LISTEN, &format!("/api/v1/query?query={escaped}")).ok()?;
+        let path = format!("/api/v1/query?query={}", escaped(promql));
+        let (status, body) = http_get(ns, LISTEN, &path).ok()?;
         if status != 200 {
             return None;
         }
@@ -69,6 +94,12 @@ impl Prometheus {
         assert!(result.len() <= 1, "more than one series: {body}");
         result.first()?["value"][1].as_str()?.parse().ok()
     }
+}
+
+fn escaped(promql: &str) -> String {
+    let escape =
+        |b: u8| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02x}") };
+    promql.bytes().map(escape).collect()
 }
 
 impl Drop for Prometheus {

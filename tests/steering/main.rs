@@ -115,6 +115,7 @@ impl Run {
             conntrack_capacity: config.engine.max_flows.into(),
             unix_start: Duration::ZERO,
             dpdk_version: "none".into(),
+            cycles_per_nano: None,
         };
         Self { engine, wires, settings }
     }

@@ -269,6 +269,7 @@ fn what_is_left_out_has_the_documented_default() {
         distribution_tick: Duration::from_secs(120),
         service_label: ServiceLabel::Address,
         flow_series_limit: 50_000,
+        aliases: false,
         max_connections: 64,
         header_timeout: Duration::from_secs(5),
     };

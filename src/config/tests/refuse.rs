@@ -49,7 +49,6 @@ fn what_is_not_supported_yet_is_refused() {
         ("udp_byte_rate     = 0", "udp_byte_rate = 1"),
         ("deny              = []", "deny = [\"10.0.0.0/8\"]"),
         ("allow             = []", "allow = [\"::/0\"]"),
-        ("aliases            = false", "aliases = true"),
         ("bearer_token_file  = \"\"", "bearer_token_file = \"t\""),
         ("tls_certificate    = \"\"", "tls_certificate = \"t\""),
         ("tls_key            = \"\"", "tls_key = \"t\""),

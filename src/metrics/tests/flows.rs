@@ -178,3 +178,58 @@ fn clients_without_a_slot_in_the_workers_are_other() {
     assert_eq!(s.count("service_traffic_bytes", &[("service", WEB)]), 60);
     check_conservation(&s).unwrap();
 }
+
+/// A hundred and fifty thousand sources of an attack, new ones in every tick: they cost no more than the bound, those who matter keep
+/// their series, and others who come in the midst of it get one.
+#[test]
+fn many_sources_cost_no_more_and_displace_nobody_who_matters() {
+    const HEAVY: u32 = 500;
+    const BOUND: usize = 4000;
+    let mut b = Bench::of_sizes(settings(2 * HEAVY as usize), &names(), Sizes { pairs: 200_000, ..SIZES });
+    b.aggregator.flows.set_bound(BOUND);
+    let addr = |block: u8, n: u32| Addr(Addr::v4([block, 0, 0, 0]).0 + u128::from(n));
+    let heavy = |b: &mut Bench, block| (0..HEAVY).for_each(|n| b.traffic(0, n % 2, addr(block, n), 20));
+    for _ in 0..8 {
+        heavy(&mut b, 10);
+        b.tick();
+    }
+    let mut attackers = 0..150_000;
+    let (mut before, mut pairs_before) = (b.scrape(), b.pairs(&Selection::default()));
+    for tick in 0..30 {
+        heavy(&mut b, 10);
+        if tick >= 5 {
+            heavy(&mut b, 11);
+        }
+        for n in attackers.by_ref().take(5000) {
+            b.traffic(0, 0, addr(66, n), 1);
+        }
+        let s = b.tick();
+        check_conservation(&s).unwrap();
+        check_monotony(&before, &s).unwrap();
+        let pairs = b.pairs(&Selection::default());
+        check_pairs(&pairs, &s).unwrap();
+        check_pairs_grow(&pairs_before, &pairs).unwrap();
+        (before, pairs_before) = (s, pairs);
+        assert!(b.aggregator.flows.followed().0 <= BOUND);
+        assert!(b.aggregator.flows.series() <= 2 * HEAVY as usize);
+        let shown = |block: u8| {
+            let of = |n: &u32| {
+                let sip = addr(block, *n).to_string();
+                let dip = if n.is_multiple_of(2) { "10.0.0.1" } else { "10.0.0.2" };
+                before.get("lb_rule_interaction_bytes", &pair(&sip, dip)).is_some()
+            };
+            (0..HEAVY).filter(of).count()
+        };
+        assert_eq!(shown(10), HEAVY as usize, "tick {tick}");
+        if tick >= 25 {
+            assert_eq!(
+                shown(11),
+                HEAVY as usize,
+                "tick {tick}: they have come later, and have a series, too"
+            );
+        }
+    }
+    // Rows, clients, two indexes of twice the next power of two, seats: all of it once, whoever has passed through.
+    let (bytes, pairs) = b.aggregator.pair_memory();
+    assert!(pairs <= BOUND && bytes < BOUND * 250 + 200_000 * 4 + 100_000, "{bytes} bytes");
+}

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::GzDecoder;
@@ -7,13 +8,14 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::metrics::http::{Context, bind, serve};
-use crate::metrics::{Clock, Publication};
+use crate::metrics::{Clock, Cut, Publication};
 
 /// A listener with snapshots from a bench, on a clock that stands.
 struct Server {
     bench: Bench,
     publication: Arc<Publication>,
     clock: Arc<AtomicU64>,
+    frozen: Arc<Mutex<Option<Arc<Frozen>>>>,
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     runtime: Option<std::thread::JoinHandle<()>>,
@@ -25,9 +27,12 @@ impl Server {
         let publication = bench.aggregator.publication();
         let clock = Arc::new(AtomicU64::new(0));
         let now = Arc::clone(&clock);
+        let frozen: Arc<Mutex<Option<Arc<Frozen>>>> = Arc::default();
+        let pairs = Arc::clone(&frozen);
         let context = Context {
             publication: Arc::clone(&publication),
             clock: Arc::new(move || Instant(now.load(Ordering::Relaxed))) as Clock,
+            pairs: Arc::new(move || pairs.lock().unwrap().clone().expect("frozen by the test")),
         };
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
@@ -39,7 +44,12 @@ impl Server {
             };
             runtime.unwrap().block_on(serve(listener, context, end)).unwrap();
         });
-        Self { bench, publication, clock, address, stop: Some(stop), runtime: Some(runtime) }
+        Self { bench, publication, clock, frozen, address, stop: Some(stop), runtime: Some(runtime) }
+    }
+
+    /// What `/metrics/flows` shows from now on.
+    fn freeze(&mut self) {
+        *self.frozen.lock().unwrap() = Some(self.bench.aggregator.freeze());
     }
 
     fn get(&self, path: &str, headers: &str) -> Reply {
@@ -78,6 +88,21 @@ impl Reply {
 
     fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// A body without its chunks (RFC 9112 §7.1).
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let end = body.windows(2).position(|w| w == b"\r\n").expect("a chunk's size");
+        let size = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
+        body = &body[end + 2..];
+        if size == 0 {
+            return bytes;
+        }
+        bytes.extend_from_slice(&body[..size]);
+        body = &body[size + 2..];
     }
 }
 
@@ -191,7 +216,7 @@ fn landing_page_404_and_405() {
     let external = ["src=\"http", "href=\"http", "url(", "@import", "<script"];
     assert!(!external.iter().any(|e| page.text().contains(e)), "nothing from elsewhere");
 
-    for path in ["/nothing", "/metrics/", "/metrics/flows", "/%2e%2e/etc/passwd"] {
+    for path in ["/nothing", "/metrics/", "/metrics/pairs", "/%2e%2e/etc/passwd"] {
         assert_eq!(server.get(path, "").status, 404, "{path}");
     }
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
@@ -248,4 +273,89 @@ fn a_busy_address_is_one_clear_line() {
     assert!(message.contains("metrics.listen") && !message.contains('\n'), "{message}");
     let message = bind("192.0.2.77:9".parse().unwrap()).unwrap_err().to_string();
     assert!(message.starts_with("cannot listen on 192.0.2.77:9: no interface has"), "{message}");
+}
+
+#[test]
+fn all_pairs_as_they_are_asked_for() {
+    let mut server = Server::start();
+    for n in 1..=30 {
+        server.bench.traffic(0, u32::from(n % 2), client(n), u64::from(n));
+        server.bench.traffic(1, 2, client(n), 1);
+    }
+    for _ in 0..3 {
+        server.bench.tick();
+    }
+    server.freeze();
+    let page = |server: &Server, query: &str| {
+        let reply = server.get(&format!("/metrics/flows{query}"), "");
+        assert_eq!(reply.status, 200, "{query}: {}", reply.text());
+        assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        Scrape::parse(std::str::from_utf8(&unchunked(&reply.body)).unwrap()).unwrap()
+    };
+    let packets = |s: &Scrape| {
+        let family = s.family("lb_rule_interaction_packets");
+        let clients = family.filter(|(labels, _)| labels[1].1 != "other");
+        clients.map(|(_, value)| value.parse::<u64>().unwrap()).collect::<Vec<_>>()
+    };
+    let all = page(&server, "");
+    assert_eq!((packets(&all).len(), packets(&all).iter().sum::<u64>()), (60, 31 * 15 + 30));
+    check_pairs(&all, &server.bench.scrape()).unwrap();
+    assert_eq!(packets(&page(&server, "?service=&client=&endpoint=&top=")).len(), 60, "nothing is asked for");
+
+    let web = page(&server, "?service=203.0.113.100:80");
+    assert_eq!(packets(&web).len(), 30);
+    assert!(web.family("pollux_flows_retired_total").count() == 0, "sums belong to the whole");
+    let one = page(&server, "?service=203.0.113.100%3A80&client=192.0.2.7");
+    assert_eq!(packets(&one), [7]);
+    assert_eq!(
+        one.count("client_traffic_packets", &[("service", "203.0.113.100:80"), ("sip", "192.0.2.7")]),
+        7
+    );
+    assert_eq!(packets(&page(&server, "?endpoint=10.0.0.2")).iter().sum::<u64>(), 15 * 15);
+    let mut top = packets(&page(&server, "?top=3"));
+    top.sort_unstable();
+    assert_eq!(top, [28, 29, 30]);
+    assert_eq!(packets(&page(&server, "?top=3&endpoint=2001:db8:1::3")), [1, 1, 1]);
+
+    let zipped = server.get("/metrics/flows", "Accept-Encoding: gzip\r\n");
+    assert_eq!(zipped.header("content-encoding"), Some("gzip"));
+    let mut text = String::new();
+    GzDecoder::new(&unchunked(&zipped.body)[..]).read_to_string(&mut text).unwrap();
+    assert_eq!(Scrape::parse(&text).unwrap().samples, all.samples);
+
+    for (query, status, says) in [
+        ("?top=0", 400, "top is \"0\"; it takes a number from 1 on"),
+        ("?top=many", 400, "top is \"many\""),
+        ("?client=x", 400, "client is \"x\", which is no IP address"),
+        ("?endpoint=10.0.0.1:80", 400, "endpoint is \"10.0.0.1:80\", which is no IP address"),
+        ("?clients=192.0.2.1", 400, "unknown field `clients`"),
+        ("?top=1&top=2", 400, "duplicate field `top`"),
+        ("?service=web", 404, "there is no service \"web\""),
+        ("?endpoint=10.9.9.9", 404, "there is no endpoint 10.9.9.9"),
+    ] {
+        let reply = server.get(&format!("/metrics/flows{query}"), "");
+        assert_eq!(reply.status, status, "{query}");
+        assert!(reply.text().contains(says), "{query}: {}", reply.text());
+    }
+    server.clock.store(u64::MAX / 2, Ordering::Relaxed);
+    assert_eq!(server.get("/metrics/flows", "").status, 503);
+}
+
+/// Whoever reads too slowly is cut off by those who come two ticks later, and keeps no memory.
+#[test]
+fn a_slow_reader_of_all_pairs_is_given_up() {
+    let mut b = Bench::new(10, &names());
+    b.traffic(0, 0, client(1), 3);
+    b.tick();
+    let first = b.aggregator.freeze();
+    let mut slow = first.text(&Selection::default()).unwrap();
+    assert!(Arc::ptr_eq(&first, &b.aggregator.freeze()), "one copy for all of a tick");
+    b.tick();
+    let second = b.aggregator.freeze();
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(first.text(&Selection::default()).unwrap().write(&mut String::new()).is_ok(), "two are kept");
+    b.tick();
+    let _third = b.aggregator.freeze();
+    assert_eq!(slow.write(&mut String::new()), Err(Cut));
+    assert!(second.text(&Selection::default()).unwrap().write(&mut String::new()).is_ok());
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::parser::Scrape;
-use super::{Aggregator, Settings, Step};
+use super::{Aggregator, Frozen, Selection, Settings, Step};
 use crate::addr::Addr;
 use crate::config::{self, EndpointState, Protocol, ServiceLabel};
 use crate::counters::{PairKey, Pairs, Sizes, WorkerCounters, Writer};
@@ -34,6 +34,7 @@ fn settings(flow_series_limit: usize) -> Settings {
             distribution_tick: Duration::from_secs(120),
             service_label: ServiceLabel::Address,
             flow_series_limit,
+            aliases: false,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
         },
@@ -42,6 +43,7 @@ fn settings(flow_series_limit: usize) -> Settings {
         conntrack_capacity: 1000,
         unix_start: Duration::from_secs(1_700_000_000),
         dpdk_version: "22.11".into(),
+        cycles_per_nano: Some(2.25),
     }
 }
 
@@ -101,10 +103,14 @@ impl Bench {
     }
 
     fn with(settings: Settings, names: &Names) -> Self {
-        let (shared, writer) = WorkerCounters::new(SIZES);
+        Self::of_sizes(settings, names, SIZES)
+    }
+
+    fn of_sizes(settings: Settings, names: &Names, sizes: Sizes) -> Self {
+        let (shared, writer) = WorkerCounters::new(sizes);
         let mut aggregator = Aggregator::new(settings, vec![shared], names, 1);
         aggregator.publish();
-        Self { aggregator, writer, pairs: Pairs::new(SIZES, (3, 4)), now: Instant::ZERO }
+        Self { aggregator, writer, pairs: Pairs::new(sizes, (3, 4)), now: Instant::ZERO }
     }
 
     fn slot(&mut self, service: u32, endpoint: u32, client: Addr) -> PairSlot {
@@ -145,6 +151,50 @@ impl Bench {
     fn scrape(&self) -> Scrape {
         Scrape::parse(&self.text()).unwrap()
     }
+
+    /// `/metrics/flows`.
+    fn pairs(&mut self, selection: &Selection) -> Scrape {
+        Scrape::parse(&whole(&self.aggregator.freeze(), selection)).unwrap()
+    }
+}
+
+/// A page of pairs, put together of its pieces.
+fn whole(frozen: &Arc<Frozen>, selection: &Selection) -> String {
+    let mut pieces = frozen.text(selection).unwrap();
+    let mut text = String::new();
+    while pieces.write(&mut text).unwrap() {}
+    text
+}
+
+/// Ground rule 3 on the page of all pairs, beside the page of the same snapshot.
+fn check_pairs(pairs: &Scrape, page: &Scrape) -> Result<(), String> {
+    for (whole, family) in [
+        ("processed_bytes_total", "lb_rule_interaction_bytes"),
+        ("processed_packets_total", "lb_rule_interaction_packets"),
+        ("processed_packets_total", "client_traffic_packets"),
+    ] {
+        let of = |name| pairs.count(name, &[("family", family)]);
+        let parts = pairs.sum(family) + of("pollux_flows_retired_total") + of("pollux_flows_pending");
+        if page.count(whole, &[]) != parts {
+            return Err(format!("{whole} = {}, all {family} = {parts}", page.count(whole, &[])));
+        }
+    }
+    Ok(())
+}
+
+/// A pair's series grows, or begins anew at 0 where it was given up meanwhile; none appears with a value.
+fn check_pairs_grow(before: &Scrape, after: &Scrape) -> Result<(), String> {
+    for ((name, labels), value) in
+        after.samples.iter().filter(|((name, _), _)| after.types[name] == "counter")
+    {
+        let value: u64 = value.parse().unwrap();
+        let old = before.samples.get(&(name.clone(), labels.clone())).map_or(0, |old| old.parse().unwrap());
+        let known = before.samples.contains_key(&(name.clone(), labels.clone()));
+        if value != 0 && (value < old || !known) {
+            return Err(format!("all pairs: {name}{labels:?} is {value} after {old} (known: {known})"));
+        }
+    }
+    Ok(())
 }
 
 /// What no scrape may break, whatever happened: ground rule 3, in whole numbers.

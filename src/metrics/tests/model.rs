@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 use super::*;
 use crate::counters::{FlowState, ServiceCounters};
@@ -46,9 +47,11 @@ enum Op {
     Round(usize),
     /// Services, endpoints, rules, and endpoints that are down, as bits.
     Reload(u8, u8, u8, u8),
+    /// So many pairs may have a series, and are followed, from now on.
+    Limit(usize, usize),
 }
 
-fn op(reloads: bool) -> impl Strategy<Value = Op> {
+fn op(reloads: bool, limits: bool) -> impl Strategy<Value = Op> {
     let (w, nth) = (0..3_usize, any::<usize>());
     prop_oneof![
         5 => (w.clone(), 0..ENDPOINTS.len(), 0..CLIENTS).prop_map(|(w, e, c)| Op::Open(w, e, c)),
@@ -59,6 +62,7 @@ fn op(reloads: bool) -> impl Strategy<Value = Op> {
         1 => (w, 0..RULES.len()).prop_map(|(w, r)| Op::FirewallDrop(w, r)),
         7 => (0..12_usize).prop_map(Op::Round),
         u32::from(reloads) => (0..16_u8, any::<u8>(), 0..4_u8, any::<u8>()).prop_map(|(s, e, r, d)| Op::Reload(s, e, r, d)),
+        u32::from(limits) => (0..20_usize, 1..40_usize).prop_map(|(limit, bound)| Op::Limit(limit, bound)),
     ]
 }
 
@@ -259,6 +263,11 @@ struct World {
     folded: Vec<Event>,
     ledger: Ledger,
     before: Option<Scrape>,
+    pairs_before: Option<Scrape>,
+    /// Pairs that are followed at most.
+    bound: usize,
+    /// Ticks seen.
+    ticks: usize,
     settled_at: Instant,
     lagging: Option<usize>,
     generation: u64,
@@ -297,6 +306,9 @@ impl World {
             folded: Vec::new(),
             ledger,
             before: None,
+            pairs_before: None,
+            bound: usize::MAX,
+            ticks: 0,
             settled_at: Instant::ZERO,
             lagging: None,
             generation: 1,
@@ -391,6 +403,11 @@ impl World {
                 w.active.push(Event::Drop { rule });
             }
             Op::Round(lag) => return self.round(lag),
+            Op::Limit(limit, bound) => {
+                (self.limit, self.bound) = (limit, bound);
+                let Masks { services, endpoints, rules, down } = self.masks;
+                return self.run(Op::Reload(services, endpoints, rules, down));
+            }
             Op::Reload(services, endpoints, rules, down) => {
                 self.masks = Masks { services, endpoints, rules, down };
                 self.generation += 1;
@@ -400,6 +417,7 @@ impl World {
                 let names = self.masks.names();
                 // What was folded since the last snapshot belongs to the series that were there when it was folded.
                 self.aggregator.reconfigure(self.now, &metrics, &names, self.generation);
+                self.aggregator.flows.set_bound(self.bound);
                 let s = self.scrape()?;
                 check_conservation(&s)?;
                 if let Some(before) = &self.before {
@@ -411,6 +429,7 @@ impl World {
                     }
                 }
                 self.ledger.reload(self.masks);
+                self.check_all_pairs(&s)?;
                 self.before = Some(s);
             }
         }
@@ -448,6 +467,8 @@ impl World {
             self.aggregator.publish();
             let s = self.scrape()?;
             self.check(&s)?;
+            self.check_all_pairs(&s)?;
+            self.ticks += 1;
             self.before = Some(s);
             self.settled_at = self.now;
             self.ledger.created_in_tick = 0;
@@ -580,6 +601,28 @@ impl World {
         Ok(())
     }
 
+    /// `/metrics/flows` beside the page `s`.
+    fn check_all_pairs(&mut self, s: &Scrape) -> Result<(), String> {
+        let pairs = Scrape::parse(&whole(&self.aggregator.freeze(), &Selection::default()))?;
+        check_pairs(&pairs, s)?;
+        if let Some(before) = &self.pairs_before {
+            check_pairs_grow(before, &pairs)?;
+        }
+        if self.bound == usize::MAX {
+            for ((service, client, dip), (packets, bytes)) in &self.ledger.pairs {
+                let sip = super::client(*client).to_string();
+                let key = [("service", *service), ("sip", &*sip), ("dip", dip)];
+                let of = |family| pairs.get(family, &key).map(str::parse::<u64>);
+                let shown = (of("lb_rule_interaction_packets"), of("lb_rule_interaction_bytes"));
+                if shown != (Some(Ok(*packets)), Some(Ok(*bytes))) && shown != (Some(Ok(0)), Some(Ok(0))) {
+                    return Err(format!("all pairs: {key:?} shows {shown:?} of {:?}", (packets, bytes)));
+                }
+            }
+        }
+        self.pairs_before = Some(pairs);
+        Ok(())
+    }
+
     /// Everything comes to rest, and the last page has it all.
     fn finish(mut self) -> Result<(), String> {
         if self.lagging.is_some() {
@@ -619,7 +662,7 @@ proptest! {
         pairs in prop_oneof![Just(4_usize), Just(200)],
         limit in prop_oneof![0..6_usize, Just(100)],
         // Without reloads seats are fought for, with them pairs seldom last.
-        ops in prop_oneof![prop::collection::vec(op(true), 1..250), prop::collection::vec(op(false), 100..400)],
+        ops in prop_oneof![prop::collection::vec(op(true, false), 1..250), prop::collection::vec(op(false, false), 100..400)],
     ) {
         let mut world = World::new(workers, pairs, limit);
         for op in ops {
@@ -627,4 +670,17 @@ proptest! {
         }
         world.finish().map_err(TestCaseError::fail)?;
     }
+}
+
+/// Reloads, limits that change, and seats that are fought for, over thousands of ticks: no scrape breaks a rule.
+#[test]
+fn thousands_of_ticks() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let ops = op(true, true);
+    let mut world = World::new(3, 24, 6);
+    while world.ticks < 2500 {
+        let next = ops.new_tree(&mut runner).unwrap().current();
+        world.run(next).unwrap_or_else(|why| panic!("tick {}: {next:?}: {why}", world.ticks));
+    }
+    world.finish().unwrap();
 }
