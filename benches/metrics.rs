@@ -14,7 +14,7 @@ use pollux::counters::{PairKey, Pairs, Sizes, WorkerCounters, Writer};
 use pollux::ids::{EndpointId, PairSlot, ServiceId};
 use pollux::metrics::http::{self, Context};
 use pollux::metrics::{Aggregator, Selection, Settings, Step};
-use pollux::tables::{EndpointName, Names, ServiceName};
+use pollux::tables::{EndpointName, Health, Names, ServiceName};
 use pollux::time::Instant;
 
 const PAIRS: u32 = 1_000_000;
@@ -53,26 +53,22 @@ fn settings() -> Settings {
 }
 
 fn names() -> Names {
+    let endpoint = |n: u32| EndpointName {
+        id: EndpointId(n),
+        service: ServiceId(0),
+        address: SocketAddr::from(([10, 0, 0, n as u8 + 1], 8080)),
+        protocol: Protocol::Tcp,
+        state: EndpointState::Up,
+    };
     let web = ServiceName {
         id: ServiceId(0),
         name: "web".into(),
         address: "203.0.113.100:80".into(),
         protocol: Protocol::Tcp,
-        endpoints: 0..ENDPOINTS as usize,
-    };
-    let endpoint = |n: u32| EndpointName {
-        id: EndpointId(n),
-        service: web.id,
-        address: SocketAddr::from(([10, 0, 0, n as u8 + 1], 8080)),
-        protocol: Protocol::Tcp,
-        state: EndpointState::Up,
-    };
-    Names {
-        snat: vec![],
         endpoints: (0..ENDPOINTS).map(endpoint).collect(),
-        services: vec![web],
-        rules: vec![],
-    }
+    };
+    let health = Health { healthy: ENDPOINTS as usize, unhealthy: 0 };
+    Names { snat: vec![], services: vec![Arc::new(web)], rules: vec![], health }
 }
 
 impl Bench {

@@ -31,7 +31,7 @@ use pollux::ids::{EndpointId, PortId, ServiceId};
 use pollux::metrics::http::{self, Context};
 use pollux::metrics::{Aggregator, Clock, Settings, Ticker};
 use pollux::pipeline::Account;
-use pollux::tables::{EndpointName, Names, ServiceName};
+use pollux::tables::{EndpointName, Health, Names, ServiceName};
 use pollux::time::Instant;
 use prometheus::Prometheus;
 use scrape::Scrape;
@@ -49,13 +49,6 @@ const MOST: u64 = 40;
 
 fn names(second: bool) -> Names {
     let services = if second { 0..2 } else { 0..1_u32 };
-    let service = |n: u32| ServiceName {
-        id: ServiceId(n),
-        name: format!("s{n}"),
-        address: format!("203.0.113.{n}:80"),
-        protocol: Protocol::Tcp,
-        endpoints: 0..0,
-    };
     let endpoint = |n: u32| EndpointName {
         id: EndpointId(n),
         service: ServiceId(n / ENDPOINTS),
@@ -63,12 +56,17 @@ fn names(second: bool) -> Names {
         protocol: Protocol::Tcp,
         state: EndpointState::Up,
     };
-    Names {
-        snat: vec![],
-        endpoints: (0..services.end * ENDPOINTS).map(endpoint).collect(),
-        services: services.map(service).collect(),
-        rules: vec![],
-    }
+    let service = |n: u32| {
+        Arc::new(ServiceName {
+            id: ServiceId(n),
+            name: format!("s{n}"),
+            address: format!("203.0.113.{n}:80"),
+            protocol: Protocol::Tcp,
+            endpoints: (n * ENDPOINTS..(n + 1) * ENDPOINTS).map(endpoint).collect(),
+        })
+    };
+    let health = Health { healthy: (services.end * ENDPOINTS) as usize, unhealthy: 0 };
+    Names { snat: vec![], services: services.map(service).collect(), rules: vec![], health }
 }
 
 fn settings() -> Settings {
@@ -123,7 +121,7 @@ impl Generator {
             for term in [Term::Rx, Term::Forwarded] {
                 self.writer.bank().term(term).add(packets);
             }
-            let account = Account { pair, service, bytes: 100, icmp_error: false };
+            let account = Account { pair, bytes: 100, icmp_error: None };
             for _ in 0..packets {
                 self.writer.transmitted(PortId(0), 114, Some(&account));
             }
