@@ -34,6 +34,7 @@ pub mod kernel;
 
 pub mod engine;
 pub mod health;
+pub mod listener;
 
 pub mod api;
 pub mod capture;

@@ -118,6 +118,7 @@ fn config(devices: &[&str]) -> Config {
             flow_series_limit: 100,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
+            access: pollux::config::Access::default(),
         },
     }
 }

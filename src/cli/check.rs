@@ -24,10 +24,10 @@ pub struct CheckArgs {
 /// Validates, and tells every problem.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let path = &args.file.config;
-    let loaded = config::load(path);
+    let loaded = listener::load(path);
     if args.json {
         let (config, problems) = match &loaded {
-            Ok((config, warnings)) => (Some(config), warnings.as_slice()),
+            Ok(loaded) => (Some(&loaded.config), loaded.warnings.as_slice()),
             Err(report) => (None, report.problems()),
         };
         print(&format!("{:#}\n", as_json(&path.display().to_string(), config, problems)))?;
@@ -35,7 +35,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(INVALID));
         }
     } else {
-        let (config, warnings) = loaded?;
+        let Loaded { config, warnings, .. } = loaded?;
         warn(&warnings);
         print(&format!("{}: valid: {}\n", path.display(), summary(&config)))?;
     }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use pollux::listener::{self, Loaded};
 
 use super::{ConfigFile, Failure, warn};
 
@@ -15,7 +16,8 @@ pub struct RunArgs {
 
 /// Runs the engine until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    let (config, warnings) = args.file.load()?;
-    pollux::engine::run(&config, &args.file.config, || warn(&warnings)).map_err(Failure::refused)?;
+    let Loaded { config, security, warnings } = listener::load(&args.file.config)?;
+    pollux::engine::run(&config, security, &args.file.config, || warn(&warnings))
+        .map_err(Failure::refused)?;
     Ok(ExitCode::SUCCESS)
 }

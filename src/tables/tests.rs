@@ -63,6 +63,7 @@ fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config
             flow_series_limit: 50_000,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
+            access: config::Access::default(),
         },
     }
 }

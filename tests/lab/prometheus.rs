@@ -24,12 +24,23 @@ impl Prometheus {
     /// The same, with a file of alerts.
     pub fn start_with_rules(ns: &Namespace, dir: &Path, target: SocketAddr, rules: Option<&Path>) -> Self {
         let rules = rules.map_or_else(String::new, |file| format!("rule_files: [{}]\n", file.display()));
+        let prometheus = Self::spawn(ns, dir, target, &rules, "");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while prometheus.query(ns, "up") != Some(1.0) {
+            assert!(Instant::now() < deadline, "Prometheus does not scrape {target}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        prometheus
+    }
+
+    /// Starts one with this at the beginning of its configuration and that at the end of its job, and waits for nothing.
+    pub fn spawn(ns: &Namespace, dir: &Path, target: SocketAddr, rules: &str, job: &str) -> Self {
         let config = dir.join("prometheus.yml");
         std::fs::write(
             &config,
             format!(
                 "{rules}scrape_configs:\n  - job_name: pollux\n    scrape_interval: 1s\n    scrape_timeout: 1s\n    \
-                 static_configs: [{{ targets: ['{target}'] }}]\n"
+                 static_configs: [{{ targets: ['{target}'] }}]\n{job}"
             ),
         )
         .expect("prometheus.yml");
@@ -44,13 +55,7 @@ impl Prometheus {
             .stderr(log)
             .spawn()
             .expect("prometheus starts");
-        let prometheus = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while prometheus.query(ns, "up") != Some(1.0) {
-            assert!(Instant::now() < deadline, "Prometheus does not scrape {target}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        prometheus
+        Self(child)
     }
 
     /// The value of an instant query that gives one series.
