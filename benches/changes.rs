@@ -16,6 +16,7 @@ use pollux::addr::Mac;
 use pollux::config;
 use pollux::dpdk::ring_port;
 use pollux::engine::{Engine, EnginePort, serve};
+use pollux::listener::Security;
 use pollux::reload::{Diff, Reloader};
 
 const ENDPOINTS: usize = 100;
@@ -109,9 +110,10 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let (telemetry, took) = timed(|| serve(listener, &config, &engine, runtime.handle()).unwrap());
+    let (telemetry, took) =
+        timed(|| serve(listener, Security::default(), &config, &engine, runtime.handle()).unwrap());
     show("the first exposition", vec![took]);
-    let reloader = Reloader::new(Arc::clone(&engine), telemetry.ticker(), &file);
+    let reloader = Reloader::new(Arc::clone(&engine), telemetry.ticker(), telemetry.gate(), &file);
 
     let endpoint = config.services[services / 2].endpoints[50].clone();
     let name = format!("service-{}", services / 2);

@@ -42,6 +42,7 @@ fn settings() -> Settings {
             aliases: false,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
+            access: pollux::config::Access::default(),
         },
         ports: vec!["wan".into(), "lan".into()],
         worker_cpus: vec![1],
@@ -216,7 +217,7 @@ fn scrapes(c: &mut Criterion) {
         clock: Arc::new(move || now),
         pairs: Arc::new(move || pairs.lock().unwrap().aggregator.freeze()),
     };
-    let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = pollux::listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -8,7 +8,7 @@ export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 build_packages=(gcc libc6-dev pkg-config libdpdk-dev libpcap-dev libclang-dev)
 # For the labs and the checks of ./ci/test.
 test_packages=(iproute2 nftables ethtool tcpdump iputils-ping util-linux procps curl python3 nginx-light prometheus
-  libusrsctp-dev bird2 openssl systemd udev man-db)
+  libusrsctp-dev bird2 openssl systemd udev man-db chromium chromium-driver)
 # For ./ci/package.
 package_packages=(dpkg-dev binutils)
 # For ./ci/fuzz: libFuzzer is C++.

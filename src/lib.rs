@@ -36,6 +36,7 @@ pub mod preflight;
 
 pub mod engine;
 pub mod health;
+pub mod listener;
 
 pub mod api;
 pub mod capture;

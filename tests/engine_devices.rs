@@ -119,6 +119,7 @@ fn config(devices: &[&str]) -> Config {
             aliases: false,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
+            access: pollux::config::Access::default(),
         },
     }
 }

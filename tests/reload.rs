@@ -119,8 +119,10 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let metrics = listener.local_addr().unwrap();
-        let telemetry = serve(listener, &config, &engine, runtime.handle()).unwrap();
-        let reloader = Reloader::new(Arc::clone(&engine), telemetry.ticker(), &file);
+        let telemetry =
+            serve(listener, pollux::listener::Security::default(), &config, &engine, runtime.handle())
+                .unwrap();
+        let reloader = Reloader::new(Arc::clone(&engine), telemetry.ticker(), telemetry.gate(), &file);
         let only = |mut ends: Vec<_>| ends.pop().unwrap();
         Self {
             engine,

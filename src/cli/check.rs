@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use pollux::config::{self, Config, Problem, Severity};
+use pollux::config::{Config, Problem, Severity};
+use pollux::listener::{self, Loaded};
 use pollux::preflight::{self, Finding, Machine, Verdict};
 use serde_json::{Value, json};
 
@@ -26,14 +27,14 @@ pub struct CheckArgs {
 /// Validates, and tells every problem; then what this machine lacks: status 1 where the engine would not start.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let path = &args.file.config;
-    let loaded = config::load(path);
+    let loaded = listener::load(path);
     let findings = match &loaded {
-        Ok((config, _)) if args.system => Some(preflight::check(config, &Machine::this())),
+        Ok(loaded) if args.system => Some(preflight::check(&loaded.config, &Machine::this())),
         _ => None,
     };
     if args.json {
         let (config, problems) = match &loaded {
-            Ok((config, warnings)) => (Some(config), warnings.as_slice()),
+            Ok(loaded) => (Some(&loaded.config), loaded.warnings.as_slice()),
             Err(report) => (None, report.problems()),
         };
         let mut out = as_json(&path.display().to_string(), config, problems);
@@ -45,7 +46,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(INVALID));
         }
     } else {
-        let (config, warnings) = loaded?;
+        let Loaded { config, warnings, .. } = loaded?;
         warn(&warnings);
         print(&format!("{}: valid: {}\n", path.display(), summary(&config)))?;
         if let Some(findings) = &findings {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use pollux::listener::{self, Loaded};
 
 use pollux::dpdk::exit_at_once;
 use pollux::engine::{self, RunError};
@@ -18,8 +19,8 @@ pub struct RunArgs {
 
 /// Runs the engine until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    let (config, warnings) = args.file.load()?;
-    match engine::run(&config, &args.file.config, || warn(&warnings)) {
+    let Loaded { config, security, warnings } = listener::load(&args.file.config)?;
+    match engine::run(&config, security, &args.file.config, || warn(&warnings)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(hung @ RunError::Hung(_)) => {
             complain(&format!("pollux: {hung}\n"));

@@ -1,16 +1,18 @@
 //! `[metrics]`
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::model::{Metrics, ServiceLabel};
+use super::model::{Access, Metrics, ServerTls, ServiceLabel};
 use super::report::Finding;
-use super::section::Section;
+use super::section::{Located, Section};
 use super::value::{Shown, socket_address};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn read(mut s: Section<'_>) -> Metrics {
+/// Paths are those from `base`.
+pub(super) fn read(mut s: Section<'_>, base: &Path) -> Metrics {
     let listen = s.parsed("listen", socket_address);
     let tick = s.duration("tick", Duration::from_secs(1)..=HOUR);
     let window = s.duration("distribution_tick", Duration::from_secs(1)..=24 * HOUR);
@@ -31,6 +33,7 @@ pub(super) fn read(mut s: Section<'_>) -> Metrics {
         header_timeout: s
             .duration("header_timeout", Duration::from_millis(100)..=HOUR)
             .map_or(Duration::from_secs(5), |l| l.value),
+        access: access(&mut s, base),
     };
     if metrics.distribution_tick < metrics.tick {
         let (short, long) = (Shown(metrics.distribution_tick), Shown(metrics.tick));
@@ -45,4 +48,60 @@ pub(super) fn read(mut s: Section<'_>) -> Metrics {
     }
     s.finish();
     metrics
+}
+
+fn access(s: &mut Section<'_>, base: &Path) -> Access {
+    let mut path = |key| {
+        let path = s.parsed(key, |text| Ok(PathBuf::from(text)))?;
+        let Located { value, span } = path;
+        (!value.as_os_str().is_empty()).then(|| Located { value: base.join(value), span })
+    };
+    let token = path("bearer_token_file");
+    let (certificate, key, client_ca) = (path("tls_certificate"), path("tls_key"), path("tls_client_ca"));
+    let web_config = path("web_config");
+
+    let own = [
+        ("bearer_token_file", &token),
+        ("tls_certificate", &certificate),
+        ("tls_key", &key),
+        ("tls_client_ca", &client_ca),
+    ];
+    if let Some(web) = web_config {
+        for (name, span) in own.iter().filter_map(|(name, path)| Some((name, path.as_ref()?.span.clone()))) {
+            let message = format!("`{name}` of [metrics] is set beside `web_config`, which says all of it");
+            let finding =
+                Finding::cross(span, message).see(web.span.clone(), "the web configuration is here");
+            s.sink.push(finding.help(format!("remove `{name}` or `web_config`")));
+        }
+        return Access::WebConfig(web.value);
+    }
+    let tls = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(ServerTls {
+            certificate: certificate.value,
+            key: key.value,
+            client_ca: client_ca.map(|ca| ca.value),
+        }),
+        (None, None) => {
+            if let Some(ca) = client_ca {
+                let message = "`tls_client_ca` of [metrics] is set without `tls_certificate`: only HTTPS asks clients for certificates";
+                let finding = Finding::cross(ca.span, message);
+                s.sink.push(finding.help("set `tls_certificate` and `tls_key`, or remove it"));
+            }
+            None
+        }
+        (Some(Located { span, .. }), None) => {
+            lone(s, span, "tls_certificate", "tls_key");
+            None
+        }
+        (None, Some(Located { span, .. })) => {
+            lone(s, span, "tls_key", "tls_certificate");
+            None
+        }
+    };
+    Access::Keys { bearer_token_file: token.map(|token| token.value), tls }
+}
+
+fn lone(s: &Section<'_>, span: std::ops::Range<usize>, set: &str, missing: &str) {
+    let finding = Finding::cross(span, format!("`{set}` of [metrics] is set without `{missing}`"));
+    s.sink.push(finding.help(format!("set `{missing}`, or remove `{set}`")));
 }

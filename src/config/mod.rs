@@ -44,11 +44,37 @@ use section::Section;
 /// The largest file that is read, in bytes: a guard against devices without an end.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Reads and validates a configuration file.
+/// Reads and validates a configuration file, but none of the files that it names.
 ///
 /// # Errors
 /// The file cannot be read, or is not a valid configuration: a report of every problem.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Report> {
+    load_with(path, |_| ((), Vec::new())).map(|(config, (), warnings)| (config, warnings))
+}
+
+/// A problem not of the file itself, but of what a key of it leads to.
+#[derive(Clone, Debug)]
+pub struct Beyond {
+    /// The table.
+    pub table: &'static str,
+    /// Its key.
+    pub key: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong: one line.
+    pub message: String,
+    /// What to do about it.
+    pub cure: String,
+}
+
+/// As [`load`]; `open` sees to what the configuration names beyond the file, and its problems are reported with the file's own.
+///
+/// # Errors
+/// As [`load`], or `open` found an error.
+pub fn load_with<T>(
+    path: &Path,
+    open: impl FnOnce(&Config) -> (T, Vec<Beyond>),
+) -> Result<(Config, T, Vec<Warning>), Report> {
     let name = path.display().to_string();
     let bytes = match read(path) {
         Ok(bytes) => bytes,
@@ -58,7 +84,7 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Report> {
         }
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse(&name, &text),
+        Ok(text) => parse_with(&name, &text, open),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes());
@@ -110,21 +136,42 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// A report of every problem.
 pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Report> {
+    parse_with(name, text, |_| ((), Vec::new())).map(|(config, (), warnings)| (config, warnings))
+}
+
+fn parse_with<T>(
+    name: &str,
+    text: &str,
+    open: impl FnOnce(&Config) -> (T, Vec<Beyond>),
+) -> Result<(Config, T, Vec<Warning>), Report> {
     let source = Arc::new(Source::new(name, text));
     let (document, errors) = DeTable::parse_recoverable(text);
+    let document = document.get_ref();
     let sink = Sink::default();
-    let config = read_config(&sink, document.get_ref());
+    let config = read_config(&sink, document, Path::new(name).parent().unwrap_or(Path::new("")));
+    let (opened, beyond) = open(&config);
+    for Beyond { table, key, severity, message, cure } in beyond {
+        let table = document.get(table);
+        let place = table.and_then(|table| Some(table.get_ref().as_table()?.get(key)?.span()));
+        // A key that is not there has its default.
+        let place = place.or(table.map(toml::Spanned::span)).unwrap_or(0..0);
+        let finding = match severity {
+            Severity::Error => Finding::cross(place, message),
+            Severity::Warning => Finding::warning(place, message),
+        };
+        sink.push(finding.help(cure));
+    }
     let findings = syntax::merge(&source, &errors, sink.into_findings());
     let problems = in_order(&source, findings);
     if problems.iter().any(|p| p.severity() == Severity::Error) {
         Err(Report::new(problems))
     } else {
-        Ok((config, problems))
+        Ok((config, opened, problems))
     }
 }
 
-/// Reads every table. What is malformed is noted in the sink and replaced by its default.
-fn read_config(sink: &Sink, document: &DeTable<'_>) -> Config {
+/// Reads every table; paths are those from `base`. What is malformed is noted in the sink and replaced by its default.
+fn read_config(sink: &Sink, document: &DeTable<'_>, base: &Path) -> Config {
     let empty = DeTable::new();
     let mut root = Section::root(sink, document);
     let network = network::read(&mut root);
@@ -137,7 +184,7 @@ fn read_config(sink: &Sink, document: &DeTable<'_>) -> Config {
         }
     }
     let firewall = firewall::read(&mut root, &network);
-    let metrics = metrics::read(root.table_or("metrics", &empty));
+    let metrics = metrics::read(root.table_or("metrics", &empty), base);
     let control = control::read(root.table_or("control", &empty));
     root.finish();
     let (ports, routes, neighbors) = network.into_parts();

@@ -437,6 +437,39 @@ pub struct Metrics {
     pub max_connections: usize,
     /// How long a client may take to send a request's header.
     pub header_timeout: Duration,
+    /// Who may read, and by what the listener is known.
+    pub access: Access,
+}
+
+/// The files that secure the HTTP listener. A relative path is one from the configuration's own folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `metrics.bearer_token_file`, `metrics.tls_*`
+    Keys {
+        /// One token a line; none: nobody is asked for one.
+        bearer_token_file: Option<PathBuf>,
+        /// HTTPS; none: HTTP.
+        tls: Option<ServerTls>,
+    },
+    /// `metrics.web_config`: a web configuration file of Prometheus'.
+    WebConfig(PathBuf),
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self::Keys { bearer_token_file: None, tls: None }
+    }
+}
+
+/// `metrics.tls_*`, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate, and those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities of clients' certificates, which are required then.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `metrics.service_label`

@@ -20,7 +20,7 @@ use crate::dpdk::{
 };
 use crate::engine::{self, Engine, EngineError, EnginePort};
 use crate::ids::PortId;
-use crate::metrics::http::{self, BindError};
+use crate::listener::{self, BindError, Security};
 use crate::pipeline::Frame;
 
 /// Workers, where there are as many CPUs.
@@ -72,7 +72,7 @@ pub enum DemoError {
 /// What kept it from starting; nothing runs then.
 pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), DemoError> {
     // First: a busy address is the likeliest obstacle, and DPDK takes its time.
-    let listener = http::bind(options.listen)?;
+    let listener = listener::bind(options.listen)?;
     let address = listener.local_addr()?;
     let config = configuration(options)?;
     let eal = Engine::init_dpdk(&config)?;
@@ -89,11 +89,14 @@ pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), D
     let runtime =
         Builder::new_multi_thread().worker_threads(2).thread_name("pollux-ctl").enable_all().build()?;
     let mut signals = Signals::new(&runtime)?;
-    let telemetry = engine::serve(listener, &config, &engine, runtime.handle())?;
+    let telemetry = engine::serve(listener, Security::default(), &config, &engine, runtime.handle())?;
     let (world, clock) = (World::new(&config, SEED), engine.clock());
     let wiring = Wiring { world, wires, pool: pool.clone(), clock, stuck: None };
     let traffic = Traffic::start(wiring)?;
     announce(address);
+    if !address.ip().is_loopback() {
+        tracing::warn!("{address} is not on loopback: everybody who reaches it can read the demo's metrics");
+    }
 
     runtime.block_on(async {
         match options.duration {

@@ -13,7 +13,7 @@ use super::{Engine, EngineError, Hung, PATIENCE, inventory, serve};
 use crate::config::{Config, Style};
 use crate::control::{self, Bound};
 use crate::health;
-use crate::metrics::http::{self, BindError};
+use crate::listener::{self, BindError, Security};
 use crate::reload::{self, Outcome, Refusal, Reloader};
 
 /// How long clients of the admin socket have to take the ends of their answers.
@@ -39,15 +39,15 @@ pub enum RunError {
     Hung(#[from] Hung),
 }
 
-/// Runs the engine with the configuration of `file`, which SIGHUP reads again, until SIGTERM or SIGINT; then stops it after
+/// Runs the engine with the configuration of `file` and what secures its listener, which SIGHUP reads again, until SIGTERM or SIGINT; then stops it after
 /// `engine.shutdown_delay`. Once it is ready it calls `ready`:
 /// what is said there comes after the reason of a failure to start.
 ///
 /// # Errors
 /// What kept it from starting; nothing runs then. Or what keeps it from ending.
-pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), RunError> {
+pub fn run(config: &Config, security: Security, file: &Path, ready: impl FnOnce()) -> Result<(), RunError> {
     // Before the engine, which takes a while: a busy address is found at once.
-    let listener = http::bind(config.metrics.listen)?;
+    let listener = listener::bind(config.metrics.listen)?;
     let socket = control::bind_configured(&config.control.socket)?;
     // Before the threads, so that they inherit the control threads' CPUs from this one.
     let engine = Arc::new(Engine::start(config)?);
@@ -57,9 +57,9 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
         let _context = runtime.enter();
         Signals::new()?
     };
-    let telemetry = serve(listener, config, &engine, runtime.handle())?;
+    let telemetry = serve(listener, security, config, &engine, runtime.handle())?;
     let notifier = Arc::new(Notifier::from_env());
-    let reloader = Reloader::new(Arc::clone(&engine), telemetry.ticker(), file);
+    let reloader = Reloader::new(Arc::clone(&engine), telemetry.ticker(), telemetry.gate(), file);
     let reloader = Arc::new(reloader.announced_by(Arc::clone(&notifier)));
     health::raise_file_limit();
     let probing = runtime.spawn(reload::probe(Arc::clone(&reloader)));
@@ -80,7 +80,7 @@ pub fn run(config: &Config, file: &Path, ready: impl FnOnce()) -> Result<(), Run
     };
 
     eprint!("{}", inventory::table(&engine.ports()));
-    eprintln!("pollux: {}", ready_line(config, &engine));
+    eprintln!("pollux: {}", ready_line(config, &engine, telemetry.gate().security().is_tls()));
     ready();
     if let Some(error) = missing {
         tracing::warn!("{error}; going on without");
@@ -171,7 +171,7 @@ async fn reload_now(reloader: &Arc<Reloader>) {
     }
 }
 
-fn ready_line(config: &Config, engine: &Engine) -> String {
+fn ready_line(config: &Config, engine: &Engine, tls: bool) -> String {
     let ports: Vec<_> = engine
         .ports()
         .iter()
@@ -182,9 +182,10 @@ fn ready_line(config: &Config, engine: &Engine) -> String {
         .collect();
     let workers = engine.worker_cpus().len();
     format!(
-        "ready: {} service(s) on {workers} worker(s), ports {}; metrics on http://{}/metrics",
+        "ready: {} service(s) on {workers} worker(s), ports {}; metrics on {}://{}/metrics",
         config.services.len(),
         ports.join(", "),
+        if tls { "https" } else { "http" },
         config.metrics.listen
     )
 }

@@ -13,7 +13,8 @@ use crate::api::{self, Api};
 use crate::config::Config;
 use crate::dpdk;
 use crate::ids::PortId;
-use crate::metrics::http::{self, Context, Limits};
+use crate::listener::{self, Gate, Limits, ListenerStats, Security};
+use crate::metrics::http::{self, Context};
 use crate::metrics::{
     Aggregator, Clock, DeviceStats, HealthStats, KernelStats, PoolStats, PortStats, Publication, Settings,
     Ticker,
@@ -27,6 +28,7 @@ pub struct Telemetry {
     ticker: Arc<Ticker>,
     publication: Arc<Publication>,
     api: Api,
+    gate: Arc<Gate>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -49,18 +51,26 @@ impl Telemetry {
         Arc::clone(&self.publication)
     }
 
+    /// What secures the listener: for a reload, too.
+    #[must_use]
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+
     /// `/readyz` fails from now on; after [`Engine::retire`], or it comes back.
     pub fn retire(&self) {
         self.publication.set_ready(false);
     }
 }
 
-/// Starts the aggregator's thread, and serves its snapshots on `listener`, which was bound before the engine started.
+/// Starts the aggregator's thread, and serves its snapshots on `listener`, which was bound before the engine started, to those whom `security`
+/// lets read.
 ///
 /// # Errors
 /// Where no thread can be started.
 pub fn serve(
     listener: TcpListener,
+    security: Security,
     config: &Config,
     engine: &Arc<Engine>,
     runtime: &Handle,
@@ -77,9 +87,10 @@ pub fn serve(
         cycles_per_nano: engine.clock().cycles_per_nano(),
     };
     let tables = engine.tables();
+    let gate = Gate::new(Limits::of(&config.metrics), security);
     let aggregator = Aggregator::new(settings, engine.counters(), &tables.names, tables.generation)
         .with_machine()
-        .with_devices(Box::new(Devices(Arc::clone(engine))));
+        .with_devices(Box::new(Devices { engine: Arc::clone(engine), gate: Arc::clone(&gate) }));
     let publication = aggregator.publication();
     let ticker = Arc::new(Ticker::start(aggregator, Arc::clone(&clock), || {})?);
     let api = Api::new(Arc::clone(engine), Arc::clone(&publication), Arc::clone(&ticker));
@@ -87,21 +98,21 @@ pub fn serve(
     let readiness_of = Arc::clone(&publication);
     runtime.spawn(readiness(Arc::clone(engine), Arc::clone(&publication)));
     let (stop, stopped) = oneshot::channel::<()>();
-    let limits =
-        Limits { connections: config.metrics.max_connections, header_timeout: config.metrics.header_timeout };
     let frozen = Arc::clone(&ticker);
     let context = Context { publication, clock, pairs: Arc::new(move || frozen.freeze()) };
-    let app = http::router(context).merge(api::router(api.clone()));
+    let public = http::pages(context.clone());
+    let private = http::router(context).merge(api::router(api.clone()));
+    let serving = Arc::clone(&gate);
     runtime.spawn(async move {
         let end = async {
             // Dropping the sender is the signal.
             let _ = stopped.await;
         };
-        if let Err(error) = http::serve_within(limits, listener, app, end).await {
+        if let Err(error) = listener::serve(listener, serving, (public, private), end).await {
             tracing::error!("the HTTP listener: {error}");
         }
     });
-    Ok(Telemetry { ticker, publication: readiness_of, api, _stop: stop })
+    Ok(Telemetry { ticker, publication: readiness_of, api, gate, _stop: stop })
 }
 
 /// Links go down and come up: `/readyz` follows.
@@ -116,11 +127,14 @@ async fn readiness(engine: Arc<Engine>, publication: Arc<Publication>) {
     }
 }
 
-struct Devices(Arc<Engine>);
+struct Devices {
+    engine: Arc<Engine>,
+    gate: Arc<Gate>,
+}
 
 impl DeviceStats for Devices {
     fn ports(&mut self) -> Vec<PortStats> {
-        let ports = self.0.ports();
+        let ports = self.engine.ports();
         let stats = ports.iter().enumerate().map(|(index, port)| PortStats {
             port: PortId::at(index),
             link_up: port.link_up,
@@ -133,7 +147,7 @@ impl DeviceStats for Devices {
     }
 
     fn pools(&mut self) -> Vec<PoolStats> {
-        let pool = self.0.mempool();
+        let pool = self.engine.mempool();
         let stats = pool.map(|pool| PoolStats {
             name: "pollux".into(),
             size: pool.size.into(),
@@ -144,13 +158,17 @@ impl DeviceStats for Devices {
 
     fn kernel(&mut self) -> KernelStats {
         KernelStats {
-            refused: self.0.kernel_refused(),
-            routes: self.0.tables().routes.learned() as u64,
-            lost_updates: self.0.lost_neighbor_updates(),
+            refused: self.engine.kernel_refused(),
+            routes: self.engine.tables().routes.learned() as u64,
+            lost_updates: self.engine.lost_neighbor_updates(),
         }
     }
 
+    fn listener(&mut self) -> ListenerStats {
+        self.gate.stats()
+    }
+
     fn health(&mut self) -> HealthStats {
-        HealthStats { endpoints: self.0.health(), probes: self.0.board().results() }
+        HealthStats { endpoints: self.engine.health(), probes: self.engine.board().results() }
     }
 }

@@ -21,6 +21,7 @@ use super::totals::{Retired, Totals};
 use crate::config;
 use crate::counters::{Bank, Sizes, WorkerCounters};
 use crate::ids::{EndpointId, RuleId, ServiceId};
+use crate::listener::ListenerStats;
 use crate::tables::Names;
 use crate::time::Instant;
 
@@ -70,6 +71,7 @@ pub(super) struct Devices {
     pub ports: Vec<PortStats>,
     pub pools: Vec<PoolStats>,
     pub kernel: KernelStats,
+    pub listener: ListenerStats,
     pub health: HealthStats,
 }
 
@@ -386,6 +388,7 @@ impl Aggregator {
                 ports: devices.ports(),
                 pools: devices.pools(),
                 kernel: devices.kernel(),
+                listener: devices.listener(),
                 health: devices.health(),
             };
         }

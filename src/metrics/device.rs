@@ -2,6 +2,7 @@
 
 use crate::health::{EndpointHealth, Results};
 use crate::ids::PortId;
+use crate::listener::ListenerStats;
 
 /// Reads what devices and buffer pools count themselves. Called once a tick in the aggregator's thread.
 pub trait DeviceStats: Send {
@@ -13,6 +14,11 @@ pub trait DeviceStats: Send {
 
     /// What goes between workers and the kernel.
     fn kernel(&mut self) -> KernelStats;
+
+    /// What the HTTP listener counts.
+    fn listener(&mut self) -> ListenerStats {
+        ListenerStats::default()
+    }
 
     /// Configured endpoints, and how their probes ended.
     fn health(&mut self) -> HealthStats {

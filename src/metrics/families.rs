@@ -278,6 +278,16 @@ families! {
         /// Neighbours that a worker was not told of, because it took nothing from its ring: it asks for itself.
         NEIGHBOR_UPDATES_LOST = Counter "pollux_neighbor_updates_lost_total" [];
     }
+    "HTTP listener", Machine {
+        /// Requests answered, by status code; code="other": all that have no series of their own.
+        HTTP_REQUESTS = Counter "pollux_http_requests_total" ["code"];
+        /// Connections open now.
+        HTTP_CONNECTIONS = Gauge "pollux_http_connections" [];
+        /// Connections refused or cut off, by reason: see "Securing the listener".
+        HTTP_REJECTED = Counter "pollux_http_rejected_connections_total" ["reason"];
+        /// When the listener's certificate, or one of its chain, expires, in seconds since 1970; no sample without TLS.
+        CERTIFICATE_EXPIRY = Gauge "pollux_certificate_expiry_timestamp_seconds" [];
+    }
     "Health checks", Machine {
         /// Whether an endpoint is up or draining (1), or down or waiting for its first probe (0).
         ENDPOINT_UP = Gauge "pollux_endpoint_up" ["service", "endpoint"];

@@ -1,15 +1,14 @@
-//! The HTTP listener. It only reads, and serves what the last tick made ready.
+//! What the HTTP listener serves of the metrics: what the last tick made ready.
 
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::pin::Pin;
-use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context as Polled, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -20,44 +19,19 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
-use tracing::{debug, warn};
+use ring::digest::{SHA256, digest};
 
 use super::exposition::Publication;
 use super::pairs_page::{self, Pairs};
 use super::ticker::Clock;
 use crate::api;
+use crate::listener::{self, Gate, Limits, Security};
 
 /// What `Content-Type` says of the exposition, whatever `Accept` asks for.
 pub const CONTENT_TYPE_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// What clients may take of the listener.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections served at once, `metrics.max_connections`; others wait to be accepted.
-    pub connections: usize,
-    /// For a request's header to arrive, and for the next one on a connection that is kept open: `metrics.header_timeout`.
-    pub header_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 64, header_timeout: Duration::from_secs(5) }
-    }
-}
-
-/// A connection that is open for so long is closed after the answer under way, which has as long again: nobody holds one for ever by
-/// reading slowly.
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
-
-/// After an error of accept(2), such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What handlers need.
 #[derive(Clone)]
@@ -70,42 +44,7 @@ pub struct Context {
     pub pairs: Pairs,
 }
 
-/// The listen address cannot be used: one line that names it, and the cure.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", cure(.error))]
-pub struct BindError {
-    /// `metrics.listen`.
-    pub address: SocketAddr,
-    /// What the system said.
-    pub error: io::Error,
-}
-
-fn cure(error: &io::Error) -> String {
-    let cure = match error.kind() {
-        io::ErrorKind::AddrInUse => "the address is in use; stop what listens there, or choose another one",
-        io::ErrorKind::AddrNotAvailable => "no interface has this address; choose another one",
-        io::ErrorKind::PermissionDenied => {
-            "not permitted; a port below 1024 needs CAP_NET_BIND_SERVICE, choose another one"
-        }
-        _ => return error.to_string(),
-    };
-    format!("{cure} (metrics.listen, or --listen)")
-}
-
-/// Binds the listener: a step of its own, before the engine starts, so that a busy address is found in time.
-///
-/// # Errors
-/// [`BindError`], in one line with the cure.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let listen = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    listen().map_err(|error| BindError { address, error })
-}
-
-/// Serves within the default limits until `shutdown` comes; see [`serve_within`].
+/// Serves everything to everybody, within the default limits, until `shutdown` comes.
 ///
 /// # Errors
 /// Where the listener cannot be registered with the runtime.
@@ -114,71 +53,25 @@ pub async fn serve(
     context: Context,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve_within(Limits::default(), listener, router(context), shutdown).await
+    let gate = Gate::new(Limits::default(), Security::default());
+    listener::serve(listener, gate, (pages(context.clone()), router(context)), shutdown).await
 }
 
-/// Serves `app` until `shutdown` comes. To be run on a tokio runtime of the control threads.
-///
-/// # Errors
-/// Where the listener cannot be registered with the runtime.
-pub async fn serve_within(
-    limits: Limits,
-    listener: TcpListener,
-    app: Router,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let free = Arc::new(Semaphore::new(limits.connections));
-    let accept = async {
-        loop {
-            let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let app = app.clone();
-                    tokio::spawn(async move {
-                        connection(stream, app, limits.header_timeout).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "cannot accept an HTTP connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = accept => {}
-        () = shutdown => {}
-    }
-    Ok(())
-}
-
-async fn connection(stream: TcpStream, app: Router, header_timeout: Duration) {
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
-    let mut served = pin!(served);
-    if let Ok(end) = timeout(CONNECTION_TIME, served.as_mut()).await {
-        if let Err(error) = end {
-            debug!(%error, "HTTP connection");
-        }
-        return;
-    }
-    served.as_mut().graceful_shutdown();
-    let _ = timeout(CONNECTION_TIME, served).await;
-}
-
-/// All paths.
-pub fn router(context: Context) -> Router {
+/// What is for everybody: how the engine is, and pages that say nothing of it.
+pub fn pages(context: Context) -> Router {
     Router::new()
         .route("/", get(landing))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(context)
+}
+
+/// What is for those who may read.
+pub fn router(context: Context) -> Router {
+    Router::new()
         .route("/metrics", get(metrics))
         .route("/netlox/v1/metrics", get(metrics))
         .route("/metrics/flows", get(pairs_page::page))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
         .method_not_allowed_fallback(api::wrong_method)
         .fallback(api::not_found)
         .with_state(context)
@@ -266,9 +159,21 @@ async fn landing(State(context): State<Context>, headers: HeaderMap) -> impl Int
         headers.get(HOST).and_then(|host| host.to_str().ok()).filter(plain).unwrap_or("127.0.0.1:8080");
     let tick = format!("{}s", context.publication.tick().as_secs().max(1));
     let page = include_str!("landing.html").replace("LISTEN_ADDRESS", host).replace("METRICS_TICK", &tick);
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-    ([(CONTENT_SECURITY_POLICY, policy)], Html(page))
+    let page = page.replace("LANDING_SCRIPT", LANDING_SCRIPT);
+    ([(CONTENT_SECURITY_POLICY, LANDING_POLICY.as_str())], Html(page))
 }
+
+/// Asks for the token once where one is needed, and shows the state.
+const LANDING_SCRIPT: &str = include_str!("landing.js");
+
+/// The page's own script and nothing else, asked of this address alone.
+static LANDING_POLICY: LazyLock<String> = LazyLock::new(|| {
+    let script = BASE64_STANDARD.encode(digest(&SHA256, LANDING_SCRIPT.as_bytes()));
+    format!(
+        "default-src 'none'; script-src 'sha256-{script}'; connect-src 'self'; style-src 'unsafe-inline'; img-src data:; \
+         form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    )
+});
 
 pub(super) fn unavailable(why: impl Display) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()

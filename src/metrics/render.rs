@@ -19,6 +19,7 @@ use super::totals::{BAD_ENDS, LatencyTotals, REFUSALS, SNAT_STATES};
 use crate::config::Protocol;
 use crate::counters::{FlowState, Term};
 use crate::health::{BOUNDS, Histogram};
+use crate::listener::{CODES, REJECTIONS};
 use crate::pipeline::DropReason;
 
 /// Upper bounds of bursts and residence, seconds.
@@ -332,6 +333,17 @@ impl Aggregator {
         to.counter(&families::KERNEL_REFUSED, &[], kernel.refused);
         to.gauge(&families::KERNEL_ROUTES, &[], kernel.routes as f64);
         to.counter(&families::NEIGHBOR_UPDATES_LOST, &[], kernel.lost_updates);
+        let listener = &self.device_stats.listener;
+        for (code, requests) in CODES.into_iter().zip(listener.requests) {
+            to.counter(&families::HTTP_REQUESTS, &[code], requests);
+        }
+        for (reason, connections) in REJECTIONS.into_iter().zip(listener.rejected) {
+            to.counter(&families::HTTP_REJECTED, &[reason], connections);
+        }
+        to.gauge(&families::HTTP_CONNECTIONS, &[], listener.connections as f64);
+        if let Some(expiry) = listener.certificate_expiry {
+            to.gauge(&families::CERTIFICATE_EXPIRY, &[], expiry as f64);
+        }
         let Some(reading) = &self.reading else { return };
         for (n, load) in self.totals.load.iter().enumerate() {
             let worker = n.to_string();

@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Debug, Display};
 use std::hash::Hash;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::addr::Addr;
 use crate::config::{
-    Algorithm, Config, Endpoint, Engine, HealthCheck, Loss, Metrics, Neighbor, Port, Route, Rule, Service,
+    Access, Algorithm, Config, Endpoint, Engine, HealthCheck, Loss, Metrics, Neighbor, Port, Route, Rule,
+    Service,
 };
 
 /// What is changed.
@@ -109,6 +111,18 @@ impl Diff {
         diff
     }
 
+    /// With these files of the listener's, by key and path: they are the same ones, but have other contents.
+    #[must_use]
+    pub fn with_rewritten(mut self, rewritten: &[(&str, String)]) -> Self {
+        if !rewritten.is_empty() {
+            let fields = rewritten
+                .iter()
+                .map(|(key, path)| field(key, path.clone(), format!("{path}, with other contents")));
+            self.changes.push(settings("metrics", fields.collect()));
+        }
+        self
+    }
+
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -148,27 +162,29 @@ impl Diff {
             field("service_label", word(old.service_label), word(new.service_label)),
             field("flow_series_limit", old.flow_series_limit, new.flow_series_limit),
             field("aliases", old.aliases, new.aliases),
-        ];
-        let fixed = [
-            field("listen", old.listen, new.listen),
             field("max_connections", old.max_connections, new.max_connections),
             field("header_timeout", old.header_timeout, new.header_timeout),
         ];
+        let live = live.into_iter().chain(access(&old.access, &new.access));
+        let fixed = [field("listen", old.listen, new.listen)];
         let same = Metrics {
             tick: new.tick,
             distribution_tick: new.distribution_tick,
             service_label: new.service_label,
             flow_series_limit: new.flow_series_limit,
             aliases: new.aliases,
+            max_connections: new.max_connections,
+            header_timeout: new.header_timeout,
+            access: new.access.clone(),
             ..old.clone()
         } == *new;
         self.table("metrics", live, fixed, same);
     }
 
-    fn table<const N: usize, const M: usize>(
+    fn table<const M: usize>(
         &mut self,
         name: &str,
-        live: [Field; N],
+        live: impl IntoIterator<Item = Field>,
         fixed: [Field; M],
         same: bool,
     ) {
@@ -371,6 +387,26 @@ fn some(value: Option<impl Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
+/// The keys that say who may read, with their paths.
+fn access(old: &Access, new: &Access) -> [Field; 5] {
+    fn paths(access: &Access) -> [(&'static str, Option<&Path>); 5] {
+        let (token, tls, web) = match access {
+            Access::Keys { bearer_token_file, tls } => (bearer_token_file.as_deref(), tls.as_ref(), None),
+            Access::WebConfig(path) => (None, None, Some(path.as_path())),
+        };
+        [
+            ("bearer_token_file", token),
+            ("tls_certificate", tls.map(|tls| tls.certificate.as_path())),
+            ("tls_key", tls.map(|tls| tls.key.as_path())),
+            ("tls_client_ca", tls.and_then(|tls| tls.client_ca.as_deref())),
+            ("web_config", web),
+        ]
+    }
+    let shown = |path: Option<&Path>| some(path.map(Path::display));
+    let (old, new) = (paths(old), paths(new));
+    std::array::from_fn(|n| field(old[n].0, shown(old[n].1), shown(new[n].1)))
+}
+
 fn many(values: &[impl Display]) -> String {
     let all: Vec<_> = values.iter().map(ToString::to_string).collect();
     format!("[{}]", all.join(", "))
@@ -384,7 +420,7 @@ fn range(ports: Option<(u16, u16)>) -> String {
     some(ports.map(|(first, last)| format!("{first}-{last}")))
 }
 
-fn differing<const N: usize>(fields: [Field; N]) -> Vec<Field> {
+fn differing(fields: impl IntoIterator<Item = Field>) -> Vec<Field> {
     fields.into_iter().filter(|field| field.from != field.to).collect()
 }
 

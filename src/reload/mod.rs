@@ -22,6 +22,7 @@ use crate::addr::Addr;
 use crate::config::{self, Config, EndpointState, Report, Warning};
 use crate::engine::{ApplyError, Engine, Notifier};
 use crate::health;
+use crate::listener::{self, Gate, Limits, Loaded, Security};
 use crate::metrics::Ticker;
 use crate::tables::{Conditions, Tables};
 
@@ -114,6 +115,7 @@ pub struct Reloader {
     engine: Arc<Engine>,
     ticker: Arc<Ticker>,
     notifier: Arc<Notifier>,
+    gate: Arc<Gate>,
     state: Mutex<State>,
 }
 
@@ -125,15 +127,15 @@ struct State {
 }
 
 impl Reloader {
-    /// For an engine that was started with this file.
+    /// For an engine that was started with this file, and its listener's gate.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, ticker: Arc<Ticker>, path: &Path) -> Self {
+    pub fn new(engine: Arc<Engine>, ticker: Arc<Ticker>, gate: Arc<Gate>, path: &Path) -> Self {
         let state = State {
             path: path.to_owned(),
             starting: SlowStart::default(),
             settled: engine.board().is_settled(),
         };
-        Self { engine, ticker, notifier: Arc::new(Notifier::silent()), state: Mutex::new(state) }
+        Self { engine, ticker, gate, notifier: Arc::new(Notifier::silent()), state: Mutex::new(state) }
     }
 
     /// Has each reload announced, whoever asks for it.
@@ -165,9 +167,8 @@ impl Reloader {
     }
 
     fn read(&self, file: &Path, state: &mut State) -> Result<Outcome, Refusal> {
-        let (new, warnings) = config::load(file).map_err(Refusal::Invalid)?;
-        let old = self.engine.config();
-        let Diff { changes, restart } = Diff::between(&old, &new);
+        let Loaded { config: new, security, warnings } = listener::load(file).map_err(Refusal::Invalid)?;
+        let Diff { changes, restart } = self.diff(&new, &security);
         if !restart.is_empty() {
             return Err(Refusal::Restart(restart));
         }
@@ -176,7 +177,9 @@ impl Reloader {
         conditions.retain(&new.services);
         let now = Instant::now();
         let runtime = overrides(&conditions);
+        let limits = Limits::of(&new.metrics);
         let tables = self.apply(Some(new), &before, conditions, state, now)?;
+        self.gate.exchange(limits, security);
         Ok(Outcome { generation: tables.generation, changes, runtime, warnings })
     }
 
@@ -186,11 +189,16 @@ impl Reloader {
     /// The file is no valid configuration.
     pub fn preview(&self, file: Option<&Path>) -> Result<Preview, Report> {
         let file = file.map_or_else(|| self.path(), Path::to_owned);
-        let (new, warnings) = config::load(&file)?;
+        let Loaded { config: new, security, warnings } = listener::load(&file)?;
         let mut conditions = (*self.engine.conditions()).clone();
         conditions.retain(&new.services);
-        let diff = Diff::between(&self.engine.config(), &new);
+        let diff = self.diff(&new, &security);
         Ok(Preview { diff, runtime: overrides(&conditions), warnings })
+    }
+
+    fn diff(&self, new: &Config, security: &Security) -> Diff {
+        let rewritten = self.gate.security().rewritten(security);
+        Diff::between(&self.engine.config(), new).with_rewritten(&rewritten)
     }
 
     /// Takes an endpoint out gracefully: it keeps its connections and gets no new ones. Holds also over reloads, until

@@ -64,6 +64,7 @@ fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config
             aliases: false,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
+            access: config::Access::default(),
         },
     }
 }

@@ -104,7 +104,9 @@ impl Shown {
     /// As `pollux run` does it.
     pub fn new(engine: Engine, config: &Config) -> Self {
         let (engine, runtime, listener, address) = Self::parts(engine);
-        let telemetry = engine::serve(listener, config, &engine, runtime.handle()).unwrap();
+        let telemetry =
+            engine::serve(listener, pollux::listener::Security::default(), config, &engine, runtime.handle())
+                .unwrap();
         Self { engine, address, runtime, telemetry: Some(telemetry) }
     }
 
@@ -117,7 +119,7 @@ impl Shown {
     fn parts(engine: Engine) -> (Arc<Engine>, Runtime, TcpListener, SocketAddr) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let listener = pollux::metrics::http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = pollux::listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         (Arc::new(engine), runtime, listener, address)
     }

@@ -37,12 +37,29 @@ impl Prometheus {
         rules: Option<&Path>,
     ) -> Self {
         let rules = rules.map_or_else(String::new, |file| format!("rule_files: [{}]\n", file.display()));
+        let prometheus = Self::spawn(ns, dir, target, interval, (&rules, ""));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while prometheus.query(ns, "up") != Some(1.0) {
+            assert!(Instant::now() < deadline, "Prometheus does not scrape {target}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        prometheus
+    }
+
+    /// Starts one with these rules before its job and that at the job's end, and waits for nothing.
+    pub fn spawn(
+        ns: &Namespace,
+        dir: &Path,
+        target: SocketAddr,
+        interval: &str,
+        (rules, job): (&str, &str),
+    ) -> Self {
         let config = dir.join("prometheus.yml");
         std::fs::write(
             &config,
             format!(
                 "{rules}scrape_configs:\n  - job_name: pollux\n    scrape_interval: {interval}\n    scrape_timeout: {interval}\n    \
-                 static_configs: [{{ targets: ['{target}'] }}]\n"
+                 static_configs: [{{ targets: ['{target}'] }}]\n{job}"
             ),
         )
         .expect("prometheus.yml");
@@ -57,13 +74,7 @@ impl Prometheus {
             .stderr(log)
             .spawn()
             .expect("prometheus starts");
-        let prometheus = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while prometheus.query(ns, "up") != Some(1.0) {
-            assert!(Instant::now() < deadline, "Prometheus does not scrape {target}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        prometheus
+        Self(child)
     }
 
     /// The values of a range query that gives one series: Unix times, both included, and the step in seconds.

@@ -128,10 +128,18 @@ impl Lab {
             EnginePort { device: lan.device, mac: Some(traffic::LAN) },
         ];
         let engine = Arc::new(Engine::start_on(eal, &config, devices).unwrap());
-        let listener = pollux::metrics::http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = pollux::listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let metrics = listener.local_addr().unwrap();
-        let telemetry = engine::serve(listener, &config, &engine, runtime.handle()).unwrap();
-        let reloader = Arc::new(Reloader::new(Arc::clone(&engine), telemetry.ticker(), file));
+        let telemetry = engine::serve(
+            listener,
+            pollux::listener::Security::default(),
+            &config,
+            &engine,
+            runtime.handle(),
+        )
+        .unwrap();
+        let reloader =
+            Arc::new(Reloader::new(Arc::clone(&engine), telemetry.ticker(), telemetry.gate(), file));
         runtime.spawn(reload::probe(Arc::clone(&reloader)));
         let ledger = Ledger::default();
         let wires = [(wan_side, wan.collect), (lan_side, lan.collect)];

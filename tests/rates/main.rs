@@ -80,6 +80,7 @@ fn settings() -> Settings {
             aliases: false,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
+            access: pollux::config::Access::default(),
         },
         ports: vec!["wan".into()],
         worker_cpus: vec![0],
@@ -147,7 +148,8 @@ fn prometheus_sees_no_rate_above_what_was_sent() {
     let publication = aggregator.publication();
     let ticker = Arc::new(Ticker::start(aggregator, Arc::clone(&clock), || ()).expect("a thread"));
     let frozen = Arc::clone(&ticker);
-    let listener = ns.inside(|| http::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("a listener");
+    let listener =
+        ns.inside(|| pollux::listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("a listener");
     let target = listener.local_addr().expect("its address");
     let time = Arc::clone(&clock);
     let context = Context { publication, clock, pairs: Arc::new(move || frozen.freeze()) };

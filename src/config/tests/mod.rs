@@ -272,6 +272,7 @@ fn what_is_left_out_has_the_documented_default() {
         aliases: false,
         max_connections: 64,
         header_timeout: Duration::from_secs(5),
+        access: crate::config::Access::default(),
     };
     assert_eq!(config.metrics, metrics);
     assert_eq!(config.control, Control { socket: AdminSocket::Default, watch: false });

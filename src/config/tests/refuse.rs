@@ -49,11 +49,6 @@ fn what_is_not_supported_yet_is_refused() {
         ("udp_byte_rate     = 0", "udp_byte_rate = 1"),
         ("deny              = []", "deny = [\"10.0.0.0/8\"]"),
         ("allow             = []", "allow = [\"::/0\"]"),
-        ("bearer_token_file  = \"\"", "bearer_token_file = \"t\""),
-        ("tls_certificate    = \"\"", "tls_certificate = \"t\""),
-        ("tls_key            = \"\"", "tls_key = \"t\""),
-        ("tls_client_ca      = \"\"", "tls_client_ca = \"t\""),
-        ("web_config         = \"\"", "web_config = \"t\""),
         ("path       = \"\"", "path = \"/var/lib/pollux/history\""),
     ];
     for (from, to) in refusals {

@@ -4,6 +4,7 @@ mod families;
 mod flows;
 mod http;
 mod model;
+mod names;
 
 mod parser;
 mod render;
@@ -37,6 +38,7 @@ fn settings(flow_series_limit: usize) -> Settings {
             aliases: false,
             max_connections: 64,
             header_timeout: Duration::from_secs(5),
+            access: config::Access::default(),
         },
         ports: vec!["wan".into(), "lan".into()],
         worker_cpus: vec![1, 2, 3],
