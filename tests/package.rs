@@ -39,7 +39,8 @@ within sh -c 'promtool check rules /usr/share/pollux/prometheus/rules/*.yml' >/d
 # As its user, with what the unit gives.
 install -d -o "$(within id -u pollux)" "$root/run/pollux"
 set -- "$1" "$2" -all,+net_admin,+net_raw,+ipc_lock,+sys_nice
-within env RUNTIME_DIRECTORY=/run/pollux setpriv --reuid pollux --regid pollux --clear-groups --no-new-privs \
+# No function: its subshell would get the signal.
+chroot "$root" env RUNTIME_DIRECTORY=/run/pollux setpriv --reuid pollux --regid pollux --clear-groups --no-new-privs \
   --inh-caps "$3" --ambient-caps "$3" --bounding-set "$3" \
   pollux run --config /etc/pollux/pollux.toml & engine=$!
 for _ in $(seq 200); do

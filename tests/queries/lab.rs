@@ -75,7 +75,7 @@ pub fn run() {
     fs::write(&file, text("address", "down")).unwrap();
     lab.reloader.reload(None).unwrap_or_else(|error| panic!("{error}"));
     lab.traffic.without_endpoints(200);
-    lab.turn(&mut machine, Duration::from_millis(1500), false);
+    lab.turn(&mut machine, Duration::from_millis(3500), false);
     let live = now();
     lab.turn(&mut machine, AFTER, false);
     wrong.extend(seed.look(Moment::Storm, &lab.prometheus, &lab.frontend(), live));
