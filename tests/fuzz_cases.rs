@@ -84,14 +84,12 @@ fn seeds_reach_every_verdict() {
 }
 
 #[test]
-fn seeds_of_every_mode_get_through() {
-    for name in ["full_nat", "other_family", "tunnels"] {
-        let seeds = fuzz::seeds::all();
-        let (_, _, bytes) = seeds.iter().find(|(_, n, _)| *n == name).unwrap();
-        let terms = fuzz::pipeline::terms(bytes);
-        let of = |term: Term| terms[Term::ALL.iter().position(|t| *t == term).unwrap()];
-        assert!(of(Term::Forwarded) >= 20, "{name}: {} forwarded of {}", of(Term::Forwarded), of(Term::Rx));
-    }
+fn seeds_of_full_nat_get_through() {
+    let seeds = fuzz::seeds::all();
+    let (_, _, bytes) = seeds.iter().find(|(_, name, _)| *name == "full_nat").unwrap();
+    let terms = fuzz::pipeline::terms(bytes);
+    let of = |term: Term| terms[Term::ALL.iter().position(|t| *t == term).unwrap()];
+    assert!(of(Term::Forwarded) >= 20, "{} forwarded of {}", of(Term::Forwarded), of(Term::Rx));
 }
 
 /// `POLLUX_UPDATE_SEEDS=1 cargo test --test fuzz_cases` writes them anew.

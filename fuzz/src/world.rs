@@ -261,11 +261,11 @@ fn make(n: u8) -> World {
         ),
         // Full NAT, with everything known; connections of lost endpoints are reset.
         4 => ("", PORTS.to_owned(), NEIGHBORS, "on_endpoint_down = \"reset\""),
-        // Of the other family, and DSR; two workers; neighbours are to be found; clients keep their endpoints.
+        // Of the other family, and DSR; two workers; clients keep their endpoints.
         5 => (
             "[engine]\non_unknown = \"pickup\"\n",
             PORTS.to_owned(),
-            "",
+            NEIGHBORS,
             "on_endpoint_down = \"reset\"\npersistence = \"1s\"",
         ),
         // Tunnels over a narrow link, and a table for a handful.

@@ -329,7 +329,8 @@ impl Tell {
         for ring in &mut self.to {
             let deadline = Instant::now() + FULL;
             while ring.push(update).is_err() {
-                if Instant::now() >= deadline {
+                // A worker that has ended takes nothing any more.
+                if ring.is_abandoned() || Instant::now() >= deadline {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                     break;
                 }

@@ -50,7 +50,7 @@ fn a_user_with_four_capabilities_is_enough_and_no_thread_has_more() {
 
     talk(&mut lab.connect().expect("a connection")).expect("an echo");
     ask(&lab.datagrams()).expect("an echo");
-    lab.client.sh("ping -c 1 -W 5 203.0.113.2");
+    lab.client.sh("ping -c 3 -W 5 203.0.113.2");
 
     let mut threads = Vec::new();
     for task in fs::read_dir(format!("/proc/{}/task", engine.pid())).expect("its threads").flatten() {

@@ -242,10 +242,11 @@ fn talk(mut stream: impl Read + Write, method: &str, path: &str, json: &str) -> 
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{body}").unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    // A capture's stream is no text.
+    let is_text = std::str::from_utf8(&answer).is_ok();
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let body = if head.to_lowercase().contains("transfer-encoding: chunked") {
+    // A capture's stream is no text, and stays as it came.
+    let body = if is_text && head.to_lowercase().contains("transfer-encoding: chunked") {
         unchunk(body)
     } else {
         body.to_owned()

@@ -389,8 +389,8 @@ fn ten_thousand_services_and_one_of_a_thousand_endpoints() {
     assert_eq!(config.services.len(), 10_000);
     assert_eq!(config.services[5_000].endpoints.len(), 1_000);
     // One too like another is found among them all.
-    let found = bad(&text.replace("name = \"s9999\"", "name = \"s17\""));
+    let found = errors(&text.replace("name = \"s9999\"", "name = \"s17\""));
     assert!(found[0].contains("s17"), "{found:?}");
-    let found = bad(&text.replace("vip = \"203.0.39.249:80\"", "vip = \"203.0.0.3:80\""));
+    let found = errors(&text.replace("vip = \"203.0.39.249:80\"", "vip = \"203.0.0.3:80\""));
     assert!(found[0].contains("203.0.0.3"), "{found:?}");
 }
