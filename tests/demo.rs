@@ -65,7 +65,10 @@ impl Demo {
         let binary =
             tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
         let path = binary.path().join("pollux");
-        fs::copy(env!("CARGO_BIN_EXE_pollux"), &path).unwrap();
+        // By a process of its own: a child that another test starts meanwhile would hold a file open for writing that this one wrote,
+        // and what is open for writing cannot be executed.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_pollux")).arg(&path).status().unwrap();
+        assert!(copied.success());
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&path);

@@ -63,6 +63,7 @@ pub fn pages(context: Context) -> Router {
         .route("/", get(landing))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .method_not_allowed_fallback(api::wrong_method)
         .with_state(context)
 }
 

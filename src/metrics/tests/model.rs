@@ -127,6 +127,8 @@ struct Ledger {
     flows: BTreeMap<&'static str, i64>,
     /// Processed by (label, client, dip) while the endpoint was configured, and by (label, dip) for clients without a slot.
     pairs: BTreeMap<(&'static str, u8, String), (u64, u64)>,
+    /// The same up to the end of the last tick: what a snapshot shows that a reload in the middle of one publishes.
+    settled_pairs: BTreeMap<(&'static str, u8, String), (u64, u64)>,
     created_in_tick: u64,
     at_tick_start: BTreeMap<&'static str, u64>,
     /// Services and endpoints that count for a series: the configured ones, and those removed whose label has lived on since.
@@ -239,7 +241,11 @@ impl Ledger {
         self.services.extend((0..SERVICES.len()).filter(|&n| masks.service(n)));
         self.endpoints.retain(|&n| shown("endpoint_traffic_bytes", of(n), dip(n)));
         self.endpoints.extend((0..ENDPOINTS.len()).filter(|&n| masks.endpoint(n)));
-        self.pairs.retain(|(label, _, at), _| shown("endpoint_traffic_bytes", label, at.clone()));
+        for pairs in [&mut self.pairs, &mut self.settled_pairs] {
+            pairs.retain(|(label, _, at), _| {
+                self.shown.contains_key(&("endpoint_traffic_bytes", (*label).to_owned(), at.clone()))
+            });
+        }
     }
 }
 
@@ -465,6 +471,7 @@ impl World {
         }
         if step == Step::Ticked {
             self.aggregator.publish();
+            self.ledger.settled_pairs.clone_from(&self.ledger.pairs);
             let s = self.scrape()?;
             self.check(&s)?;
             self.check_all_pairs(&s)?;
@@ -609,7 +616,7 @@ impl World {
             check_pairs_grow(before, &pairs)?;
         }
         if self.bound == usize::MAX {
-            for ((service, client, dip), (packets, bytes)) in &self.ledger.pairs {
+            for ((service, client, dip), (packets, bytes)) in &self.ledger.settled_pairs {
                 let sip = super::client(*client).to_string();
                 let key = [("service", *service), ("sip", &*sip), ("dip", dip)];
                 let of = |family| pairs.get(family, &key).map(str::parse::<u64>);

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::{EndpointState, Protocol, ServiceLabel};
 use crate::counters::{FlowState, Term};
 use crate::health::{EndpointHealth, Histogram, ProbeHealth, Results, Verdict};
+use crate::listener::ListenerStats;
 use crate::metrics::families::{self, Kind};
 use crate::metrics::{DeviceStats, HealthStats, KernelStats, PoolStats, PortStats};
 use crate::pipeline::DropReason;
@@ -454,6 +455,10 @@ impl DeviceStats for Fake {
         KernelStats { refused: 5, routes: 6, lost_updates: 7 }
     }
 
+    fn listener(&mut self) -> ListenerStats {
+        ListenerStats { connections: 3, certificate_expiry: Some(1_900_000_000), ..ListenerStats::default() }
+    }
+
     fn health(&mut self) -> HealthStats {
         let endpoint = |last: u8, protocol, state, probe| EndpointHealth {
             service: "a\"b".into(),
@@ -548,6 +553,8 @@ fn machine_devices_and_workers() {
     assert_eq!(s.count("pollux_mempool_buffers_in_use", &[("pool", "rx")]), 17);
     assert_eq!(s.count("pollux_kernel_refused_packets_total", &[]), 5);
     assert_eq!(s.count("pollux_kernel_routes", &[]), 6);
+    assert_eq!(s.count("pollux_http_connections", &[]), 3);
+    assert_eq!(s.count("pollux_certificate_expiry_timestamp_seconds", &[]), 1_900_000_000);
     assert_eq!(s.count("pollux_neighbor_updates_lost_total", &[]), 7);
     assert_eq!(s.value("pollux_worker_busy_ratio", &[("worker", "0")]), 0.25);
     assert_eq!(s.value("pollux_worker_busy_seconds_total", &[("worker", "0")]), 2.5);
