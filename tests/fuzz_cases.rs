@@ -83,13 +83,19 @@ fn seeds_reach_every_verdict() {
     }
 }
 
+/// A world that drops what its seeds send teaches the fuzzer nothing. What may be dropped of these is what they mean to be: answers
+/// to a tunnel's outside, errors that are too long, second paths where there is none, all after a reload that takes endpoints away.
 #[test]
-fn seeds_of_full_nat_get_through() {
+fn seeds_of_the_modes_get_through() {
     let seeds = fuzz::seeds::all();
-    let (_, _, bytes) = seeds.iter().find(|(_, name, _)| *name == "full_nat").unwrap();
-    let terms = fuzz::pipeline::terms(bytes);
-    let of = |term: Term| terms[Term::ALL.iter().position(|t| *t == term).unwrap()];
-    assert!(of(Term::Forwarded) >= 20, "{} forwarded of {}", of(Term::Forwarded), of(Term::Rx));
+    for (name, least) in [("full_nat", 84), ("other_family", 65), ("tunnels", 46)] {
+        let (_, _, bytes) = seeds.iter().find(|(_, seed, _)| *seed == name).unwrap();
+        let terms = fuzz::pipeline::terms(bytes);
+        let of = |term: Term| terms[Term::ALL.iter().position(|t| *t == term).unwrap()];
+        let (forwarded, all) = (of(Term::Forwarded), of(Term::Rx));
+        println!("{name}: {forwarded} forwarded of {all}");
+        assert!(forwarded >= least, "{name}: {forwarded} forwarded of {all}, not {least}");
+    }
 }
 
 /// `POLLUX_UPDATE_SEEDS=1 cargo test --test fuzz_cases` writes them anew.

@@ -89,6 +89,7 @@ prefix = "2001:db8:c::/48"
 via = "2001:db8:1::1"
 "#;
 
+/// All next hops: the gateways and the endpoints, the second path's included.
 const NEIGHBORS: &str = r#"
 [[neighbor]]
 address = "203.0.113.1"
@@ -103,8 +104,24 @@ address = "10.1.0.10"
 mac = "02:00:00:00:00:0a"
 port = "lan"
 [[neighbor]]
-address = "2001:db8:2::10"
+address = "2001:db8:2::a"
 mac = "02:00:00:00:00:0a"
+port = "lan"
+[[neighbor]]
+address = "10.1.0.11"
+mac = "02:00:00:00:00:0b"
+port = "lan"
+[[neighbor]]
+address = "2001:db8:2::b"
+mac = "02:00:00:00:00:0b"
+port = "lan"
+[[neighbor]]
+address = "10.1.0.20"
+mac = "02:00:00:00:00:14"
+port = "lan"
+[[neighbor]]
+address = "2001:db8:2::20"
+mac = "02:00:00:00:00:14"
 port = "lan"
 "#;
 
@@ -225,6 +242,17 @@ fn services(world: u8) -> String {
         }
     }
     text
+}
+
+/// Every endpoint has a next hop that is known, or the worlds in which all is known would be about unknown ones.
+#[test]
+fn endpoints_are_neighbors() {
+    for v4 in [true, false] {
+        for addr in [endpoint(v4, 0), endpoint(v4, 1), second(v4).1, snat(v4)] {
+            let known = NEIGHBORS.contains(&format!("\"{addr}\""));
+            assert_eq!(known, addr != snat(v4), "{addr}");
+        }
+    }
 }
 
 /// A configuration, and the same after a reload that makes the firewall stricter.

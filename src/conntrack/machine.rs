@@ -174,6 +174,31 @@ impl Machine {
         }
     }
 
+    /// What a side would send now if it had nothing to say, between these ports; `None` where its numbers are not known, and where
+    /// there is nothing to end: of UDP, of a connection that is over, and of one of which the client alone is heard.
+    pub(super) fn keepalive(&self, direction: Direction, (sport, dport): (u16, u16)) -> Option<L4> {
+        match self {
+            Self::Tcp(state) => {
+                let tcp::Segment { flags, payload, seq, ack } = state.keepalive(direction)?;
+                Some(L4::Tcp { sport, dport, flags, payload, seq, ack })
+            }
+            Self::Sctp(state) => {
+                let tag = state.keepalive(direction)?;
+                Some(L4::Sctp { sport, dport, tag, chunks: 0, initiate_tag: 0, reflected: false })
+            }
+            Self::Udp(_) | Self::OneSided(_) | Self::Vacant => None,
+        }
+    }
+
+    /// Ends what [`keepalive`](Self::keepalive) has numbers for.
+    pub(super) fn end(&mut self) {
+        match self {
+            Self::Tcp(state) => state.end(),
+            Self::Sctp(state) => state.end(),
+            Self::Udp(_) | Self::OneSided(_) | Self::Vacant => {}
+        }
+    }
+
     /// SCTP: the tag that the client has chosen, if it is known.
     pub(super) fn client_tag(&self) -> Option<u32> {
         if let Self::Sctp(state) = self { state.client_tag() } else { None }

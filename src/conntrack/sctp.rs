@@ -152,6 +152,17 @@ impl State {
         (tag != UNKNOWN).then_some(tag.get())
     }
 
+    /// The tag of what a side would send now, where it is known.
+    pub(super) fn keepalive(&self, direction: Direction) -> Option<u32> {
+        let tag = self.tags[direction as usize];
+        (self.phase() != Phase::Closed && tag != UNKNOWN).then_some(tag.get())
+    }
+
+    /// Both sides have been told that it is over.
+    pub(super) fn end(&mut self) {
+        self.set_phase(Phase::Closed);
+    }
+
     pub(super) fn flow_state(&self) -> FlowState {
         match self.phase() {
             Phase::PickedUp | Phase::CookieWait | Phase::InitAcked | Phase::CookieEchoed => {

@@ -409,15 +409,40 @@ impl Conntrack {
             entry.touched_ms = now_ms as u32;
         }
         if after != before {
-            let view = self.view(id);
-            if view.timeout_ms(after) < view.timeout_ms(before) {
-                // The wheel would look too late; where a deadline moves away, it looks too early and finds that out.
-                let deadline = now_ms + u64::from(view.left_ms(now_ms));
-                self.wheel.unlink(&mut self.rests, id.0);
-                self.wheel.link(&mut self.rests, id.0, deadline);
-            }
+            self.reschedule(id, before, now_ms);
         }
         Step { before, after, error: reaction.error, pass: reaction.pass }
+    }
+
+    /// After a change of its state from `before`.
+    fn reschedule(&mut self, id: FlowId, before: FlowState, now_ms: u64) {
+        let view = self.view(id);
+        if view.timeout_ms(self.state(id)) < view.timeout_ms(before) {
+            // The wheel would look too late; where a deadline moves away, it looks too early and finds that out.
+            let deadline = now_ms + u64::from(view.left_ms(now_ms));
+            self.wheel.unlink(&mut self.rests, id.0);
+            self.wheel.link(&mut self.rests, id.0, deadline);
+        }
+    }
+
+    /// What this side of a connection would send now if it had nothing to say, as it comes to us; `None` where that is not known.
+    #[must_use]
+    pub fn keepalive(&self, id: FlowId, direction: Direction) -> Option<L4> {
+        let view = self.view(id);
+        let tuple = view.tuple(direction, &self.own);
+        view.entry.machine.keepalive(direction, (tuple.sport, tuple.dport))
+    }
+
+    /// A connection of which both sides have been told that it is over. What comes of it yet finds it closed for some seconds.
+    pub fn end(&mut self, id: FlowId, now: Instant) -> Step {
+        let now_ms = self.clock(now);
+        let entry = &mut self.entries[id.0 as usize];
+        let before = entry.machine.flow_state();
+        entry.machine.end();
+        entry.touched_ms = now_ms as u32;
+        let after = entry.machine.flow_state();
+        self.reschedule(id, before, now_ms);
+        Step { before, after, error: None, pass: Ok(()) }
     }
 
     /// Whether a first packet of this kind, original direction, starts the connection anew (port reuse: a SYN or INIT on an
@@ -518,20 +543,24 @@ impl Conntrack {
             .map(|direction| self.hash.of(&view.tuple(direction, &self.own)))
     }
 
-    /// Gives the epoch `mark` to the connections with endpoints that `is` says so of, among `budget` entries from number `from` on.
-    /// Where to go on; none at the end.
-    pub fn mark(
+    /// Gives the epoch `mark` to the connections with endpoints that `is` says so of, among `budget` entries from number `from` on,
+    /// and their ids, as long as there is room for them. Where to go on; none at the end.
+    pub fn mark<const N: usize>(
         &mut self,
         from: usize,
         budget: usize,
         mark: u32,
         is: impl Fn(EndpointId) -> bool,
+        marked: &mut ArrayVec<FlowId, N>,
     ) -> Option<usize> {
         let end = from.saturating_add(budget).min(self.entries.len());
         for n in from..end {
             let id = FlowId(n as u32);
             let view = self.view(id);
             if view.entry.machine != Machine::Vacant && is(view.endpoint_id()) {
+                if marked.try_push(id).is_err() {
+                    return Some(n);
+                }
                 self.set_epoch(id, mark);
             }
         }

@@ -189,6 +189,19 @@ impl State {
         matches!(self.phase(), Phase::Closed | Phase::PickedUp) || self.fins() == BOTH
     }
 
+    /// What a side would send now if it had nothing to say: with the numbers that the other side expects, or, where segments are under
+    /// way, answers with its own. Nothing where the server has not been heard, and the client's next SYN begins anew.
+    pub(super) fn keepalive(&self, direction: Direction) -> Option<Segment> {
+        let (sent, received) = (self.sent[direction as usize], self.sent[other(direction) as usize]);
+        let segment = Segment { flags: ACK, payload: 0, seq: sent.get(), ack: received.get() };
+        (!matches!(self.phase(), Phase::SynSent | Phase::Closed)).then_some(segment)
+    }
+
+    /// Both sides have been told that it is over.
+    pub(super) fn end(&mut self) {
+        self.enter(Phase::Closed);
+    }
+
     pub(super) fn step(&mut self, direction: Direction, segment: &Segment) -> Reaction {
         if segment.has(RST) {
             return self.reset(direction, segment);

@@ -73,7 +73,7 @@ impl<F: Frame> Shard<F> {
         if !rewrite::is_intact(arrival.frame.data(), &arrival.packet, &flow) {
             return self.drop(turn, arrival.port, arrival.frame, DropReason::SctpChecksum);
         }
-        self.as_client_sees(id, &flow, direction, &mut arrival.packet);
+        self.as_client_sees(id, &flow, direction, &mut arrival.packet.l4_info);
         if let Err(reason) = self.advance(turn, id, direction, &arrival.packet.l4_info) {
             return self.drop(turn, arrival.port, arrival.frame, reason);
         }
@@ -138,7 +138,7 @@ impl<F: Frame> Shard<F> {
         match self.open(turn, &arrival, service) {
             Ok(id) => {
                 let flow = self.conntrack.flow(id);
-                self.as_client_sees(id, &flow, Direction::Original, &mut arrival.packet);
+                self.as_client_sees(id, &flow, Direction::Original, &mut arrival.packet.l4_info);
                 match self.way_out(turn, &arrival, id, Direction::Original) {
                     Ok(exit) => self.forward_sctp(turn, arrival, id, &flow, Direction::Original, exit),
                     Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),

@@ -213,7 +213,8 @@ impl<F: Frame> Shard<F> {
         if self.neighbors.is_asking() {
             self.neighbor_timers(&mut Turn { tables, now, out });
         }
-        let more = self.give_up_fragments(&mut Turn { tables, now, out }) | self.sweep(tables, budget);
+        let more = self.give_up_fragments(&mut Turn { tables, now, out })
+            | self.sweep(&mut Turn { tables, now, out }, budget);
         self.modes.maintain(now);
         let Self { worker, conntrack, paths, pairs, modes, writer, removals, .. } = self;
         let writer = &*writer;

@@ -19,16 +19,16 @@ const SILENT: u16 = 1 << ABORT | 1 << 9 | 1 << 11 | 1 << SHUTDOWN_COMPLETE;
 /// The T bit: the verification tag is reflected, since the association is not known.
 const REFLECTED: u8 = 1;
 
-/// Writes the RST or ABORT that goes on in the place of `packet`, in its sender's name, between these addresses and ports. Its
+/// Writes the RST or ABORT that goes on in the place of a packet, in its sender's name, between these addresses and ports. Its
 /// numbers are the packet's, which the receiver expects. `None` where none may be sent.
 pub fn write_onward(
     out: &mut Vec<u8>,
-    packet: &Packet,
+    l4: &L4,
     (src, sport): (Addr, u16),
     (dst, dport): (Addr, u16),
     reply: &Reply,
 ) -> Option<()> {
-    match packet.l4_info {
+    match *l4 {
         // To a SYN that the server has not seen there is nothing to reset.
         L4::Tcp { flags, .. } if flags & (RST | SYN) != 0 && flags & ACK == 0 => None,
         L4::Tcp { flags, seq, ack, .. } => {

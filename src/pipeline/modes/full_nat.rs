@@ -7,7 +7,7 @@ use crate::client_address::{self, options, proxy, proxy::Splice, toa};
 use crate::config::ClientAddress;
 use crate::conntrack::{Direction, Flow, FlowId, Form};
 use crate::counters::Term;
-use crate::parse::{L4, Packet};
+use crate::parse::L4;
 use crate::pipeline::egress::Exit;
 use crate::pipeline::shard::{Arrival, Shard, Turn};
 use crate::pipeline::{DropReason, Frame, Output};
@@ -30,10 +30,10 @@ impl<F: Frame> Shard<F> {
         id: FlowId,
         flow: &Flow,
         direction: Direction,
-        packet: &mut Packet,
+        l4: &mut L4,
     ) {
         let Form::FullNat(ClientAddress::ProxyV2) = flow.form else { return };
-        let L4::Tcp { flags, seq, ack, .. } = &mut packet.l4_info else { return };
+        let L4::Tcp { flags, seq, ack, .. } = l4 else { return };
         match (direction, self.modes.notes.splice(id)) {
             (Direction::Original, _) if *flags & (flag::SYN | flag::ACK) == flag::SYN => {
                 self.modes.notes.set_splice(id, &Splice::new(*seq, proxy::len(flow.client)));
@@ -49,16 +49,9 @@ impl<F: Frame> Shard<F> {
         }
     }
 
-    /// The numbers of a packet as whoever gets it in the end has them.
-    pub(in crate::pipeline) fn as_receiver_sees(
-        &mut self,
-        id: FlowId,
-        flow: &Flow,
-        direction: Direction,
-        packet: &mut Packet,
-    ) {
-        self.as_client_sees(id, flow, direction, packet);
-        if let (Direction::Original, L4::Tcp { seq, .. }) = (direction, &mut packet.l4_info)
+    /// The numbers of a packet that [the client's](Self::as_client_sees) are, as whoever gets it in the end has them.
+    pub(in crate::pipeline) fn as_receiver_sees(&self, id: FlowId, direction: Direction, l4: &mut L4) {
+        if let (Direction::Original, L4::Tcp { seq, .. }) = (direction, l4)
             && let Some(splice) = self.modes.notes.splice(id)
         {
             *seq = splice.outward(flag::RST, *seq, 0).seq;
