@@ -208,9 +208,10 @@ mod tests {
         for n in 0..2 * KEPT {
             users.keep(users.sealed("alice", "a hash", &n.to_le_bytes()), false);
         }
-        let kept = users.cache();
-        assert_eq!((kept.right.seals.len(), kept.wrong.seals.len()), (1, KEPT));
-        drop(kept);
+        {
+            let kept = users.cache();
+            assert_eq!((kept.right.seals.len(), kept.wrong.seals.len()), (1, KEPT));
+        }
 
         // While nobody gets a turn, those who are known go on.
         let turn = users.turn.clone().acquire_owned().await.unwrap();
