@@ -1,14 +1,14 @@
 //! One bank of deltas, and what is counted in it.
 
 use super::segments::Segments;
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering, Zeroes, zeroes};
 use crate::config::Protocol;
-use crate::dpdk::memory::huge_vec;
 use crate::ids::{EndpointId, PairSlot, PortId, RuleId, ServiceId};
 use crate::pipeline::DropReason;
 
 /// A count with one writer: a relaxed load, add and store, no lock prefix.
 #[derive(Debug)]
+#[cfg_attr(not(all(test, pollux_loom)), derive(bytemuck::Zeroable))]
 pub struct Counter(AtomicU64);
 
 impl Default for Counter {
@@ -177,6 +177,7 @@ pub struct ServiceCounters {
 
 /// Processed packets and L3 bytes of one client–endpoint pair, both directions.
 #[derive(Debug, Default)]
+#[cfg_attr(not(all(test, pollux_loom)), derive(bytemuck::Zeroable))]
 pub struct PairCounters {
     /// Packets.
     pub packets: Counter,
@@ -258,7 +259,7 @@ pub struct Bank {
     endpoints: Segments<EndpointCounters>,
     rules: Segments<Counter>,
     snat: Box<[SnatCounters]>,
-    pairs: Box<[PairCounters]>,
+    pairs: Zeroes<PairCounters>,
     /// How the worker spent its time.
     pub load: LoadCounters,
     /// Of modes other than `dnat`.
@@ -268,9 +269,7 @@ pub struct Bank {
 impl Bank {
     pub(super) fn new(sizes: Sizes) -> Self {
         fn slots<T: Default>(n: usize) -> Box<[T]> {
-            let mut slots = huge_vec(n);
-            slots.resize_with(n, T::default);
-            slots.into_boxed_slice()
+            (0..n).map(|_| T::default()).collect()
         }
         Self {
             terms: Default::default(),
@@ -281,7 +280,7 @@ impl Bank {
             endpoints: Segments::new(sizes.endpoints),
             rules: Segments::new(sizes.rules),
             snat: slots(sizes.snat),
-            pairs: slots(sizes.pairs),
+            pairs: zeroes(sizes.pairs),
             load: LoadCounters::default(),
             modes: ModeCounters::default(),
         }

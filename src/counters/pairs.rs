@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 
-use super::sync::{AtomicU32, AtomicU64, Ordering};
+use bytemuck::Zeroable;
+
+use super::sync::{AtomicU32, AtomicU64, Ordering, Zeroes, zeroes};
 use super::{Bank, Sizes, Writer};
 use crate::addr::Addr;
 use crate::config::Protocol;
 use crate::conntrack::{Tuple, TupleHash};
-use crate::dpdk::memory;
+use crate::dpdk::memory::{self, Pages};
 use crate::ids::{EndpointId, PairSlot, ServiceId};
 
 /// A client and the endpoint that it was balanced to.
@@ -29,6 +31,7 @@ pub struct PairKey {
 /// worker's alone. Relaxed: a key is written before the slot counts, so the hand-over of the bank publishes it, and it is not
 /// written again before that bank was folded.
 #[derive(Debug, Default)]
+#[cfg_attr(not(all(test, pollux_loom)), derive(bytemuck::Zeroable))]
 #[repr(align(32))]
 struct Record {
     client: [AtomicU64; 2],
@@ -105,15 +108,13 @@ impl Record {
 /// The records of all slots.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    records: Box<[Record]>,
+    records: Zeroes<Record>,
     used: AtomicU32,
 }
 
 impl Directory {
     pub(super) fn new(sizes: Sizes) -> Self {
-        let mut records = memory::huge_vec(sizes.pairs);
-        records.resize_with(sizes.pairs, Record::default);
-        Self { records: records.into(), used: AtomicU32::new(0) }
+        Self { records: zeroes(sizes.pairs), used: AtomicU32::new(0) }
     }
 
     pub(super) fn key(&self, slot: PairSlot) -> PairKey {
@@ -133,9 +134,6 @@ impl Directory {
     }
 }
 
-/// A place of the index without a slot.
-const EMPTY: Place = Place { tag: 0, slot: u32::MAX };
-
 /// Ticks that a slot rests after its last holder has gone. The bank of tick t is folded before t + 2 is asked for; the
 /// third is for packets that were decided in the connection's last turn and taken by the device in the next.
 const REST: u32 = 3;
@@ -143,24 +141,45 @@ const REST: u32 = 3;
 /// Places of the index that are looked at beforehand: further from its home lies one key of twenty.
 const NEAR: usize = 4;
 
+/// Above so many used slots an idle one is taken before one that never was: what all clients so far have used is looked through at
+/// each tick.
+const USED_FREELY: usize = 1 << 18;
+
 /// Idle slots looked at for one new pair; bounds the work, the next pair goes on where this one stopped.
 const ATTEMPTS: usize = 16;
 
 /// A place of the index: the tag spares a look at most keys, and tells the home without one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Zeroable)]
 struct Place {
     tag: u32,
+    /// Plus one; 0 in an empty place.
     slot: u32,
+}
+
+const EMPTY: Place = Place { tag: 0, slot: 0 };
+
+impl Place {
+    #[inline]
+    const fn of(tag: u32, slot: u32) -> Self {
+        Self { tag, slot: slot + 1 }
+    }
+
+    #[inline]
+    const fn slot(self) -> Option<u32> {
+        self.slot.checked_sub(1)
+    }
 }
 
 /// The worker's index of its pairs: open addressing over a fixed array, keyed hash, never rehashed.
 #[derive(Debug)]
 pub struct Pairs {
     /// At most half of the places in use.
-    index: Box<[Place]>,
+    index: Pages<Place>,
     /// Slots that were let go, with the tick of that; of a slot that was held or let go again since, the line is old.
     idle: VecDeque<(u32, u32)>,
     used: u32,
+    /// [`USED_FREELY`], or all there are.
+    freely: usize,
     hash: TupleHash,
 }
 
@@ -170,9 +189,10 @@ impl Pairs {
     pub fn new(sizes: Sizes, hash_key: (u64, u64)) -> Self {
         let n = sizes.pairs;
         Self {
-            index: filled(Self::places(n), EMPTY),
+            index: Pages::zeroed(Self::places(n)),
             idle: VecDeque::with_capacity(n),
             used: 0,
+            freely: n.min(USED_FREELY),
             hash: TupleHash::new(hash_key),
         }
     }
@@ -200,10 +220,10 @@ impl Pairs {
     pub fn prefetch_slot(&self, writer: &Writer, tag: u32) -> bool {
         let home = self.home(tag);
         let near = self.index.get(home..).unwrap_or_default().iter().take(NEAR);
-        for place in near.take_while(|place| place.slot != EMPTY.slot) {
+        for (place, slot) in near.map_while(|place| Some((place, place.slot()?))) {
             if place.tag == tag {
-                writer.directory().prefetch(place.slot);
-                memory::prefetch(writer.bank().pair(PairSlot(place.slot)));
+                writer.directory().prefetch(slot);
+                memory::prefetch(writer.bank().pair(PairSlot(slot)));
                 return true;
             }
         }
@@ -213,9 +233,11 @@ impl Pairs {
     /// Fetches what the `n`-th pair from now on will be given, if all are new.
     #[inline]
     pub fn prefetch_fresh(&self, writer: &Writer, n: usize) {
+        let unused = self.used as usize + n;
         let slot = match self.idle.get(n) {
-            _ if self.used as usize + n < writer.directory().records.len() => self.used + n as u32,
+            _ if unused < self.freely => unused as u32,
             Some(&(slot, _)) => slot,
+            None if unused < writer.directory().records.len() => unused as u32,
             None => return,
         };
         writer.directory().prefetch(slot);
@@ -225,7 +247,7 @@ impl Pairs {
     /// After [`prefetch_fresh`](Self::prefetch_fresh) of so many: fetches where the pairs whose slots they get are to be forgotten.
     #[inline]
     pub fn prefetch_forgotten(&self, writer: &Writer, n: usize) {
-        if (self.used as usize) < writer.directory().records.len() {
+        if (self.used as usize) < self.freely {
             return;
         }
         for &(slot, _) in self.idle.iter().take(n) {
@@ -250,10 +272,8 @@ impl Pairs {
     pub fn acquire_at(&mut self, writer: &Writer, key: &PairKey, tag: u32) -> PairSlot {
         let records = &writer.directory().records;
         let mut at = self.home(tag);
-        while let Place { tag: theirs, slot } = self.index[at]
-            && slot != EMPTY.slot
-        {
-            if theirs == tag {
+        while let Some(slot) = self.index[at].slot() {
+            if self.index[at].tag == tag {
                 let record = &records[slot as usize];
                 if record.key() == *key {
                     let hold = record.hold();
@@ -269,10 +289,10 @@ impl Pairs {
         record.set_hold(Hold { holders: 1, ..record.hold() });
         // `fresh` may have moved places: look for an empty one again.
         let mut at = self.home(tag);
-        while self.index[at].slot != EMPTY.slot {
+        while self.index[at].slot().is_some() {
             at = self.after(at);
         }
-        self.index[at] = Place { tag, slot };
+        self.index[at] = Place::of(tag, slot);
         PairSlot(slot)
     }
 
@@ -306,16 +326,30 @@ impl Pairs {
         record.set_hold(hold);
     }
 
-    /// A slot never used, or the one that is idle for longest and whose last counts have been folded.
+    /// A slot never used, or one that is at rest.
     #[inline]
     fn fresh(&mut self, writer: &Writer) -> Option<u32> {
-        let directory = writer.directory();
-        if (self.used as usize) < directory.records.len() {
-            let slot = self.used;
-            self.used += 1;
-            directory.used.store(self.used, Ordering::Relaxed);
-            return Some(slot);
+        if (self.used as usize) < self.freely {
+            return self.unused(writer);
         }
+        self.rested(writer).or_else(|| self.unused(writer))
+    }
+
+    #[inline]
+    fn unused(&mut self, writer: &Writer) -> Option<u32> {
+        let directory = writer.directory();
+        let slot = self.used;
+        if slot as usize >= directory.records.len() {
+            return None;
+        }
+        self.used += 1;
+        directory.used.store(self.used, Ordering::Relaxed);
+        Some(slot)
+    }
+
+    /// The one that is idle for longest and whose last counts have been folded.
+    fn rested(&mut self, writer: &Writer) -> Option<u32> {
+        let directory = writer.directory();
         for _ in 0..ATTEMPTS {
             let &(slot, tick) = self.idle.front()?;
             let record = &directory.records[slot as usize];
@@ -340,13 +374,13 @@ impl Pairs {
     /// Takes a slot out of the index, closing the gap (backward shift).
     fn forget(&mut self, key: &PairKey, slot: u32) {
         let mut gap = self.home(self.tag(key));
-        while self.index[gap].slot != slot {
+        while self.index[gap].slot() != Some(slot) {
             gap = self.after(gap);
         }
         let len = self.index.len();
         let behind = |at: usize, of: usize| if at >= of { at - of } else { at + len - of };
         let mut at = self.after(gap);
-        while self.index[at].slot != EMPTY.slot {
+        while self.index[at].slot().is_some() {
             let home = self.home(self.index[at].tag);
             if behind(at, home) >= behind(at, gap) {
                 self.index[gap] = self.index[at];
@@ -385,12 +419,6 @@ impl Pairs {
     fn after(&self, at: usize) -> usize {
         if at + 1 < self.index.len() { at + 1 } else { 0 }
     }
-}
-
-fn filled<T: Clone>(n: usize, with: T) -> Box<[T]> {
-    let mut places = memory::huge_vec(n);
-    places.resize(n, with);
-    places.into()
 }
 
 #[cfg(all(test, not(pollux_loom)))]

@@ -138,6 +138,25 @@ fn the_queue_never_grows_and_the_work_is_bounded() {
 }
 
 #[test]
+fn every_pair_has_a_slot_and_those_at_rest_are_taken_before_more_are_used() {
+    let pair = |n: usize| PairKey { client: Addr::v4((n as u32).to_be_bytes()), ..key(0) };
+    let mut b = Bench::new(USED_FREELY + 2);
+    let slots: Vec<_> = (0..USED_FREELY).map(|n| b.acquire(&pair(n))).collect();
+    assert!(slots.iter().enumerate().all(|(n, slot)| slot.index() == n), "each has its own");
+    b.release(slots[7]);
+    let more = b.acquire(&pair(USED_FREELY));
+    assert_eq!(more.index(), USED_FREELY, "what was let go is not at rest yet");
+    for _ in 0..REST {
+        b.fold();
+    }
+    assert_eq!(b.acquire(&pair(USED_FREELY + 1)), slots[7]);
+    assert_eq!(b.acquire(&pair(USED_FREELY + 2)).index(), USED_FREELY + 1);
+    assert_eq!(b.acquire(&pair(USED_FREELY + 3)), Bank::other(key(0).endpoint), "all are held");
+    assert_eq!(b.shared.pair_slots().count(), ENDPOINTS + USED_FREELY + 2);
+    assert_eq!(b.acquire(&pair(8)), slots[8], "and found again");
+}
+
+#[test]
 fn no_slots_at_all() {
     let mut b = Bench::new(0);
     let slot = b.acquire(&key(1));

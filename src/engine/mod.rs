@@ -611,9 +611,7 @@ fn infos(ports: &[config::Port], devices: &[EnginePort]) -> Result<Vec<DeviceInf
         .collect()
 }
 
-/// Pair slots of one worker: more than series, so that the aggregator can choose which pairs have one; never more than
-/// connections.
+/// Pair slots of one worker: as many as it may have connections, so that each pair is counted by itself. What is not used takes no memory.
 fn pairs(config: &Config, workers: usize) -> usize {
-    let flows = (config.engine.max_flows as usize).div_ceil(workers);
-    flows.min(4 * config.metrics.flow_series_limit + 1024)
+    (config.engine.max_flows as usize).div_ceil(workers)
 }

@@ -1,8 +1,8 @@
 //! The HTTP listener: who may connect, who may read, and what nobody can take from others.
 //!
 //! [`load`] reads the files that secure it, [`Gate`] holds what is in force and goes over to another at a reload, [`serve()`] accepts.
-//! A connection passes the places ([`places`]), TLS ([`tls`]), the bounds of its own life ([`life`]); a request for data passes the guard
-//! ([`guard`]). What is served is put together by others.
+//! A connection passes the places (`places`), TLS (`tls`), the bounds of its own life (`life`); a request for data passes the guard
+//! (`guard`). What is served is put together by others.
 
 mod basic;
 mod bind;

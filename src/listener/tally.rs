@@ -27,7 +27,7 @@ pub enum Rejection {
     SlowReader,
 }
 
-/// The label of each [`Rejection`], in their order.
+/// Why a connection was refused or cut off, as a label says it.
 pub const REJECTIONS: [&str; 8] = [
     "full",
     "displaced",

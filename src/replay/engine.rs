@@ -56,9 +56,7 @@ impl Engine {
         let tables = Tables::compile(config, &links, &mut Slots::default());
         let needed = bytes.map_or(u64::MAX, |bytes| (bytes / 16).max(DEFAULT_FLOWS));
         let max_flows = usize::try_from(needed).unwrap_or(usize::MAX).min(config.engine.max_flows as usize);
-        // As many as the engine's: more than series.
-        let pairs = max_flows.min(4 * config.metrics.flow_series_limit + 1024);
-        let (counters, writer) = WorkerCounters::new(tables.sizes(pairs));
+        let (counters, writer) = WorkerCounters::new(tables.sizes(max_flows));
         let shard_config = ShardConfig {
             worker: WorkerId(0),
             workers: 1,

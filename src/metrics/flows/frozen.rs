@@ -150,7 +150,7 @@ impl Frozen {
         self.copy.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The text of the pairs that `selection` takes. As [`prepare`](Self::prepare) it takes a while.
+    /// The text of the pairs that `selection` takes. Puts them in order first, which takes a while: not for a thread that others wait for.
     ///
     /// # Errors
     /// [`Unknown`], where nothing that is configured can be meant.

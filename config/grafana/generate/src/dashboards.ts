@@ -217,6 +217,12 @@ export const engine = page('pollux-engine', 'Pollux / Engine', 'Where packets we
     series('Work a packet', unit.seconds, [[`sum by (instance) (${rate('pollux_worker_busy_seconds_total')}) / (sum by (instance) (${rate('pollux_rx_packets_total')}) > 0)`, '{{instance}}']]),
     series('Packet buffers in use', unit.ratio, [[`pollux_mempool_buffers_in_use${of} / pollux_mempool_buffers${of}`, '{{instance}} {{pool}}']]),
   ],
+  Latency: [
+    series('Packets in the engine', unit.seconds, [[`pollux_packet_residence_quantile_seconds${of}`, '{{instance}} {{quantile}}']], 'From the read of the RX queue to the TX burst, of the last tick; one burst in 16 is timed.'),
+    series('Packets in the engine: 99th percentile of 5 minutes', unit.seconds, [[`histogram_quantile(0.99, sum by (instance, le) (rate(pollux_packet_residence_seconds_bucket${of}[5m])))`, '{{instance}}']]),
+    series('Bursts', unit.seconds, [[`pollux_burst_quantile_seconds${of}`, '{{instance}} {{quantile}}']], 'How long turns of the poll loop with packets took, of the last tick.'),
+    series('Bursts: mean', unit.seconds, [[`${rate('pollux_burst_seconds_sum')} / (${rate('pollux_burst_seconds_count')} > 0)`, '{{instance}}']]),
+  ],
   Ports: [
     series('Received', unit.bits, [[`${rate('pollux_port_rx_bytes_total')} * 8`, '{{instance}} {{port}}']], 'Ethernet header included.'),
     series('Sent', unit.bits, [[`${rate('pollux_port_tx_bytes_total')} * 8`, '{{instance}} {{port}}']]),
@@ -234,6 +240,7 @@ export const engine = page('pollux-engine', 'Pollux / Engine', 'Where packets we
     number('Last reload', unit.count, `pollux_config_last_reload_successful${of}`, [0.5, 1, true], '1: applied. 0: refused, and the old one runs on.'),
     number('Up', unit.seconds, `time() - ${own('process_start_time_seconds')}`),
     number('Tick', unit.seconds, `pollux_tick_duration_seconds${of}`, [0.25, 1], 'How long making a snapshot took.'),
+    number('Certificate ends in', unit.seconds, `pollux_certificate_expiry_timestamp_seconds${of} - time()`, [7 * 86400, 14 * 86400, true], 'Of the metrics’ listener; empty without TLS.'),
     number('Memory', unit.bytes, own('process_resident_memory_bytes')),
     number('Open files', unit.count, own('process_open_fds')),
     rows('Versions', [`pollux_build_info${of}`], { instance: ['Engine'], version: ['Version'], dpdk: ['DPDK'], arch: ['Architecture'], Value: [''] }),
