@@ -44,6 +44,14 @@ impl Lead {
     /// To the second bucket.
     const FURTHER: Self = Self(Key::FURTHER);
 
+    /// The connection that it leads to, if [`Conntrack::confirm`] has found it there, and nothing was removed since.
+    #[inline]
+    #[must_use]
+    pub fn connection(self) -> Option<(FlowId, Direction)> {
+        let Self(key) = self;
+        (self != Self::NONE && self != Self::FURTHER).then(|| (key.id(), key.direction()))
+    }
+
     /// Whether [`Conntrack::probe_further`] is to be asked.
     #[inline]
     #[must_use]
@@ -258,6 +266,19 @@ impl Conntrack {
         self.view(id).flow()
     }
 
+    /// What a connection's packets need, to be [followed](Entry::follow).
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.0 as usize)
+    }
+
+    /// The time of [`begin`](Self::begin), or a later one: the low 32 bits of milliseconds.
+    #[inline]
+    #[must_use]
+    pub const fn now_ms(&self) -> u32 {
+        self.now_ms as u32
+    }
+
     /// Where its packets that go this way are sent from now on.
     #[inline]
     pub fn set_next_hop(&mut self, id: FlowId, direction: Direction, hop: u32) {
@@ -358,13 +379,8 @@ impl Conntrack {
     /// that of [`begin`](Self::begin).
     #[inline]
     pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
-        let now_ms = self.now_ms as u32;
-        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return false };
-        let follows = entry.machine.follow(direction, packet);
-        if follows {
-            entry.touched_ms = now_ms;
-        }
-        follows
+        let now_ms = self.now_ms();
+        self.get_mut(id).is_some_and(|entry| entry.follow(direction, packet, now_ms))
     }
 
     /// The entry that the next connection will have, if there is one, for [`prefetch_vacant`](Self::prefetch_vacant).
