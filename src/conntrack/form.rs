@@ -31,13 +31,6 @@ impl Form {
         matches!(self, Self::DsrL2 | Self::DsrIpip | Self::DsrGue)
     }
 
-    /// Whether its packets go on within others.
-    #[inline]
-    #[must_use]
-    pub const fn is_tunnel(self) -> bool {
-        matches!(self, Self::DsrIpip | Self::DsrGue)
-    }
-
     /// Whether the endpoint sees a SNAT address.
     #[inline]
     #[must_use]

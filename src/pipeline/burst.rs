@@ -7,11 +7,11 @@
 use arrayvec::ArrayVec;
 
 use super::foresee::{Foreseen, LastService};
-use super::modes;
+use super::owner::LastVip;
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
-use crate::config::Protocol;
-use crate::conntrack::{Lead, Tuple};
+use crate::config::{ClientAddress, Protocol};
+use crate::conntrack::{Direction, Form, Lead, Tuple};
 use crate::counters::Term;
 use crate::dpdk::memory::prefetch;
 use crate::ids::{PortId, WorkerId};
@@ -29,6 +29,8 @@ pub(super) enum Way {
     Long,
     /// [`Shard::short_way`].
     Short,
+    /// [`Shard::enclosed_way`].
+    Enclosed,
     /// [`Shard::plain_way`].
     Plain,
 }
@@ -69,6 +71,18 @@ impl Slot {
     #[inline(always)]
     fn is_unknown(&self) -> bool {
         self.is_ours() && self.lead == Lead::NONE
+    }
+}
+
+/// Which way a known connection's packets of this direction go, if nothing about them or it is peculiar.
+#[inline]
+fn way_of(form: Form, direction: Direction) -> Way {
+    match (form, direction) {
+        // Numbers and options are looked at; or it should not have come.
+        (Form::FullNat(ClientAddress::Toa | ClientAddress::ProxyV2), _)
+        | (Form::DsrL2 | Form::DsrIpip | Form::DsrGue, Direction::Reply) => Way::Long,
+        (Form::Dnat | Form::FullNat(ClientAddress::None) | Form::DsrL2, _) => Way::Short,
+        (Form::DsrIpip | Form::DsrGue, Direction::Original) => Way::Enclosed,
     }
 }
 
@@ -138,14 +152,12 @@ impl<F: Frame> Shard<F> {
                 self.hand_off(turn, owner, Handed::to_owner(port, frame));
                 continue;
             }
-            let frame = if way == Way::Short {
-                match self.short_way(turn, port, frame, slot, &mut forwarded) {
-                    Ok(()) => continue,
-                    Err(frame) => frame,
-                }
-            } else {
-                frame
+            let tried = match way {
+                Way::Short => self.short_way(turn, port, frame, slot, &mut forwarded),
+                Way::Enclosed => self.enclosed_way(turn, port, frame, slot, &mut forwarded),
+                Way::Long | Way::Plain => Err(frame),
             };
+            let Err(frame) = tried else { continue };
             let frame = match slot.foreseen {
                 Some(foreseen) if slot.whole && slot.lead == Lead::NONE && foreseen.plain => {
                     match self.opening(
@@ -181,6 +193,7 @@ impl<F: Frame> Shard<F> {
         sort: bool,
     ) {
         let mut at: Option<(PortId, Station)> = None;
+        let mut last = LastVip::default();
         for frame in frames {
             fetch_rest(look(frame).1.data());
         }
@@ -195,7 +208,7 @@ impl<F: Frame> Shard<F> {
             slot.owner = None;
             if slot.whole {
                 if sort {
-                    slot.owner = self.other_owner(tables, &slot.packet);
+                    slot.owner = self.other_owner(tables, &slot.packet, &mut last);
                 }
                 if slot.owner.is_none() {
                     slot.hash = self.conntrack.hash_of(&slot.packet);
@@ -253,9 +266,9 @@ impl<F: Frame> Shard<F> {
             }
             if entry.is_plain() && (packet.is_tcp || !have_server_ids) {
                 slot.way = Way::Plain;
-            } else if modes::has_short_way(entry.form(), direction) {
-                slot.way = Way::Short;
-                if entry.form().is_tunnel() {
+            } else {
+                slot.way = way_of(entry.form(), direction);
+                if slot.way == Way::Enclosed {
                     look(frame).1.prefetch_front();
                 }
             }
@@ -266,14 +279,16 @@ impl<F: Frame> Shard<F> {
     /// does not ([`astray`](Self::astray)), of all of the next burst before anything else, and nothing is looked for in vain.
     #[inline(never)]
     fn sort_all(&self, tables: &Tables, slots: &mut [Slot]) {
+        let mut last = LastVip::default();
         for slot in slots.iter_mut().filter(|slot| slot.is_unknown()) {
-            slot.owner = self.other_owner(tables, &slot.packet);
+            slot.owner = self.other_owner(tables, &slot.packet, &mut last);
         }
     }
 
     #[inline]
-    fn other_owner(&self, tables: &Tables, packet: &Whole) -> Option<WorkerId> {
-        let owner = self.owner.of(&packet.tuple(), &tables.services);
+    fn other_owner(&self, tables: &Tables, packet: &Whole, last: &mut LastVip) -> Option<WorkerId> {
+        let tuple = packet.tuple();
+        let owner = self.owner.of_side(&tuple, last.is_vip(&tables.services, tuple.dst));
         (owner != self.worker).then_some(owner)
     }
 

@@ -4,7 +4,7 @@
 //! It does what [`connection`](super::connection) does for such a packet, in the same order and with the same counts; whenever
 //! anything is not as usual it gives the frame back untouched, and the long way decides. What a mode does to the packets of its
 //! connections is chosen in two places, by the flow: [`modes::whole_ends`] here, [`rewrite::translate`] on the long way.
-//! A mode without a short way gives the frame back where the step is not made yet.
+//! Plain packets have [a shorter way](super::plain) still, and those that go into a tunnel [their own](super::modes).
 
 use super::burst::Slot;
 use super::egress::{Exit, restation};
@@ -62,31 +62,10 @@ impl<F: Frame> Shard<F> {
         {
             rewrite::translate_whole(data, packet, ends, delta)
         } else {
-            let [(_, client_port), (_, vip_port), _] = entry.ends_v4();
-            let [client, vip, endpoint] = self.conntrack.view(id).addresses();
-            let own = self.conntrack.own();
-            let sent = match modes::tunnel_to(endpoint, entry.form(), entry.source(), own, config) {
-                Some(Ok(tunnel)) => {
-                    let entropy = modes::entropy_of((client, client_port), (vip, vip_port));
-                    self.modes.enclose(&mut frame, packet, (&tunnel, entropy), (mac, config))
-                }
-                Some(Err(reason)) => Err(reason),
-                None => {
-                    let arrival = Arrival { port, frame, packet: packet.packet() };
-                    let exit = Exit::To(egress, mac);
-                    let flow = self.conntrack.flow(id);
-                    let passage = Passage { id, flow: &flow, direction, exit, account };
-                    self.forward_by_mode(turn, arrival, &passage);
-                    return Ok(());
-                }
-            };
-            match sent {
-                Ok(()) => {
-                    *forwarded += 1;
-                    turn.out.forward(egress, frame, account);
-                }
-                Err(reason) => self.drop(turn, port, frame, reason),
-            }
+            let arrival = Arrival { port, frame, packet: packet.packet() };
+            let exit = Exit::To(egress, mac);
+            let flow = self.conntrack.flow(id);
+            self.forward_by_mode(turn, arrival, &Passage { id, flow: &flow, direction, exit, account });
             return Ok(());
         };
         let onward = Onward { egress, mac, config, account };
