@@ -377,6 +377,14 @@ impl Rest {
     }
 }
 
+#[cfg(test)]
+impl Rest {
+    /// Of no connection.
+    pub(super) fn blank() -> Self {
+        Self { links: Links::NONE, owner: Owner(0) }
+    }
+}
+
 /// A connection as those see it who are not in a hurry.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'t> {

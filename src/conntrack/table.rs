@@ -12,7 +12,8 @@ use super::entry::{Entry, PAST_ALL_TIMEOUTS_MS, Rest, View, Wide};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
 use super::machine::Machine;
-use super::wheel::{NIL, Wheel, tick};
+use super::vacant::Vacant;
+use super::wheel::{Wheel, tick};
 use super::{
     Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
 };
@@ -60,15 +61,6 @@ impl Lead {
     }
 }
 
-/// How far ahead entries have been fetched for connections to come.
-#[derive(Clone, Copy, Debug)]
-pub struct Vacancy {
-    /// Of those that were used before.
-    listed: u32,
-    /// Of those that never were, where there are none of the others.
-    fresh: usize,
-}
-
 /// A connection that has expired and is no more; what was in its entry is there to be seen once more.
 #[derive(Clone, Copy, Debug)]
 pub struct Departed<'t> {
@@ -103,8 +95,7 @@ pub struct Conntrack {
     /// Pages that no connection of IPv6 has used cost nothing.
     wides: Pages<Wide>,
     wheel: Wheel,
-    /// First of the vacant entries, linked by `next`.
-    vacant: u32,
+    vacant: Vacant,
     len: usize,
     capacity: usize,
     /// The latest time seen, milliseconds.
@@ -137,7 +128,7 @@ impl Conntrack {
             born: huge_vec(capacity),
             wides: Pages::zeroed(capacity),
             wheel: Wheel::new(),
-            vacant: NIL,
+            vacant: Vacant::new(),
             len: 0,
             capacity,
             now_ms: 0,
@@ -332,10 +323,10 @@ impl Conntrack {
         {
             return Err(InsertError::TupleInUse);
         }
-        let id = match self.vacant {
-            NIL if self.entries.len() < self.capacity => FlowId(self.entries.len() as u32),
-            NIL => return Err(InsertError::Full),
-            vacant => FlowId(vacant),
+        let id = match self.vacant.nth(0) {
+            Some(vacant) => FlowId(vacant),
+            None if self.entries.len() < self.capacity => FlowId(self.entries.len() as u32),
+            None => return Err(InsertError::Full),
         };
         if !self.index.insert(original, Key::new(id, Direction::Original)) {
             return Err(InsertError::Full);
@@ -349,9 +340,9 @@ impl Conntrack {
         if entry.is_wide() {
             self.wides[id.0 as usize] = [flow.client.0, flow.vip.0, flow.endpoint.0, 0];
         }
+        self.vacant.pop(&self.rests);
         match (self.entries.get_mut(id.0 as usize), self.rests.get_mut(id.0 as usize)) {
             (Some(vacant), Some(rest)) => {
-                self.vacant = rest.links.next;
                 *vacant = entry;
                 *rest = Rest::new(flow);
                 self.born[id.0 as usize] = (now_ms / BORN_MS) as u32;
@@ -383,33 +374,26 @@ impl Conntrack {
         self.get_mut(id).is_some_and(|entry| entry.follow(direction, packet, now_ms))
     }
 
-    /// The entry that the next connection will have, if there is one, for [`prefetch_vacant`](Self::prefetch_vacant).
+    /// Fetches the entry that the `n`-th new connection from now on is to have, if none goes meanwhile.
     #[inline]
-    #[must_use]
-    pub fn vacancy(&self) -> Vacancy {
-        Vacancy { listed: self.vacant, fresh: self.entries.len() }
-    }
-
-    /// Fetches an entry that a connection is to have; then the one after that is the next.
-    #[inline]
-    pub fn prefetch_vacant(&mut self, vacancy: &mut Vacancy) {
-        if let Some(rest) = self.rests.get(vacancy.listed as usize) {
-            if let Some(entry) = self.entries.get(vacancy.listed as usize) {
+    pub fn prefetch_vacant(&mut self, n: usize) {
+        if let Some(id) = self.vacant.nth(n) {
+            let id = id as usize;
+            if let (Some(entry), Some(rest), Some(born)) =
+                (self.entries.get(id), self.rests.get(id), self.born.get(id))
+            {
                 prefetch(entry);
+                prefetch(rest);
+                prefetch(born);
             }
-            vacancy.listed = rest.links.next;
-            if let Some(next) = self.rests.get(vacancy.listed as usize) {
-                prefetch(next);
-            }
-        } else {
-            let n = vacancy.fresh - self.entries.len();
+        } else if let Some(n) = n.checked_sub(self.vacant.len()) {
+            // Those that never were used.
             if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
                 prefetch(entry);
             }
             if let Some(rest) = self.rests.spare_capacity_mut().get(n) {
                 prefetch(rest);
             }
-            vacancy.fresh += 1;
         }
     }
 
@@ -636,8 +620,7 @@ impl Conntrack {
         }
         self.wheel.unlink(&mut self.rests, id.0);
         self.entries[id.0 as usize].machine = Machine::Vacant;
-        self.rests[id.0 as usize].links.next = self.vacant;
-        self.vacant = id.0;
+        self.vacant.push(&mut self.rests, id.0);
         self.len -= 1;
     }
 

@@ -296,12 +296,13 @@ impl<F: Frame> Shard<F> {
     #[inline(never)]
     fn foresee_all(&mut self, tables: &Tables, slots: &mut [Slot]) {
         let mut last = LastService::default();
-        let mut vacancy = self.conntrack.vacancy();
+        let mut new = 0;
         for slot in slots.iter_mut().filter(|slot| slot.is_unknown()) {
             slot.foreseen = None;
             if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
                 slot.foreseen = self.foresee(tables, &slot.packet, &mut last);
-                self.conntrack.prefetch_vacant(&mut vacancy);
+                self.conntrack.prefetch_vacant(new);
+                new += 1;
             }
         }
         let mut fresh = 0;
