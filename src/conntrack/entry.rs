@@ -216,6 +216,17 @@ impl Entry {
         (self.source, self.source_port)
     }
 
+    /// [`Conntrack::step`](super::Conntrack::step) for a packet that changes no state, as most do: `false`, and no change, for any
+    /// other. `now_ms` is [`Conntrack::now_ms`](super::Conntrack::now_ms).
+    #[inline(always)]
+    pub fn follow(&mut self, direction: Direction, packet: &Whole, now_ms: u32) -> bool {
+        let follows = self.machine.follow(direction, packet);
+        if follows {
+            self.touched_ms = now_ms;
+        }
+        follows
+    }
+
     #[inline]
     pub(super) const fn set_next_hop(&mut self, direction: Direction, hop: u32) {
         let [original, reply] = &mut self.next_hop;
@@ -363,6 +374,14 @@ impl Rest {
     #[inline(always)]
     pub(super) fn new(flow: &Flow) -> Self {
         Self { links: Links::NONE, owner: Owner::new(flow.endpoint_id, flow.service, flow.idle_timeout_ms) }
+    }
+}
+
+#[cfg(test)]
+impl Rest {
+    /// Of no connection.
+    pub(super) fn blank() -> Self {
+        Self { links: Links::NONE, owner: Owner(0) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connections: one entry for both directions, found by the 5-tuple as it is on the wire.
 //!
 //! - `table`: the table itself, what it promises, and what an operation costs
-//! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due
+//! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due; `vacant`: which are free
 //! - `entry`: the 64 bytes of a connection that its packets need, and what else there is of it
 //! - `machine`: its state machine, whichever of `tcp`, `udp`, `sctp`, pure and without a clock, or `one_sided`, of what is seen of a DSR connection
 //! - `paths`: the further paths of multi-homed SCTP associations
@@ -20,13 +20,14 @@ mod sctp;
 mod table;
 mod tcp;
 mod udp;
+mod vacant;
 mod wheel;
 
 pub use entry::{Entry, View};
 pub use form::{Form, OwnAddresses};
 pub(crate) use hash::TupleHash;
 pub use paths::{Path, PathId, Paths};
-pub use table::{Conntrack, Departed, Lead, Vacancy};
+pub use table::{Conntrack, Departed, Lead};
 
 use crate::addr::Addr;
 use crate::config::Protocol;

@@ -12,7 +12,8 @@ use super::entry::{Entry, PAST_ALL_TIMEOUTS_MS, Rest, View, Wide};
 use super::hash::TupleHash;
 use super::index::{Index, Key, Probe};
 use super::machine::Machine;
-use super::wheel::{NIL, Wheel, tick};
+use super::vacant::Vacant;
+use super::wheel::{Wheel, tick};
 use super::{
     Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
 };
@@ -44,21 +45,20 @@ impl Lead {
     /// To the second bucket.
     const FURTHER: Self = Self(Key::FURTHER);
 
+    /// The connection that it leads to, if [`Conntrack::confirm`] has found it there, and nothing was removed since.
+    #[inline]
+    #[must_use]
+    pub fn connection(self) -> Option<(FlowId, Direction)> {
+        let Self(key) = self;
+        (self != Self::NONE && self != Self::FURTHER).then(|| (key.id(), key.direction()))
+    }
+
     /// Whether [`Conntrack::probe_further`] is to be asked.
     #[inline]
     #[must_use]
     pub fn is_further(self) -> bool {
         self == Self::FURTHER
     }
-}
-
-/// How far ahead entries have been fetched for connections to come.
-#[derive(Clone, Copy, Debug)]
-pub struct Vacancy {
-    /// Of those that were used before.
-    listed: u32,
-    /// Of those that never were, where there are none of the others.
-    fresh: usize,
 }
 
 /// A connection that has expired and is no more; what was in its entry is there to be seen once more.
@@ -95,8 +95,7 @@ pub struct Conntrack {
     /// Pages that no connection of IPv6 has used cost nothing.
     wides: Pages<Wide>,
     wheel: Wheel,
-    /// First of the vacant entries, linked by `next`.
-    vacant: u32,
+    vacant: Vacant,
     len: usize,
     capacity: usize,
     /// The latest time seen, milliseconds.
@@ -129,7 +128,7 @@ impl Conntrack {
             born: huge_vec(capacity),
             wides: Pages::zeroed(capacity),
             wheel: Wheel::new(),
-            vacant: NIL,
+            vacant: Vacant::new(),
             len: 0,
             capacity,
             now_ms: 0,
@@ -258,6 +257,19 @@ impl Conntrack {
         self.view(id).flow()
     }
 
+    /// What a connection's packets need, to be [followed](Entry::follow).
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.0 as usize)
+    }
+
+    /// The time of [`begin`](Self::begin), or a later one: the low 32 bits of milliseconds.
+    #[inline]
+    #[must_use]
+    pub const fn now_ms(&self) -> u32 {
+        self.now_ms as u32
+    }
+
     /// Where its packets that go this way are sent from now on.
     #[inline]
     pub fn set_next_hop(&mut self, id: FlowId, direction: Direction, hop: u32) {
@@ -311,10 +323,10 @@ impl Conntrack {
         {
             return Err(InsertError::TupleInUse);
         }
-        let id = match self.vacant {
-            NIL if self.entries.len() < self.capacity => FlowId(self.entries.len() as u32),
-            NIL => return Err(InsertError::Full),
-            vacant => FlowId(vacant),
+        let id = match self.vacant.nth(0) {
+            Some(vacant) => FlowId(vacant),
+            None if self.entries.len() < self.capacity => FlowId(self.entries.len() as u32),
+            None => return Err(InsertError::Full),
         };
         if !self.index.insert(original, Key::new(id, Direction::Original)) {
             return Err(InsertError::Full);
@@ -328,9 +340,9 @@ impl Conntrack {
         if entry.is_wide() {
             self.wides[id.0 as usize] = [flow.client.0, flow.vip.0, flow.endpoint.0, 0];
         }
+        self.vacant.pop(&self.rests);
         match (self.entries.get_mut(id.0 as usize), self.rests.get_mut(id.0 as usize)) {
             (Some(vacant), Some(rest)) => {
-                self.vacant = rest.links.next;
                 *vacant = entry;
                 *rest = Rest::new(flow);
                 self.born[id.0 as usize] = (now_ms / BORN_MS) as u32;
@@ -358,42 +370,30 @@ impl Conntrack {
     /// that of [`begin`](Self::begin).
     #[inline]
     pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
-        let now_ms = self.now_ms as u32;
-        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return false };
-        let follows = entry.machine.follow(direction, packet);
-        if follows {
-            entry.touched_ms = now_ms;
-        }
-        follows
+        let now_ms = self.now_ms();
+        self.get_mut(id).is_some_and(|entry| entry.follow(direction, packet, now_ms))
     }
 
-    /// The entry that the next connection will have, if there is one, for [`prefetch_vacant`](Self::prefetch_vacant).
+    /// Fetches the entry that the `n`-th new connection from now on is to have, if none goes meanwhile.
     #[inline]
-    #[must_use]
-    pub fn vacancy(&self) -> Vacancy {
-        Vacancy { listed: self.vacant, fresh: self.entries.len() }
-    }
-
-    /// Fetches an entry that a connection is to have; then the one after that is the next.
-    #[inline]
-    pub fn prefetch_vacant(&mut self, vacancy: &mut Vacancy) {
-        if let Some(rest) = self.rests.get(vacancy.listed as usize) {
-            if let Some(entry) = self.entries.get(vacancy.listed as usize) {
+    pub fn prefetch_vacant(&mut self, n: usize) {
+        if let Some(id) = self.vacant.nth(n) {
+            let id = id as usize;
+            if let (Some(entry), Some(rest), Some(born)) =
+                (self.entries.get(id), self.rests.get(id), self.born.get(id))
+            {
                 prefetch(entry);
+                prefetch(rest);
+                prefetch(born);
             }
-            vacancy.listed = rest.links.next;
-            if let Some(next) = self.rests.get(vacancy.listed as usize) {
-                prefetch(next);
-            }
-        } else {
-            let n = vacancy.fresh - self.entries.len();
+        } else if let Some(n) = n.checked_sub(self.vacant.len()) {
+            // Those that never were used.
             if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
                 prefetch(entry);
             }
             if let Some(rest) = self.rests.spare_capacity_mut().get(n) {
                 prefetch(rest);
             }
-            vacancy.fresh += 1;
         }
     }
 
@@ -620,8 +620,7 @@ impl Conntrack {
         }
         self.wheel.unlink(&mut self.rests, id.0);
         self.entries[id.0 as usize].machine = Machine::Vacant;
-        self.rests[id.0 as usize].links.next = self.vacant;
-        self.vacant = id.0;
+        self.vacant.push(&mut self.rests, id.0);
         self.len -= 1;
     }
 

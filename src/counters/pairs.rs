@@ -395,6 +395,10 @@ impl Pairs {
     #[inline]
     #[must_use]
     pub fn tag(&self, key: &PairKey) -> u32 {
+        if key.client.is_v4() {
+            let ends = u64::from(key.client.0 as u32) << 32 | u64::from(key.endpoint.0);
+            return self.hash.of_v4(ends, key.service.0.into()) as u32;
+        }
         // A pair as a tuple: different pairs are different ones.
         let ids = u128::from(key.service.0) << 32 | u128::from(key.endpoint.0);
         let tuple = Tuple {

@@ -210,6 +210,11 @@ impl Frame for Mbuf {
     }
 
     #[inline]
+    fn prefetch_front(&self) {
+        line(self.data().as_ptr().wrapping_sub(1));
+    }
+
+    #[inline]
     fn shrink_front(&mut self, n: usize) {
         let raw = self.raw_mut();
         let by = u16::try_from(n).map_or(raw.data_len, |n| n.min(raw.data_len));

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::addr::{Addr, Mac};
 use crate::ids::PortId;
-use crate::tunnel::{Kind, Tunnel};
+use crate::tunnel::{Envelope, Kind, Tunnel};
 use crate::wire::checksum::{apply, apply_udp, delta};
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::{icmp, icmpv4, icmpv6, ipv4, ipv6, protocol, tcp, udp};
@@ -133,7 +133,8 @@ impl ProbeNat {
             Key::Port(_, port) => port.into(),
             Key::Echo(number) => number as u32,
         };
-        let header = tunnel.header(inner, entropy, self.ids.fetch_add(1, Ordering::Relaxed))?;
+        let header =
+            Envelope::new(tunnel).header(inner, entropy, self.ids.fetch_add(1, Ordering::Relaxed))?;
         // Both ends of the tunnel are of the family that the kernel has chosen the next hop for.
         out.truncate(packet.end);
         out.splice(ethernet::HEADER_LEN..ethernet::HEADER_LEN, header);

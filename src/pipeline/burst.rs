@@ -1,28 +1,48 @@
 //! A burst's way: each stage over all of its packets before the next begins, so that their cache misses overlap.
 //!
-//! parse and hash, fetch buckets → probe buckets, fetch entries → in the packets' order, each to its verdict. What is known to be an
-//! ordinary packet of a connection takes [the short way](super::established); the rest is dispatched here.
+//! parse and hash, fetch buckets → probe buckets, fetch entries → recognise connections, fetch what their packets need besides → in
+//! the packets' order, each to its verdict. What is known to be an ordinary packet of a connection takes [the shortest](super::plain)
+//! or [a short](super::established) way; the rest is dispatched here.
 
 use arrayvec::ArrayVec;
 
 use super::foresee::{Foreseen, LastService};
+use super::owner::LastVip;
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
-use crate::config::Protocol;
-use crate::conntrack::{Lead, Tuple};
+use crate::config::{ClientAddress, Protocol};
+use crate::conntrack::{Direction, Form, Lead, Tuple};
 use crate::counters::Term;
+use crate::dpdk::memory::prefetch;
 use crate::ids::{PortId, WorkerId};
 use crate::parse::{self, L4, Link, Packet, Parsed, Station, Whole};
 use crate::responder::{icmp, nd};
 use crate::tables::{Port, Tables};
+use crate::wire::ethernet::ethertype;
 use crate::wire::tcp::flag;
+
+/// How a packet goes on, as far as its connection tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Way {
+    /// It is [dispatched](Shard::dispatch).
+    #[default]
+    Long,
+    /// [`Shard::short_way`].
+    Short,
+    /// [`Shard::enclosed_way`].
+    Enclosed,
+    /// [`Shard::plain_way`].
+    Plain,
+}
 
 /// What the first stages find out about a packet. It stays where it is until the burst is done.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    packet: Whole,
+pub(super) struct Slot {
+    pub packet: Whole,
     hash: u64,
-    lead: Lead,
+    /// Where its way is not long, the connection.
+    pub lead: Lead,
+    pub way: Way,
     foreseen: Option<Foreseen>,
     /// The worker whose packet it is, where that is another.
     owner: Option<WorkerId>,
@@ -54,6 +74,29 @@ impl Slot {
     }
 }
 
+/// Which way a known connection's packets of this direction go, if nothing about them or it is peculiar.
+#[inline]
+fn way_of(form: Form, direction: Direction) -> Way {
+    match (form, direction) {
+        // Numbers and options are looked at; or it should not have come.
+        (Form::FullNat(ClientAddress::Toa | ClientAddress::ProxyV2), _)
+        | (Form::DsrL2 | Form::DsrIpip | Form::DsrGue, Direction::Reply) => Way::Long,
+        (Form::Dnat | Form::FullNat(ClientAddress::None) | Form::DsrL2, _) => Way::Short,
+        (Form::DsrIpip | Form::DsrGue, Direction::Original) => Way::Enclosed,
+    }
+}
+
+/// Fetches what of the headers is not in the frame's first line, in which IPv6 leaves no room for TCP.
+#[inline(always)]
+fn fetch_rest(frame: &[u8]) {
+    if let Some((first, rest)) = frame.split_first_chunk::<64>()
+        && first[12..14] == ethertype::IPV6.to_be_bytes()
+        && let Some(rest) = rest.first()
+    {
+        prefetch(rest);
+    }
+}
+
 fn link(config: &Port) -> Link {
     Link { mac: (!config.promiscuous).then_some(config.mac), vlan: config.vlan }
 }
@@ -67,8 +110,8 @@ impl<F: Frame> Shard<F> {
         turn: &mut Turn<'_, O>,
         frames: &mut ArrayVec<T, MAX_BURST>,
         sort: bool,
-        look: impl Fn(&T) -> (PortId, &F),
-        take: impl Fn(T) -> (PortId, F, Via),
+        look: impl Fn(&T) -> (PortId, &F) + Copy,
+        take: impl Fn(T) -> (PortId, F, Via) + Copy,
     ) {
         let mut kept = self.slots.take().unwrap_or_default();
         let slots = &mut kept.0;
@@ -86,26 +129,35 @@ impl<F: Frame> Shard<F> {
         if sort {
             self.astray = 2 * slots.iter().filter(|slot| slot.owner.is_some()).count() > burst;
         }
+        self.recognize_all(turn.tables, slots, frames, look);
         self.conntrack.begin(turn.now);
         let removals = self.removals;
-        // While connections of lost endpoints are looked for, each is asked after.
-        let settled = self.sweep.is_none();
         let mut forwarded = 0;
-        for (slot, frame) in slots.iter().zip(frames.drain(..)) {
+        let (mut slots, mut frames) = (slots.iter(), frames.drain(..));
+        while let Some(slot) = slots.as_slice().first() {
+            // What was looked up before a removal is looked up again.
+            let way = if self.removals == removals { slot.way } else { Way::Long };
+            if way == Way::Plain {
+                if let Some((odd, frame)) =
+                    self.plain_way(turn, &mut slots, &mut frames, take, &mut forwarded)
+                {
+                    self.long_way(turn, odd, frame);
+                }
+                continue;
+            }
+            slots.next();
+            let Some(frame) = frames.next() else { break };
             let (port, frame, via) = take(frame);
             if let Some(owner) = slot.owner {
                 self.hand_off(turn, owner, Handed::to_owner(port, frame));
                 continue;
             }
-            // What was looked up before a removal is looked up again.
-            let frame = if slot.whole && settled && self.removals == removals {
-                match self.short_way(turn, port, frame, &slot.packet, slot.lead, &mut forwarded) {
-                    Ok(()) => continue,
-                    Err(frame) => frame,
-                }
-            } else {
-                frame
+            let tried = match way {
+                Way::Short => self.short_way(turn, port, frame, slot, &mut forwarded),
+                Way::Enclosed => self.enclosed_way(turn, port, frame, slot, &mut forwarded),
+                Way::Long | Way::Plain => Err(frame),
             };
+            let Err(frame) = tried else { continue };
             let frame = match slot.foreseen {
                 Some(foreseen) if slot.whole && slot.lead == Lead::NONE && foreseen.plain => {
                     match self.opening(
@@ -121,14 +173,7 @@ impl<F: Frame> Shard<F> {
                 }
                 _ => frame,
             };
-            let parsed = if slot.whole {
-                Ok(Parsed::Ip(slot.packet.packet()))
-            } else {
-                parse_fully(turn.tables, port, &frame)
-            };
-            self.foreseen = if slot.whole && slot.lead == Lead::NONE { slot.foreseen } else { None };
-            self.dispatch(turn, port, frame, via, &parsed);
-            self.foreseen = None;
+            self.long_way(turn, slot, (port, frame, via));
         }
         if forwarded > 0 {
             self.writer.bank().term(Term::Forwarded).add(forwarded);
@@ -148,6 +193,10 @@ impl<F: Frame> Shard<F> {
         sort: bool,
     ) {
         let mut at: Option<(PortId, Station)> = None;
+        let mut last = LastVip::default();
+        for frame in frames {
+            fetch_rest(look(frame).1.data());
+        }
         for (slot, frame) in slots.iter_mut().zip(frames) {
             let (port, frame) = look(frame);
             let station = match &at {
@@ -159,7 +208,7 @@ impl<F: Frame> Shard<F> {
             slot.owner = None;
             if slot.whole {
                 if sort {
-                    slot.owner = self.other_owner(tables, &slot.packet);
+                    slot.owner = self.other_owner(tables, &slot.packet, &mut last);
                 }
                 if slot.owner.is_none() {
                     slot.hash = self.conntrack.hash_of(&slot.packet);
@@ -187,18 +236,59 @@ impl<F: Frame> Shard<F> {
         unknown
     }
 
+    /// Third stage, for those whose connection was found: which way they go; fetches their pairs' counters, and where a header will
+    /// be put.
+    #[inline(never)]
+    fn recognize_all<T>(
+        &self,
+        tables: &Tables,
+        slots: &mut [Slot],
+        frames: &[T],
+        look: impl Fn(&T) -> (PortId, &F),
+    ) {
+        // While connections of lost endpoints are looked for, each is asked after.
+        let settled = self.sweep.is_none();
+        let bank = self.writer.bank();
+        let have_server_ids = tables.services.have_server_ids();
+        for (slot, frame) in slots.iter_mut().zip(frames) {
+            slot.way = Way::Long;
+            let packet = &slot.packet;
+            if !slot.is_ours() {
+                continue;
+            }
+            let Some((id, direction)) = self.conntrack.confirm(slot.lead, packet) else { continue };
+            let entry = self.conntrack.entry(id);
+            prefetch(bank.pair(entry.pair()));
+            // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
+            let peculiar = packet.flags & flag::SYN != 0 || packet.ttl <= 1;
+            if peculiar || !settled || !entry.is_of_epoch(tables.firewall_epoch) {
+                continue;
+            }
+            if entry.is_plain() && (packet.is_tcp || !have_server_ids) {
+                slot.way = Way::Plain;
+            } else {
+                slot.way = way_of(entry.form(), direction);
+                if slot.way == Way::Enclosed {
+                    look(frame).1.prefetch_front();
+                }
+            }
+        }
+    }
+
     /// Whose packets those of no known connection are. Where the device brings most to their owners this is asked of few; where it
     /// does not ([`astray`](Self::astray)), of all of the next burst before anything else, and nothing is looked for in vain.
     #[inline(never)]
     fn sort_all(&self, tables: &Tables, slots: &mut [Slot]) {
+        let mut last = LastVip::default();
         for slot in slots.iter_mut().filter(|slot| slot.is_unknown()) {
-            slot.owner = self.other_owner(tables, &slot.packet);
+            slot.owner = self.other_owner(tables, &slot.packet, &mut last);
         }
     }
 
     #[inline]
-    fn other_owner(&self, tables: &Tables, packet: &Whole) -> Option<WorkerId> {
-        let owner = self.owner.of(&packet.tuple(), &tables.services);
+    fn other_owner(&self, tables: &Tables, packet: &Whole, last: &mut LastVip) -> Option<WorkerId> {
+        let tuple = packet.tuple();
+        let owner = self.owner.of_side(&tuple, last.is_vip(&tables.services, tuple.dst));
         (owner != self.worker).then_some(owner)
     }
 
@@ -206,12 +296,13 @@ impl<F: Frame> Shard<F> {
     #[inline(never)]
     fn foresee_all(&mut self, tables: &Tables, slots: &mut [Slot]) {
         let mut last = LastService::default();
-        let mut vacancy = self.conntrack.vacancy();
+        let mut new = 0;
         for slot in slots.iter_mut().filter(|slot| slot.is_unknown()) {
             slot.foreseen = None;
             if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
                 slot.foreseen = self.foresee(tables, &slot.packet, &mut last);
-                self.conntrack.prefetch_vacant(&mut vacancy);
+                self.conntrack.prefetch_vacant(new);
+                new += 1;
             }
         }
         let mut fresh = 0;
@@ -226,8 +317,24 @@ impl<F: Frame> Shard<F> {
         self.pairs.prefetch_forgotten(&self.writer, fresh);
     }
 
-    /// A packet that needs a decision.
     #[inline(never)]
+    fn long_way<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        slot: &Slot,
+        (port, frame, via): (PortId, F, Via),
+    ) {
+        let parsed = if slot.whole {
+            Ok(Parsed::Ip(slot.packet.packet()))
+        } else {
+            parse_fully(turn.tables, port, &frame)
+        };
+        self.foreseen = if slot.whole && slot.lead == Lead::NONE { slot.foreseen } else { None };
+        self.dispatch(turn, port, frame, via, &parsed);
+        self.foreseen = None;
+    }
+
+    /// A packet that needs a decision.
     fn dispatch<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,

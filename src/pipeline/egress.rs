@@ -212,6 +212,20 @@ pub(super) fn put_l2(out: &mut [u8], to: Mac, port: &Port, version: u8) -> Optio
     Some(())
 }
 
+/// Addresses an L2 header of the [length](Port::l2_len) of the egress port's anew; a tag for a tag. `None`, and no change: there is none.
+#[inline(always)]
+pub(super) fn restation(frame: &mut [u8], to: Mac, port: &Port) -> Option<()> {
+    let (header, rest) = frame.split_first_chunk_mut::<12>()?;
+    header[..6].copy_from_slice(&to.0);
+    header[6..].copy_from_slice(&port.mac.0);
+    if port.vlan != 0
+        && let [_, _, high, low, ..] = rest
+    {
+        [*high, *low] = port.vlan.to_be_bytes();
+    }
+    Some(())
+}
+
 /// The L2 header of the egress port for a packet of this IP version.
 pub(super) fn l2_header(to: Mac, port: &Port, version: u8) -> ArrayVec<u8, { ethernet::TAGGED_LEN }> {
     let mut header = ArrayVec::from([0; ethernet::TAGGED_LEN]);

@@ -4,46 +4,35 @@
 //! It does what [`connection`](super::connection) does for such a packet, in the same order and with the same counts; whenever
 //! anything is not as usual it gives the frame back untouched, and the long way decides. What a mode does to the packets of its
 //! connections is chosen in two places, by the flow: [`modes::whole_ends`] here, [`rewrite::translate`] on the long way.
-//! A mode without a short way gives the frame back where the step is not made yet.
+//! Plain packets have [a shorter way](super::plain) still, and those that go into a tunnel [their own](super::modes).
 
-use super::egress::Exit;
+use super::burst::Slot;
+use super::egress::{Exit, restation};
 use super::modes::{self, Passage};
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::addr::Mac;
-use crate::conntrack::Lead;
-use crate::dpdk::memory::prefetch;
 use crate::ids::PortId;
 use crate::neighbor::NextHop;
 use crate::parse::Whole;
 use crate::rewrite;
 use crate::tables::Port;
-use crate::wire::tcp::flag;
 
 impl<F: Frame> Shard<F> {
     /// Takes the packet, or gives the frame back.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn short_way<O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
         port: PortId,
         mut frame: F,
-        packet: &Whole,
-        lead: Lead,
+        slot: &Slot,
         forwarded: &mut u64,
     ) -> Result<(), F> {
-        let Some((id, direction)) = self.conntrack.confirm(lead, packet) else { return Err(frame) };
+        let packet = &slot.packet;
+        let Some((id, direction)) = slot.lead.connection() else { return Err(frame) };
         let entry = self.conntrack.entry(id);
         let pair = entry.pair();
-        prefetch(self.writer.bank().pair(pair));
-        // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
-        let peculiar = packet.flags & flag::SYN != 0 || packet.ttl <= 1;
-        if peculiar
-            || !entry.is_of_epoch(turn.tables.firewall_epoch)
-            || !(entry.is_plain() || modes::has_short_way(entry.form(), direction))
-        {
-            return Err(frame);
-        }
         if turn.tables.services.have_server_ids()
             && !packet.is_tcp
             && self.is_misdirected(turn, &frame, &packet.packet(), id, direction)
@@ -54,7 +43,7 @@ impl<F: Frame> Shard<F> {
         let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
         let config = &turn.tables.ports[egress.index()];
         let l3 = usize::from(packet.l3);
-        let growth = if entry.is_plain() { 0 } else { modes::growth_of(self.conntrack.view(id), direction) };
+        let growth = modes::growth_of(self.conntrack.view(id), direction);
         if packet.l3_len as isize + growth > config.mtu as isize || config.l2_len() != l3 {
             return Err(frame);
         }
@@ -68,38 +57,15 @@ impl<F: Frame> Shard<F> {
         let delta = entry.delta(direction);
         let account = Account { pair, bytes: packet.l3_len, icmp_error: None };
         let data = frame.data_mut();
-        let translated = if entry.is_plain() {
-            rewrite::translate_plain(data, packet, entry, direction)
-        } else if let Some(ends) =
+        let translated = if let Some(ends) =
             modes::whole_ends(self.conntrack.view(id), self.conntrack.own(), packet, direction)
         {
             rewrite::translate_whole(data, packet, ends, delta)
         } else {
-            let [(_, client_port), (_, vip_port), _] = entry.ends_v4();
-            let [client, vip, endpoint] = self.conntrack.view(id).addresses();
-            let own = self.conntrack.own();
-            let sent = match modes::tunnel_to(endpoint, entry.form(), entry.source(), own, config) {
-                Some(Ok(tunnel)) => {
-                    let entropy = modes::entropy_of((client, client_port), (vip, vip_port));
-                    self.modes.enclose(&mut frame, packet, (&tunnel, entropy), (mac, config))
-                }
-                Some(Err(reason)) => Err(reason),
-                None => {
-                    let arrival = Arrival { port, frame, packet: packet.packet() };
-                    let exit = Exit::To(egress, mac);
-                    let flow = self.conntrack.flow(id);
-                    let passage = Passage { id, flow: &flow, direction, exit, account };
-                    self.forward_by_mode(turn, arrival, &passage);
-                    return Ok(());
-                }
-            };
-            match sent {
-                Ok(()) => {
-                    *forwarded += 1;
-                    turn.out.forward(egress, frame, account);
-                }
-                Err(reason) => self.drop(turn, port, frame, reason),
-            }
+            let arrival = Arrival { port, frame, packet: packet.packet() };
+            let exit = Exit::To(egress, mac);
+            let flow = self.conntrack.flow(id);
+            self.forward_by_mode(turn, arrival, &Passage { id, flow: &flow, direction, exit, account });
             return Ok(());
         };
         let onward = Onward { egress, mac, config, account };
@@ -119,17 +85,8 @@ impl<F: Frame> Shard<F> {
         forwarded: &mut u64,
     ) {
         let Onward { egress, mac, config, account } = *onward;
-        let bytes = frame.data_mut();
-        let (Some(()), Some((header, rest))) = (translated, bytes.split_first_chunk_mut::<12>()) else {
+        if translated.and_then(|()| restation(frame.data_mut(), mac, config)).is_none() {
             return self.drop(turn, port, frame, DropReason::FrameTooShort);
-        };
-        header[..6].copy_from_slice(&mac.0);
-        header[6..].copy_from_slice(&config.mac.0);
-        // The same length of header: a tag for a tag.
-        if config.vlan != 0
-            && let [_, _, high, low, ..] = rest
-        {
-            [*high, *low] = config.vlan.to_be_bytes();
         }
         // Padding is of the link that the packet came by.
         frame.truncate(usize::from(packet.l3) + packet.l3_len as usize);

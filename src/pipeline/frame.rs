@@ -11,6 +11,9 @@ pub trait Frame {
     /// Grows the frame by `n` bytes at its front, contents unspecified; `false` and no change where there is no headroom.
     fn grow_front(&mut self, n: usize) -> bool;
 
+    /// Fetches the memory in front of the frame, which is to grow there.
+    fn prefetch_front(&self) {}
+
     /// Removes `n` bytes at the front; `n` must not exceed the length.
     fn shrink_front(&mut self, n: usize);
 

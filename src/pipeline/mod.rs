@@ -1,7 +1,7 @@
 //! A packet's way through the core.
 //!
-//! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `established` (the short way of ordinary packets of
-//! known connections) and `opening` (that of first ones), or `connection` (found: judge, step, translate;
+//! [`Shard::receive`] → `burst` (parse, hash and look up the whole burst) → `plain` and `established` (the short ways of ordinary
+//! packets of known connections) and `opening` (that of first ones), or `connection` (found: judge, step, translate;
 //! new: firewall, service, endpoint, insert; fragments by way of `fragment`), `local` (ARP, neighbour discovery, echo) or
 //! `kernel` (what a port's TAP gets) → `egress` (next hop, L2 header) →
 //! [`Output`]. Everything in here is a function of bytes, tables and time.
@@ -24,6 +24,7 @@ mod multihome;
 mod opening;
 mod output;
 mod owner;
+mod plain;
 mod quic;
 mod shard;
 

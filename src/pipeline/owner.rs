@@ -22,6 +22,21 @@ pub struct Owner {
     clients: Option<Box<Clients>>,
 }
 
+/// The last address that was asked after, and whether it is a VIP: in a burst it is often the next packet's, too.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LastVip(Option<(Addr, bool)>);
+
+impl LastVip {
+    /// Whether an address is a VIP.
+    #[inline]
+    pub fn is_vip(&mut self, services: &Services, addr: Addr) -> bool {
+        match self.0 {
+            Some((same, is_vip)) if same == addr => is_vip,
+            _ => self.0.insert((addr, services.is_vip(addr))).1,
+        }
+    }
+}
+
 impl Owner {
     /// For this many workers.
     #[must_use]
@@ -41,7 +56,14 @@ impl Owner {
     /// from an endpoint, or is of no connection, and the destination is.
     #[must_use]
     pub fn of(&self, tuple: &Tuple, services: &Services) -> WorkerId {
-        if services.is_vip(tuple.dst) {
+        self.of_side(tuple, services.is_vip(tuple.dst))
+    }
+
+    /// The same, where it is known whether the packet is towards a VIP.
+    #[inline]
+    #[must_use]
+    pub fn of_side(&self, tuple: &Tuple, to_vip: bool) -> WorkerId {
+        if to_vip {
             self.of_client(tuple.src, tuple.sport, tuple.protocol)
         } else {
             self.of_client(tuple.dst, tuple.dport, tuple.protocol)

@@ -231,6 +231,7 @@ impl<F: Frame> Shard<F> {
     /// next hops up again when its next packet comes.
     pub fn go_over(&mut self, before: &Tables, after: &Tables, now: Instant, out: &mut impl Output<F>) {
         self.conntrack.set_own(after.own.clone());
+        self.modes.go_over();
         if !Arc::ptr_eq(&before.routes, &after.routes) {
             self.neighbors.reroute();
         }

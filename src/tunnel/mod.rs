@@ -6,11 +6,12 @@
 //!   precedes it. What Linux takes with `ip fou add port 6080 gue`; the source port spreads connections over the paths
 //!   and queues on the way
 
-use arrayvec::ArrayVec;
+mod envelope;
 
 use crate::addr::Addr;
-use crate::wire::checksum::{add, never_zero, pseudo_sum, sum};
-use crate::wire::{ipv4, ipv6, protocol, udp};
+use crate::wire::{ipv4, ipv6, udp};
+
+pub use envelope::Envelope;
 
 /// Hop limit of outer headers: the recommended default (RFC 2003 §3.1, RFC 2473 §6.3).
 const HOP_LIMIT: u8 = 64;
@@ -43,92 +44,6 @@ impl Tunnel {
     #[must_use]
     pub const fn overhead(&self) -> usize {
         overhead(self.kind, self.dst)
-    }
-
-    /// The outer header for a whole IP packet. `entropy` is the same for all packets of a connection; `id` differs between any two
-    /// packets of this tunnel within minutes (RFC 6864 §4.3). `None` where the result would be longer than IP allows, or
-    /// `inner` is no IP packet.
-    ///
-    /// Outer DSCP and ECN are the inner ones (RFC 6040 §4.1, normal mode). "Don't fragment" is the inner one, and set for an
-    /// inner IPv6 packet, which no router may fragment either.
-    #[must_use]
-    pub fn header(&self, inner: &[u8], entropy: u32, id: u16) -> Option<ArrayVec<u8, MAX_OVERHEAD>> {
-        let mut out = ArrayVec::from([0; MAX_OVERHEAD]);
-        out.truncate(self.overhead());
-        self.emit(&mut out, inner, entropy, id)?;
-        Some(out)
-    }
-
-    /// [`header`](Self::header) into the [bytes](Self::overhead) before the packet.
-    #[inline(always)]
-    #[must_use]
-    pub fn emit(&self, out: &mut [u8], inner: &[u8], entropy: u32, id: u16) -> Option<()> {
-        let first: &[u8; 8] = inner.first_chunk()?;
-        let inner_v4 = first[0] >> 4 == 4;
-        let (tos, dont_fragment) = if inner_v4 {
-            (first[1], u16::from_be_bytes([first[6], first[7]]) & ipv4::DONT_FRAGMENT)
-        } else {
-            (first[0] << 4 | first[1] >> 4, ipv4::DONT_FRAGMENT)
-        };
-        let udp_len = if let Kind::Gue(_) = self.kind { udp::HEADER_LEN } else { 0 };
-        let payload_len = u16::try_from(udp_len + inner.len()).ok()?;
-        let next = match self.kind {
-            Kind::Ipip if inner_v4 => protocol::IPV4_IN_IP,
-            Kind::Ipip => protocol::IPV6_IN_IP,
-            Kind::Gue(_) => protocol::UDP,
-        };
-        let rest = if self.dst.is_v4() {
-            payload_len.checked_add(ipv4::HEADER_LEN as u16)?;
-            let header = ipv4::Repr {
-                src: self.src,
-                dst: self.dst,
-                protocol: next,
-                ttl: HOP_LIMIT,
-                tos,
-                // An atomic datagram's means nothing (RFC 6864 §4.1).
-                id: if dont_fragment == 0 { id } else { 0 },
-                fragment: dont_fragment,
-                payload_len,
-            };
-            let (out, rest) = out.split_first_chunk_mut()?;
-            *out = header.emit();
-            rest
-        } else {
-            let header = ipv6::Repr {
-                src: self.src,
-                dst: self.dst,
-                next_header: next,
-                hop_limit: HOP_LIMIT,
-                traffic_class: tos,
-                payload_len,
-            };
-            let (out, rest) = out.split_first_chunk_mut()?;
-            *out = header.emit();
-            // The flow label spreads as the UDP port does (RFC 6438).
-            let [_, a, b, c] = (entropy & 0x000f_ffff).to_be_bytes();
-            out[1] |= a;
-            [out[2], out[3]] = [b, c];
-            rest
-        };
-        if let Kind::Gue(port) = self.kind {
-            *rest.first_chunk_mut()? = self.udp(inner, port, entropy, payload_len);
-        }
-        Some(())
-    }
-
-    #[inline(always)]
-    fn udp(&self, inner: &[u8], port: u16, entropy: u32, len: u16) -> [u8; udp::HEADER_LEN] {
-        let header = |checksum: u16| {
-            let fields = [source_port(entropy), port, len, checksum];
-            fields.iter().fold(0, |word, field| word << 16 | u64::from(*field)).to_be_bytes()
-        };
-        // Without one over IPv4, as tunnels do (RFC 8085 §3.4.1): the inner packet has its own. Over IPv6 receivers drop what has none
-        // unless told otherwise (RFC 6935 §5), so there it is paid for.
-        if self.dst.is_v4() {
-            return header(0);
-        }
-        let pseudo = pseudo_sum(self.src, self.dst, protocol::UDP, len.into());
-        header(never_zero(!add(add(pseudo, sum(&header(0))), sum(inner))))
     }
 }
 
@@ -174,7 +89,7 @@ mod tests {
             let tunnel = Tunnel { kind, src, dst };
             let packet = &sample.packet;
             let inner = &sample.frame[packet.l3 as usize..(u32::from(packet.l3) + packet.l3_len) as usize];
-            let header = tunnel.header(inner, entropy, id).unwrap();
+            let header = Envelope::new(tunnel).header(inner, entropy, id).unwrap();
             prop_assert_eq!(header.len(), tunnel.overhead());
             let outer = [&header[..], inner].concat();
             let kind = if v6 { 0x86dd } else { 0x0800 };
@@ -215,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_an_ip_packet_is_refused() {
-        let tunnel = Tunnel { kind: Kind::Gue(6080), src: V4.0, dst: V4.1 };
+        let tunnel = Envelope::new(Tunnel { kind: Kind::Gue(6080), src: V4.0, dst: V4.1 });
         let mut inner = vec![0x45; 65_535 - 28];
         assert!(tunnel.header(&inner, 0, 0).is_some());
         inner.push(0);

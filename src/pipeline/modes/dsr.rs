@@ -19,7 +19,7 @@ use crate::tunnel::{Kind, Tunnel};
 /// The tunnel that a connection's packets go into to reach `endpoint` out of this port; `None` where they go as they are. `source`
 /// is the one of its [`Entry`](crate::conntrack::Entry).
 #[inline(always)]
-pub(in crate::pipeline) fn tunnel_to(
+pub(super) fn tunnel_to(
     endpoint: Addr,
     form: Form,
     (source, source_port): (SourceId, u16),
@@ -168,7 +168,7 @@ impl<F: Frame> Shard<F> {
 
 /// The same for all packets of a connection. Not of the table's keyed hash, whose key could be found out from it.
 #[inline]
-pub(in crate::pipeline) fn entropy_of((client, client_port): End, (vip, vip_port): End) -> u32 {
+pub(super) fn entropy_of((client, client_port): End, (vip, vip_port): End) -> u32 {
     let fold = |n: u128| (n >> 64) as u64 ^ n as u64;
     let ports = u64::from(client_port) << 16 | u64::from(vip_port);
     let mixed =

@@ -2,25 +2,26 @@
 //!
 //! - `full_nat`: both ends replaced, of either family, and the client's address told
 //! - `dsr`: to the endpoint as they are, or in another packet
+//! - `enclose`: the short way into that other packet
 //! - `wrap`: a header put before a packet, or in the place of its own, and what is too long for that
 //! - `errors`: ICMP errors about such connections
 //! - `tunnel_errors`: ICMP errors about the packets that theirs are in
 
 mod dsr;
+mod enclose;
 mod errors;
 mod full_nat;
 mod tunnel_errors;
 mod wrap;
 
-pub(super) use dsr::{entropy_of, tunnel_to};
-
+use self::enclose::Envelopes;
 use super::connection::account;
 use super::egress::Exit;
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output, ShardConfig};
 use crate::addr::Addr;
 use crate::client_address::Notes;
-use crate::config::{ClientAddress, Protocol};
+use crate::config::Protocol;
 use crate::conntrack::{Direction, Flow, FlowId, Form, OwnAddresses, View};
 use crate::counters::{FlowState, Writer};
 use crate::ids::SourceId;
@@ -39,6 +40,7 @@ pub(super) struct Modes {
     snat: Snat,
     ids: Ids,
     notes: Notes,
+    envelopes: Envelopes,
     /// Where a fragment gets its header.
     wrapped: Vec<u8>,
     /// What the counters say of [`Snat::usage`].
@@ -72,6 +74,7 @@ impl Modes {
             snat,
             ids: Ids::new(config.worker.0, config.workers, (config.seed >> 16) as u32),
             notes: Notes::new(config.max_flows),
+            envelopes: Envelopes::new(),
             wrapped: Vec::with_capacity(LONGEST),
             told,
         }
@@ -137,6 +140,11 @@ impl Modes {
         self.snat.maintain(now);
     }
 
+    /// Other tables than before.
+    pub fn go_over(&mut self) {
+        self.envelopes.clear();
+    }
+
     /// Once a tick: what has changed since the last.
     pub fn tell(&mut self, writer: &Writer) {
         let bank = writer.bank();
@@ -147,17 +155,6 @@ impl Modes {
             counters.free.add(usage.free.wrapping_sub(told.free));
             *told = usage;
         }
-    }
-}
-
-/// Whether a known connection's packets of this direction can go on without being looked at more closely.
-#[inline(always)]
-pub(super) fn has_short_way(form: Form, direction: Direction) -> bool {
-    match form {
-        Form::Dnat | Form::FullNat(ClientAddress::None) => true,
-        // Numbers and options are looked at.
-        Form::FullNat(_) => false,
-        Form::DsrL2 | Form::DsrIpip | Form::DsrGue => direction == Direction::Original,
     }
 }
 

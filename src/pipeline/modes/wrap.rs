@@ -5,15 +5,14 @@ use arrayvec::ArrayVec;
 use super::Modes;
 use crate::addr::Mac;
 use crate::counters::Term;
-use crate::parse::Whole;
-use crate::pipeline::egress::{Exit, l2_header, put_l2, set_l2};
+use crate::pipeline::egress::{Exit, l2_header, set_l2};
 use crate::pipeline::shard::{Arrival, Shard, Turn};
 use crate::pipeline::{Account, DropReason, Frame, Output};
 use crate::rewrite::{self, Ends, Renewed};
 use crate::siit;
 use crate::snat::Ids;
 use crate::tables::Port;
-use crate::tunnel::{MAX_OVERHEAD, Tunnel};
+use crate::tunnel::{Envelope, MAX_OVERHEAD, Tunnel};
 
 /// What a packet gets.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +33,9 @@ impl Wrap {
                 let translated = rewrite::other_family(l3, *new, *renewed)?;
                 Some((translated.header, translated.l4))
             }
-            Self::Tunnel { tunnel, entropy } => Some((tunnel.header(l3, *entropy, ids.fresh() as u16)?, 0)),
+            Self::Tunnel { tunnel, entropy } => {
+                Some((Envelope::new(*tunnel).header(l3, *entropy, ids.fresh() as u16)?, 0))
+            }
         }
     }
 
@@ -127,32 +128,6 @@ impl<F: Frame> Shard<F> {
 }
 
 impl Modes {
-    /// Puts a whole packet that fits into a tunnel, and that into a frame for this station.
-    #[inline(always)]
-    pub(in crate::pipeline) fn enclose<F: Frame>(
-        &mut self,
-        frame: &mut F,
-        packet: &Whole,
-        (tunnel, entropy): (&Tunnel, u32),
-        (to, port): (Mac, &Port),
-    ) -> Result<(), DropReason> {
-        let (l2, overhead, l3) = (port.l2_len(), tunnel.overhead(), usize::from(packet.l3));
-        // Padding is of the link that the packet came by.
-        frame.truncate(l3 + packet.l3_len as usize);
-        // No L2 header is as long as the one before and the shortest outer header.
-        if !frame.grow_front((l2 + overhead).saturating_sub(l3)) {
-            return Err(DropReason::NoHeadroom);
-        }
-        let bytes = frame.data_mut();
-        let parts = bytes.split_at_mut_checked(l2).and_then(|(header, rest)| {
-            let (outer, inner) = rest.split_at_mut_checked(overhead)?;
-            put_l2(header, to, port, if tunnel.dst.is_v4() { 4 } else { 6 })?;
-            Some((outer, inner))
-        });
-        let (outer, inner) = parts.ok_or(DropReason::FrameTooShort)?;
-        tunnel.emit(outer, inner, entropy, self.ids.fresh() as u16).ok_or(DropReason::MtuExceeded)
-    }
-
     /// Builds a frame: L2 header, and the packet with its header, if it is to have another.
     pub(super) fn build(&mut self, wrap: Option<&Wrap>, inner: &[u8], to: Mac, port: &Port) -> Option<()> {
         let Self { wrapped: out, ids, .. } = self;

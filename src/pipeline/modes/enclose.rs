@@ -1,0 +1,142 @@
+//! The short way into a tunnel: as [`established`](crate::pipeline::established) for connections whose packets go on within others.
+
+use super::Modes;
+use super::dsr::{entropy_of, tunnel_to};
+use crate::addr::{Addr, Mac};
+use crate::conntrack::{Entry, Form, OwnAddresses};
+use crate::ids::{PortId, SourceId};
+use crate::neighbor::NextHop;
+use crate::parse::Whole;
+use crate::pipeline::burst::Slot;
+use crate::pipeline::egress::put_l2;
+use crate::pipeline::shard::{Shard, Turn};
+use crate::pipeline::{Account, DropReason, Frame, Output};
+use crate::tables::Port;
+use crate::tunnel::Envelope;
+
+/// Envelopes that are kept; a power of two.
+const PLACES: usize = 256;
+
+/// What an envelope follows from, while the tables are the same: the endpoint, the port towards it, and the tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Key {
+    endpoint: Addr,
+    egress: PortId,
+    form: Form,
+    source: (SourceId, u16),
+}
+
+/// The outer headers towards endpoints, so that none is put together anew for every packet.
+#[derive(Debug)]
+pub(super) struct Envelopes(Box<[Option<(Key, Envelope)>; PLACES]>);
+
+impl Envelopes {
+    pub fn new() -> Self {
+        Self(Box::new([None; PLACES]))
+    }
+
+    pub fn clear(&mut self) {
+        self.0.fill(None);
+    }
+
+    /// The envelope for a connection's packets to `endpoint` by `port`; `None` where they go into none, or the port has no address to
+    /// send it from.
+    #[inline]
+    fn towards(
+        &mut self,
+        endpoint: Addr,
+        entry: &Entry,
+        own: &OwnAddresses,
+        (egress, port): (PortId, &Port),
+    ) -> Option<&Envelope> {
+        let key = Key { endpoint, egress, form: entry.form(), source: entry.source() };
+        let place = &mut self.0[endpoint.0 as usize % PLACES];
+        if place.as_ref().is_none_or(|(known, _)| *known != key) {
+            let tunnel = tunnel_to(endpoint, key.form, key.source, own, port)?.ok()?;
+            *place = Some((key, Envelope::new(tunnel)));
+        }
+        place.as_ref().map(|(_, envelope)| envelope)
+    }
+}
+
+impl<F: Frame> Shard<F> {
+    /// Takes the packet, or gives the frame back.
+    #[inline(never)]
+    pub(in crate::pipeline) fn enclosed_way<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        ingress: PortId,
+        mut frame: F,
+        slot: &Slot,
+        forwarded: &mut u64,
+    ) -> Result<(), F> {
+        let packet = &slot.packet;
+        let Some((id, direction)) = slot.lead.connection() else { return Err(frame) };
+        if turn.tables.services.have_server_ids()
+            && !packet.is_tcp
+            && self.is_misdirected(turn, &frame, &packet.packet(), id, direction)
+        {
+            return Err(frame);
+        }
+        let entry = self.conntrack.entry(id);
+        let (hop, account) = (
+            NextHop::from_bits(entry.next_hop(direction)),
+            Account { pair: entry.pair(), bytes: packet.l3_len, icmp_error: None },
+        );
+        let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
+        let port = &turn.tables.ports[egress.index()];
+        let Some(mtu) =
+            super::growth_of(self.conntrack.view(id), direction).checked_add_unsigned(packet.l3_len as usize)
+        else {
+            return Err(frame);
+        };
+        if mtu > port.mtu as isize || !self.conntrack.follow(id, direction, packet) {
+            return Err(frame);
+        }
+        let view = self.conntrack.view(id);
+        let entry = view.entry();
+        let [client, vip, endpoint] = view.addresses();
+        let [(_, client_port), (_, vip_port), _] = entry.ends_v4();
+        let entropy = entropy_of((client, client_port), (vip, vip_port));
+        let Modes { envelopes, ids, .. } = &mut self.modes;
+        let envelope = envelopes.towards(endpoint, entry, self.conntrack.own(), (egress, port));
+        let enclosed = envelope.ok_or(DropReason::NoRoute).and_then(|envelope| {
+            enclose(&mut frame, packet, (envelope, entropy), (mac, port), || ids.fresh() as u16)
+        });
+        match enclosed {
+            Ok(()) => {
+                *forwarded += 1;
+                turn.out.forward(egress, frame, account);
+            }
+            Err(reason) => self.drop(turn, ingress, frame, reason),
+        }
+        Ok(())
+    }
+}
+
+/// Puts a whole packet that fits into a tunnel, and that into a frame for this station.
+#[inline(always)]
+fn enclose<F: Frame>(
+    frame: &mut F,
+    packet: &Whole,
+    (envelope, entropy): (&Envelope, u32),
+    (to, port): (Mac, &Port),
+    id: impl FnOnce() -> u16,
+) -> Result<(), DropReason> {
+    let tunnel = envelope.tunnel();
+    let (l2, overhead, l3) = (port.l2_len(), tunnel.overhead(), usize::from(packet.l3));
+    // Padding is of the link that the packet came by.
+    frame.truncate(l3 + packet.l3_len as usize);
+    // No L2 header is as long as the one before and the shortest outer header.
+    if !frame.grow_front((l2 + overhead).saturating_sub(l3)) {
+        return Err(DropReason::NoHeadroom);
+    }
+    let bytes = frame.data_mut();
+    let parts = bytes.split_at_mut_checked(l2).and_then(|(header, rest)| {
+        let (outer, inner) = rest.split_at_mut_checked(overhead)?;
+        put_l2(header, to, port, if tunnel.dst.is_v4() { 4 } else { 6 })?;
+        Some((outer, inner))
+    });
+    let (outer, inner) = parts.ok_or(DropReason::FrameTooShort)?;
+    envelope.emit(outer, inner, entropy, id).ok_or(DropReason::MtuExceeded)
+}

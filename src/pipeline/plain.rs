@@ -1,0 +1,72 @@
+//! The shortest way: a run of whole packets of IPv4, in the midst of connections whose destination alone is replaced.
+//!
+//! That is most of what there is, so all that can be known beforehand is: the packet was parsed and [recognised](super::burst), nothing
+//! about it is peculiar, its connection is allowed. What is left is done as [`connection`](super::connection) does it, in the same order
+//! and with the same counts; whenever anything is not as usual it gives the frame back untouched, and the long way decides.
+
+use std::slice;
+
+use super::burst::{Slot, Way};
+use super::egress::restation;
+use super::shard::{Shard, Turn, Via};
+use super::{Account, DropReason, Frame, Output};
+use crate::ids::PortId;
+use crate::neighbor::NextHop;
+use crate::rewrite;
+
+impl<F: Frame> Shard<F> {
+    /// Takes packets as long as they are plain: all of the run, or until one turns out not to be, which comes back.
+    #[inline(never)]
+    pub(super) fn plain_way<'s, T, O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        slots: &mut slice::Iter<'s, Slot>,
+        frames: &mut impl Iterator<Item = T>,
+        take: impl Fn(T) -> (PortId, F, Via),
+        forwarded: &mut u64,
+    ) -> Option<(&'s Slot, (PortId, F, Via))> {
+        let Turn { tables, now, out } = turn;
+        let now_ms = self.conntrack.now_ms();
+        while let Some(slot) = slots.as_slice().first()
+            && slot.way == Way::Plain
+        {
+            slots.next();
+            let (port, mut frame, via) = take(frames.next()?);
+            let packet = &slot.packet;
+            let connection = slot.lead.connection();
+            let Some((direction, entry)) =
+                connection.and_then(|(id, d)| Some((d, self.conntrack.get_mut(id)?)))
+            else {
+                return Some((slot, (port, frame, via)));
+            };
+            let hop = NextHop::from_bits(entry.next_hop(direction));
+            let Some((egress, mac)) = self.neighbors.ready(hop, *now) else {
+                return Some((slot, (port, frame, via)));
+            };
+            let Some(config) = tables.ports.get(egress.index()) else {
+                return Some((slot, (port, frame, via)));
+            };
+            if packet.l3_len > u32::from(config.mtu)
+                || config.l2_len() != usize::from(packet.l3)
+                || !entry.follow(direction, packet, now_ms)
+            {
+                return Some((slot, (port, frame, via)));
+            }
+            let account = Account { pair: entry.pair(), bytes: packet.l3_len, icmp_error: None };
+            let bytes = frame.data_mut();
+            if rewrite::translate_plain(bytes, packet, entry, direction).is_none()
+                || restation(bytes, *mac, config).is_none()
+            {
+                // The parser has seen these bytes: it cannot be.
+                self.writer.bank().dropped(DropReason::FrameTooShort).add(1);
+                out.drop(port, frame, DropReason::FrameTooShort);
+                continue;
+            }
+            // Padding is of the link that the packet came by.
+            frame.truncate(usize::from(packet.l3) + packet.l3_len as usize);
+            *forwarded += 1;
+            out.forward(egress, frame, account);
+        }
+        None
+    }
+}
