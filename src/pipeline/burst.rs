@@ -139,10 +139,12 @@ impl<F: Frame> Shard<F> {
             // What was looked up before a removal is looked up again.
             let way = if self.removals == removals { slot.way } else { Way::Long };
             if way == Way::Plain {
-                if let Some((odd, frame)) =
-                    self.plain_way(turn, (&mut slots, &mut frames, &mut ahead), take, &mut forwarded)
+                let queue = (&mut slots, &mut frames, &mut ahead);
+                // Mostly one that changes the connection's state.
+                if let Some((odd, (port, frame, via))) = self.plain_way(turn, queue, take, &mut forwarded)
+                    && let Err(frame) = self.short_way(turn, port, frame, odd, &mut forwarded)
                 {
-                    self.long_way(turn, odd, frame);
+                    self.long_way(turn, odd, (port, frame, via));
                 }
                 continue;
             }
