@@ -108,7 +108,7 @@ impl Aggregator {
             }
             self.connections(&samples);
             self.services(&samples);
-            self.traffic(&samples);
+            self.traffic(&mut samples);
             self.firewall(&samples);
             self.shares(&samples);
             self.rates(&samples);
@@ -190,7 +190,7 @@ impl Aggregator {
         }
     }
 
-    fn traffic(&self, to: &Samples) {
+    fn traffic(&self, to: &mut Samples) {
         let totals = &self.totals;
         to.counter(&families::PROCESSED_BYTES_TOTAL, &[], totals.bytes.settled);
         to.counter(&families::PROCESSED_PACKETS_TOTAL, &[], totals.packets.settled);
@@ -206,6 +206,9 @@ impl Aggregator {
             let service = &self.catalog.services[series.service].label;
             let values = [service.as_str(), &series.dip.to_string()];
             to.counter(&families::ENDPOINT_TRAFFIC_BYTES, &values, series.bytes.settled);
+            to.counter(&families::HANDSHAKES, &values, series.handshakes.settled);
+            let seconds = series.handshake_ms.settled as f64 / 1e3;
+            to.fraction(&families::HANDSHAKE_SECONDS, &values, seconds);
         }
     }
 
