@@ -216,6 +216,39 @@ fn ctrl_c_ends_it() {
 }
 
 #[test]
+fn commands_ask_it_where_it_has_a_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    // The demo is another user's.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let socket = folder.path().join("demo.sock");
+    let socket = socket.to_str().unwrap();
+    let mut demo = Demo::start(&["--listen", "127.0.0.1:0", "--socket", socket]);
+    demo.address();
+    let ask = |arguments: &[&str]| {
+        let pollux = env!("CARGO_BIN_EXE_pollux");
+        let out = Command::new(pollux).args(arguments).args(["--socket", socket]).output().unwrap();
+        assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    for command in ["status", "services", "endpoints", "firewall", "ports", "workers"] {
+        assert!(ask(&[command]).lines().count() > 1, "{command}");
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !ask(&["flows", "--service", "api"]).contains("203.0.113.100:443") {
+        assert!(Instant::now() < deadline, "no connections");
+        sleep(Duration::from_millis(100));
+    }
+    assert!(ask(&["top", "--once"]).contains("api"));
+    ask(&["drain", "api", "10.1.0.20:8443"]);
+    assert!(ask(&["endpoints"]).contains("drain"));
+    ask(&["undrain", "api", "10.1.0.20:8443"]);
+    let pid = demo.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(demo.end(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(demo.stderr(), "");
+}
+
+#[test]
 fn a_busy_address_is_said_with_the_cure() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();

@@ -44,6 +44,8 @@ fn run(wrapper: &[&str], config: &str) -> Output {
     let mut child = Command::new(words.next().expect("a program"))
         .args(words)
         .arg(file.path())
+        // What another test's engine has left that was killed is removed, and said.
+        .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

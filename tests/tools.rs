@@ -330,14 +330,17 @@ const LOXI: &str = r#"{"lbAttr":[
  {"serviceArguments":{"externalIP":"192.168.80.81","port":5000,"portMax":5010,"protocol":"udp","sel":3,"mode":2,"persistTimeout":120},
   "endpoints":[{"endpointIP":"192.168.81.10","targetPort":5000,"weight":5}]},
  {"serviceArguments":{"externalIP":"192.168.80.82","port":443,"protocol":"tcp","sel":0,"mode":4},"endpoints":[]},
- {"serviceArguments":{"externalIP":"192.168.80.83","protocol":"icmp","sel":0},"endpoints":[]}
+ {"serviceArguments":{"externalIP":"192.168.80.83","protocol":"icmp","sel":0},"endpoints":[]},
+ {"serviceArguments":{"externalIP":"0.0.0.0","port":0,"protocol":"tcp","snat":true,"block":536870913},"endpoints":[]},
+ {"serviceArguments":{"externalIP":"192.168.80.84","port":443,"protocol":"tcp","sel":1,"mode":0,"security":1,"block":7},
+  "endpoints":[{"endpointIP":"192.168.81.12","targetPort":8443,"weight":1,"state":"active","counter":"12:3456"}]}
 ]}"#;
 
 #[test]
 fn loxilb() {
     let imported = import::loxilb(LOXI).unwrap();
     let (config, _) = config::parse("imported.toml", &imported.text).unwrap();
-    assert_eq!((imported.services, config.services.len()), (2, 2));
+    assert_eq!((imported.services, config.services.len()), (3, 3));
     let (api, media) = (&config.services[0], &config.services[1]);
     assert_eq!(api.name, "k8s \"api\"");
     assert_eq!((api.algorithm, api.idle_timeout.as_secs()), (config::Algorithm::RoundRobin, 300));
@@ -350,7 +353,15 @@ fn loxilb() {
     assert_eq!(rules, [(config::Action::Allow, 1), (config::Action::Drop, 0)]);
     assert_eq!(config.firewall[1].destination_port, Some((6443, 6443)));
     let notes = imported.notes.join("\n");
-    for word in ["bgp", "weight 5", "fullproxy", "protocol \"icmp\"", "lbAttr[2]", "lbAttr[3]"] {
+    for word in [
+        "bgp",
+        "weight 5",
+        "lbAttr[2]: mode 4, fullproxy",
+        "lbAttr[3]: protocol \"icmp\"",
+        "lbAttr[4]: a source NAT rule",
+        "security 1: TLS passes",
+        "block 7",
+    ] {
         assert!(notes.contains(word), "{word:?} in {notes}");
     }
     for none in ["", "{}", "[1", "{\"lbAttr\": 3}"] {
@@ -372,9 +383,17 @@ fn import_at_the_command_line() {
             err.starts_with("pollux: ") && err.contains("services translated; not translated:\n  "),
             "{err}"
         );
-        fs::write(&file, out.stdout).unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        fs::write(&file, &text).unwrap();
         let check = Command::new(POLLUX).args(["check", "--config"]).arg(&file).output().unwrap();
         assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+        let out = Command::new(POLLUX).args(["import", "--json", format]).arg(&dump).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!((json["configuration"].as_str(), out.stderr.len()), (Some(&*text), 0));
+        assert_eq!(
+            (&json["services"], json["not_translated"].as_array().unwrap().len()),
+            (&3.into(), err.lines().count() - 1)
+        );
     }
     let out = Command::new(POLLUX).args(["import", "loxilb", "/nonexistent"]).output().unwrap();
     assert_eq!(out.status.code(), Some(1));

@@ -15,8 +15,20 @@ use super::{Failure, complain, print};
 /// Most connections that are asked for at once.
 const PAGE: usize = 10_000;
 
+/// What the columns are, where their names do not say it.
+const COLUMNS: &str = "\
+Columns:
+  age            since the connection began, to a tenth of a second
+  idle           since its last packet (half-open: since the handshake's last step)
+  expires        when it is forgotten if no packet comes
+  pair packets, pair bytes
+                 of ALL connections of this client with this endpoint in this service, both
+                 directions, as of the last tick: lb_rule_interaction_packets and _bytes. A
+                 connection has no counters of its own. -: the pair has no series";
+
 /// Arguments of `pollux flows`.
 #[derive(Debug, Args)]
+#[command(after_help = COLUMNS)]
 pub struct FlowsArgs {
     /// Only those of this service
     #[arg(long, value_name = "NAME")]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use pollux::import::{self, Imported};
+use serde_json::json;
 
 use super::{Failure, complain, print};
 
@@ -20,6 +21,9 @@ pub struct ImportArgs {
     format: ImportFormat,
     /// The export; - is standard input
     file: PathBuf,
+    /// Print the configuration and what it lacks as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// What `pollux import` reads.
@@ -41,6 +45,11 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
         ImportFormat::Loxilb => import::loxilb(&dump),
     };
     let Imported { text, notes, services } = imported.map_err(|error| failed(&error))?;
+    if args.json {
+        let json = json!({ "services": services, "configuration": text, "not_translated": notes });
+        print(&format!("{json:#}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     print(&text)?;
     let noun = if services == 1 { "service" } else { "services" };
     complain(&format!("pollux: {services} {noun} translated; not translated:\n"));

@@ -209,6 +209,13 @@ impl Entry {
         [(self.client, self.client_port), (self.vip, self.vip_port), (self.endpoint, self.endpoint_port)]
     }
 
+    /// The endpoint's port.
+    #[inline]
+    #[must_use]
+    pub const fn endpoint_port(&self) -> u16 {
+        self.endpoint_port
+    }
+
     /// Full NAT: which address and which port the endpoint sees; a tunnel's source, and the port that GUE is sent to.
     #[inline]
     #[must_use]

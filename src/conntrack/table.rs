@@ -572,13 +572,19 @@ impl Conntrack {
         (end < self.entries.len()).then_some(end)
     }
 
-    /// Shows entries from number `from` on, at most `budget` of them, with their state, until `see` wants no more: the one that it refused is
-    /// the next to be shown. Where to go on; none at the end.
-    pub fn show(&self, from: usize, budget: usize, mut see: impl FnMut(&Flow, Age) -> bool) -> Option<usize> {
+    /// Looks at entries from number `from` on, at most `budget` of them, and shows those that are `wanted`, with their state, until
+    /// `see` wants no more: the one that it refused is the next to be shown. Where to go on; none at the end.
+    pub fn show(
+        &self,
+        from: usize,
+        budget: usize,
+        wanted: impl Fn(&View<'_>) -> bool,
+        mut see: impl FnMut(Flow, Age) -> bool,
+    ) -> Option<usize> {
         let end = from.saturating_add(budget).min(self.entries.len());
         for n in from..end {
             let view = self.view(FlowId(n as u32));
-            if view.entry.machine == Machine::Vacant {
+            if view.entry.machine == Machine::Vacant || !wanted(&view) {
                 continue;
             }
             let age = Age {
@@ -587,7 +593,7 @@ impl Conntrack {
                 idle_ms: view.entry.silent_ms(self.now_ms),
                 left_ms: view.left_ms(self.now_ms),
             };
-            if !see(&view.flow(), age) {
+            if !see(view.flow(), age) {
                 return Some(n);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{CONFIG, World};
 use crate::addr::Mac;
 use crate::config::{self, Config, Report};
+use crate::control;
 use crate::dpdk::{
     Clock, DpdkError, Mbuf, Mempool, RingConsumer, RingProducer, allowed_cpus, free_all, ring_port,
 };
@@ -22,6 +24,7 @@ use crate::engine::{self, Engine, EngineError, EnginePort};
 use crate::ids::PortId;
 use crate::listener::{self, BindError, Security};
 use crate::pipeline::Frame;
+use crate::reload::{self, Reloader};
 
 /// Workers, where there are as many CPUs.
 const WORKERS: usize = 2;
@@ -36,14 +39,20 @@ const BURST: usize = 64;
 const STEP: Duration = Duration::from_millis(1);
 /// The same traffic each time.
 const SEED: u64 = 1;
+/// Where the configuration is in the tree.
+const FILE: &str = "config/demo.toml";
+/// How long clients of the admin socket have to take the ends of their answers.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// What to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// End after so long; none: at SIGINT or SIGTERM.
     pub duration: Option<Duration>,
     /// Where the metrics are served; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The admin socket, where there is to be one.
+    pub socket: Option<PathBuf>,
 }
 
 /// Why the demo does not start.
@@ -52,6 +61,9 @@ pub enum DemoError {
     /// The listen address cannot be used.
     #[error("{0}")]
     Listen(#[from] BindError),
+    /// The admin socket cannot be where it should be.
+    #[error(transparent)]
+    Admin(#[from] control::BindError),
     /// The demo's configuration does not suit this engine.
     #[error("the configuration of the demo is not valid")]
     Config(Report),
@@ -74,6 +86,7 @@ pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), D
     // First: a busy address is the likeliest obstacle, and DPDK takes its time.
     let listener = listener::bind(options.listen)?;
     let address = listener.local_addr()?;
+    let socket = options.socket.as_deref().map(control::bind).transpose()?;
     let config = configuration(options)?;
     let eal = Engine::init_dpdk(&config)?;
     let queues = config.engine.workers.len() as u16;
@@ -90,6 +103,17 @@ pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), D
         Builder::new_multi_thread().worker_threads(2).thread_name("pollux-ctl").enable_all().build()?;
     let mut signals = Signals::new(&runtime)?;
     let telemetry = engine::serve(listener, Security::default(), &config, &engine, runtime.handle())?;
+    let admin = match socket {
+        Some(socket) => {
+            let reloader =
+                Reloader::new(Arc::clone(&engine), telemetry.ticker(), telemetry.gate(), Path::new(FILE));
+            let reloader = Arc::new(reloader);
+            runtime.spawn(reload::keep(Arc::clone(&reloader)));
+            let (tap, clock, api) = (engine.tap(), engine.clock(), telemetry.api());
+            Some(control::serve(socket, tap, clock, Some(reloader), Some(api), runtime.handle())?)
+        }
+        None => None,
+    };
     let (world, clock) = (World::new(&config, SEED), engine.clock());
     let wiring = Wiring { world, wires, pool: pool.clone(), clock, stuck: None };
     let traffic = Traffic::start(wiring)?;
@@ -111,6 +135,9 @@ pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), D
     });
     drop(traffic);
     engine.stop();
+    if let Some(admin) = admin {
+        runtime.block_on(admin.finish(FAREWELL));
+    }
     drop(telemetry);
     runtime.shutdown_timeout(Duration::from_secs(1));
     // Not before the engine's ports have let go of the last frames.
@@ -121,7 +148,7 @@ pub fn run(options: &Options, announce: impl FnOnce(SocketAddr)) -> Result<(), D
 /// The demo's configuration, for this machine.
 fn configuration(options: &Options) -> Result<Config, DemoError> {
     // Its warnings are about what is meant to be so.
-    let (mut config, _) = config::parse("config/demo.toml", CONFIG).map_err(DemoError::Config)?;
+    let (mut config, _) = config::parse(FILE, CONFIG).map_err(DemoError::Config)?;
     config.metrics.listen = options.listen;
     let cpus = allowed_cpus();
     config.engine.workers = cpus[cpus.len().saturating_sub(WORKERS)..].to_vec();

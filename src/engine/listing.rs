@@ -1,8 +1,8 @@
 //! The listing of connections: control threads ask, each worker answers for its own table when it has time.
 //!
 //! A job goes to a worker through a ring, with the memory for its answer, and comes back when that is full or the table has
-//! been gone through. The worker looks at a few entries a turn, fewer when the turn had packets: nothing waits for it, and it
-//! allocates nothing.
+//! been gone through. The worker looks at a few entries in a turn that had packets, and in one that had none at as many as a
+//! bound of time allows: nothing waits for it, and it allocates nothing.
 
 use std::time::Duration;
 
@@ -12,13 +12,16 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::addr::Addr;
-use crate::conntrack::{Age, Conntrack, Flow};
-use crate::ids::ServiceId;
+use crate::config::Protocol;
+use crate::conntrack::{Age, Conntrack, Flow, Form, View};
+use crate::counters::FlowState;
+use crate::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
+use crate::time::Instant as Now;
 
-/// Entries that a turn with packets looks at: some 100 ns.
-const BUSY_BUDGET: usize = 16;
-/// Entries that a turn without packets looks at.
-const IDLE_BUDGET: usize = 256;
+/// Entries that are looked at before the clock is: all that a turn with packets does.
+const PIECE: usize = 16;
+/// A turn without packets begins no piece after this: less than half of what a packet that comes meanwhile may wait.
+const SLACK: Duration = Duration::from_micros(20);
 /// Most connections of one job.
 const PAGE: usize = 1024;
 /// Most entries that one job looks at: a table of millions takes several jobs, so that patience need not grow with it.
@@ -40,17 +43,49 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn takes(&self, flow: &Flow) -> bool {
-        self.service.is_none_or(|service| service == flow.service)
-            && self.client.is_none_or(|client| client == flow.client)
+    #[inline]
+    fn takes(&self, view: &View<'_>) -> bool {
+        if self.service.is_some_and(|service| service != view.service()) {
+            return false;
+        }
+        if self.client.is_none() && self.endpoint.is_none() {
+            return true;
+        }
+        let [client, _, endpoint] = view.addresses();
+        self.client.is_none_or(|wanted| wanted == client)
             && self.endpoint.is_none_or(|(addr, port)| {
-                addr == flow.endpoint && port.is_none_or(|port| port == flow.endpoint_port)
+                addr == endpoint && port.is_none_or(|port| port == view.entry().endpoint_port())
             })
     }
 }
 
 /// A connection, and how it stood when it was looked at.
 pub type Listed = (Flow, Age);
+
+/// Memory for one.
+const BLANK: Listed = (
+    Flow {
+        client: Addr(0),
+        vip: Addr(0),
+        endpoint: Addr(0),
+        client_port: 0,
+        vip_port: 0,
+        endpoint_port: 0,
+        protocol: Protocol::Tcp,
+        ingress: PortId(0),
+        service: ServiceId(0),
+        endpoint_id: EndpointId(0),
+        pair: PairSlot(0),
+        delta: [0; 2],
+        next_hop: [0; 2],
+        epoch: 0,
+        idle_timeout_ms: 0,
+        form: Form::Dnat,
+        source: SourceId(0),
+        source_port: 0,
+    },
+    Age { state: FlowState::Closed, age_ms: 0, idle_ms: 0, left_ms: 0 },
+);
 
 /// A worker has not answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -68,6 +103,36 @@ struct Job {
     found: Vec<Listed>,
 }
 
+impl Job {
+    /// Looks at the next entries. Whether it is done.
+    fn piece(&mut self, connections: &Conntrack) -> bool {
+        let Self { wanted, from, until, most, found, .. } = self;
+        // Never more than there is memory for.
+        let most = (*most).min(found.capacity());
+        let next = connections.show(
+            *from,
+            PIECE,
+            |view| wanted.takes(view),
+            |flow, age| {
+                let room = found.len() < most;
+                if room {
+                    found.push((flow, age));
+                }
+                room
+            },
+        );
+        let full = found.len() == most || next.is_some_and(|next| next >= *until);
+        self.next = next;
+        match next {
+            Some(next) if !full => {
+                self.from = next;
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
 /// A worker's side.
 pub(super) struct Clerk {
     asked: Consumer<Box<Job>>,
@@ -83,42 +148,30 @@ impl Clerk {
 
     /// Once a turn: goes on with what was asked. Whether there was anything.
     #[inline]
-    pub fn turn(&mut self, connections: &Conntrack, busy: bool) -> bool {
+    pub fn turn(&mut self, connections: &Conntrack, busy: bool, now: impl Fn() -> Now) -> bool {
         if self.job.is_none() {
             match self.asked.pop() {
                 Ok(job) => self.job = Some(job),
                 Err(_) => return false,
             }
         }
-        self.go_on(connections, if busy { BUSY_BUDGET } else { IDLE_BUDGET });
+        self.go_on(connections, busy, now);
         true
     }
 
     #[cold]
-    fn go_on(&mut self, connections: &Conntrack, budget: usize) {
-        let Some(mut job) = self.job.take() else { return };
-        let Job { wanted, from, until, most, found, .. } = &mut *job;
-        // Never more than there is memory for.
-        let most = (*most).min(found.capacity());
-        let next = connections.show(*from, budget, |flow, age| {
-            if !wanted.takes(flow) {
-                return true;
+    fn go_on(&mut self, connections: &Conntrack, busy: bool, now: impl Fn() -> Now) {
+        let Some(job) = &mut self.job else { return };
+        let began = now();
+        loop {
+            if job.piece(connections) {
+                // There is room: no more jobs are out than places are in the ring.
+                drop(self.job.take().map(|job| self.done.push(job)));
+                return;
             }
-            let room = found.len() < most;
-            if room {
-                found.push((*flow, age));
+            if busy || now().since(began) >= SLACK {
+                return;
             }
-            room
-        });
-        let full = found.len() == most || next.is_some_and(|next| next >= *until);
-        job.next = next;
-        match next {
-            Some(next) if !full => {
-                job.from = next;
-                self.job = Some(job);
-            }
-            // There is room: no more jobs are out than places are in the ring.
-            _ => drop(self.done.push(job)),
         }
     }
 }
@@ -169,7 +222,9 @@ impl Listing {
         let (desks, clerks): (Vec<_>, Vec<_>) = (0..workers)
             .map(|_| {
                 let (mut desk, clerk) = Desk::new();
-                let found = Vec::with_capacity(PAGE);
+                // Touched here, or the worker would have its pages made by the kernel, in the midst of packets.
+                let mut found = vec![BLANK; PAGE];
+                found.clear();
                 desk.job = Some(Box::new(Job {
                     wanted: Wanted::default(),
                     from: 0,

@@ -257,7 +257,7 @@ impl Worker {
         let relayed = io.flush(shard.writer());
         stopwatch.sent(*clock);
         // Last, and little beside packets: nobody waits for it who cannot wait.
-        let listed = listing.turn(shard.table(), worked);
+        let listed = listing.turn(shard.table(), worked, || clock.now());
         worked || more || relayed || listed
     }
 }

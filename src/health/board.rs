@@ -1,7 +1,7 @@
 //! What is probed, and what came of it.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// What one probe is for.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Target {
     pub address: Addr,
     /// 0 for an echo request.
@@ -32,6 +32,13 @@ pub(super) struct Target {
     pub check: Arc<HealthCheck>,
     /// The way there, where that is the service's own.
     pub through: Option<ThroughVip>,
+}
+
+impl Hash for Target {
+    /// Few probes ask one port in different ways, and a check is long: it takes more time than all else that a result costs.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.address, self.port).hash(state);
+    }
 }
 
 impl Target {
@@ -250,12 +257,13 @@ impl Board {
 
     /// Says of every endpoint whether it is down by its probe.
     pub fn write(&self, config: &Config, conditions: &mut Conditions) {
-        let probes = self.probes();
         for service in &config.services {
             let check = check_of(service);
             if check.is_none() && !conditions.has(&service.name) {
                 continue;
             }
+            // Service by service: results must not wait for all of them.
+            let probes = self.probes();
             for endpoint in &service.endpoints {
                 let target = check.as_ref().and_then(|check| Target::of(service, check, endpoint));
                 let down = target.is_some_and(|target| {
@@ -315,15 +323,17 @@ impl Board {
         health.flaps += u64::from(health.verdict != Verdict::Pending);
         health.verdict = machine.verdict();
         health.since = SystemTime::now();
+        let reason = health.reason.clone();
+        drop((results, probes));
+        self.changed.notify_one();
+        // Behind the locks: whoever reads this may be slow.
         let shown = target.socket();
         let through = target.through.map_or_else(String::new, |way| format!(" through {}", way.vip));
         if good {
             tracing::info!("endpoint {shown} is up, by its {kind} probe{through}");
         } else {
-            tracing::warn!("endpoint {shown} is down, by its {kind} probe{through}: {}", health.reason);
+            tracing::warn!("endpoint {shown} is down, by its {kind} probe{through}: {reason}");
         }
-        drop((results, probes));
-        self.changed.notify_one();
     }
 
     fn complain(&self, target: &Target, reason: &str) {

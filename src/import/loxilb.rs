@@ -89,7 +89,10 @@ fn service(at: &str, rule: &Value) -> Result<Service, String> {
         other => return Err(format!("protocol {other:?} is not balanced here")),
     };
     if arguments.is_set("egress") {
-        return Err("an egress rule".into());
+        return Err("an egress rule: connections from inside to outside are not balanced here".into());
+    }
+    if arguments.is_set("snat") {
+        return Err("a source NAT rule, no service; LoxiLB makes it of a firewall rule".into());
     }
     if arguments.number("mode") == 4 {
         return Err("mode 4, fullproxy: TCP is not terminated here".into());
@@ -172,14 +175,14 @@ fn settings(arguments: &Object<'_>, service: &mut Service) {
     if arguments.is_set("bgp") {
         service.note("bgp: VIPs are announced by a routing daemon on the kernel's interface");
     }
-    if arguments.is_set("snat") {
-        service.note("snat");
-    }
-    for key in ["block", "lbsec"] {
-        let value = arguments.number(key);
-        if value != 0 {
-            service.note(format!("{key} {value}"));
+    for key in ["security", "lbsec"] {
+        if arguments.number(key) != 0 {
+            service.note(format!("{key} {}: TLS passes as it comes", arguments.number(key)));
         }
+    }
+    let block = arguments.number("block");
+    if block != 0 {
+        service.note(format!("block {block}: it tells rules of one VIP and port apart, by a mark"));
     }
     for key in ["privateip", "path", "host"] {
         let value = arguments.text(key);

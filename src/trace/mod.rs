@@ -18,7 +18,7 @@ pub use self::packet::{Described, GRAMMAR, Unclear};
 use self::words::{differences, socket, summary, tunneled, whole};
 use crate::addr::Mac;
 use crate::config::{Algorithm, Config, OnUnknown, Transit};
-use crate::conntrack::{self, Flow, Form};
+use crate::conntrack::{self, Flow, Form, View};
 use crate::counters::WorkerCounters;
 use crate::firewall::Subject;
 use crate::ids::{PortId, WorkerId};
@@ -159,8 +159,9 @@ pub fn run(config: &Config, described: &Described) -> Result<Trace, NoPort> {
     let mut recorder = Recorder::default();
     shard.receive(&tables, Instant(1), ingress, &mut burst, &mut recorder);
     let mut entered = None;
-    shard.table().show(0, usize::MAX, |flow, _| {
-        entered = Some(*flow);
+    let all = |_: &View<'_>| true;
+    shard.table().show(0, usize::MAX, all, |flow, _| {
+        entered = Some(flow);
         true
     });
     let story = Story { config, tables: &tables, ingress, entered, recorder: &recorder };

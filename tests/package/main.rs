@@ -5,6 +5,9 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+mod booted;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -77,19 +80,28 @@ fn run(command: &mut Command) -> String {
     said.into_owned()
 }
 
+/// The package, of the program that is tested.
+fn package() -> &'static str {
+    static BUILT: OnceLock<String> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "run as root: the tests install a package, into a copy of this machine"
+        );
+        let mut build = Command::new("ci/package");
+        build.arg(concat!(env!("CARGO_TARGET_TMPDIR"), "/debian"));
+        let package = run(build.env("POLLUX_BINARY", env!("CARGO_BIN_EXE_pollux"))).trim().to_owned();
+        assert!(Path::new(&package).exists(), "{package}");
+        package
+    })
+}
+
 #[test]
 fn the_package_is_built_installed_run_removed_and_purged() {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "run as root: the test installs a package, into a copy of this machine"
-    );
+    let package = package();
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("machine");
     std::fs::create_dir(&root).expect("a folder");
-    let mut build = Command::new("ci/package");
-    let package = run(build.arg(folder.path()).env("POLLUX_BINARY", env!("CARGO_BIN_EXE_pollux")));
-    let package = package.trim();
-    assert!(Path::new(package).exists(), "{package}");
 
     let list = run(Command::new("dpkg-deb").args(["--contents", package]));
     for path in [
