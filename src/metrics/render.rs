@@ -12,7 +12,7 @@ use metrics::Label;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::aggregator::Aggregator;
-use super::encode::{escape, header, sample, unveil, veil};
+use super::encode::{header, sample, unveil, veil};
 use super::families::{self, Family, Kind, Source};
 use super::flows::{Amount, Labels, Pending, Sip};
 use super::totals::{BAD_ENDS, LatencyTotals, REFUSALS, SNAT_STATES};
@@ -55,10 +55,11 @@ impl Samples {
     }
 
     fn fraction(&mut self, family: &'static Family, values: &[&str], value: f64) {
-        let escaped: Vec<String> = values.iter().map(|value| escape(value)).collect();
-        let escaped: Vec<&dyn Display> = escaped.iter().map(|value| value as &dyn Display).collect();
+        // As the exporter's lines, which these are put among.
+        let veiled: Vec<String> = values.iter().map(|value| veil(value)).collect();
+        let veiled: Vec<&dyn Display> = veiled.iter().map(|value| value as &dyn Display).collect();
         let mut line = String::new();
-        sample(&mut line, family, &escaped, value);
+        sample(&mut line, family, &veiled, value);
         self.lines.push((family, line));
     }
 
