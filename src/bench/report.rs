@@ -213,14 +213,15 @@ impl fmt::Display for Report {
         if let Some(tick) = &self.tick {
             writeln!(
                 f,
-                "a tick with {} active connections, {} pairs: throughput {:.3} of that without; longest turn {:.1} µs, \
-                 without a tick {:.1} µs, an ordinary one {:.1} µs",
+                "a tick with {} active connections, {} pairs: throughput {:.3} of that without; the turn that changes banks {:.1} µs, \
+                 an ordinary one {:.1} µs; longest turn of a second {:.1} µs, without a tick {:.1} µs",
                 tick.connections,
                 tick.pairs,
                 tick.throughput.median,
+                tick.change.median / 1000.0,
+                tick.turn.median / 1000.0,
                 tick.longest.median / 1000.0,
-                tick.longest_without.median / 1000.0,
-                tick.turn.median / 1000.0
+                tick.longest_without.median / 1000.0
             )?;
         }
         let disturbed: usize = self.rows.iter().map(|row| row.disturbed).sum();

@@ -37,6 +37,8 @@ pub struct Tick {
     pub longest: Spread,
     /// Longest turn in a second without.
     pub longest_without: Spread,
+    /// The turn in which the worker does what the tick asks of it: changes its banks.
+    pub change: Spread,
     /// An ordinary turn.
     pub turn: Spread,
     /// Throughput in a second with a tick, to one without.
@@ -50,6 +52,7 @@ impl Tick {
             "pairs": self.pairs,
             "longest_turn_ns": round(self.longest.median),
             "longest_turn_without_ns": round(self.longest_without.median),
+            "change_turn_ns": round(self.change.median),
             "turn_ns": round(self.turn.median),
             "throughput_ratio": round(self.throughput.median),
         })
@@ -61,6 +64,8 @@ struct Second {
     nanos_per_packet: f64,
     longest: f64,
     turn: f64,
+    /// Of a second with a tick: the turn in which the banks were changed.
+    change: Option<f64>,
 }
 
 /// Measures seconds with and without a tick by turns.
@@ -105,7 +110,7 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
         });
         let mut second = |store: &mut Store, tick: Option<u32>| -> Result<Second, BenchError> {
             let (mut nanos, mut packets, mut longest) = (0_u64, 0_u64, 0_u64);
-            let mut turns = Vec::new();
+            let (mut turns, mut change) = (Vec::new(), None);
             let start = Wall::now();
             let mut rung = false;
             while start.elapsed() < SECOND {
@@ -119,7 +124,7 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
                     rung = true;
                 }
                 for _ in 0..store.len() / burst {
-                    let before = thread_time();
+                    let (before, bank) = (thread_time(), lane.stand.shard().writer().tick());
                     let took = lane.chunk(store, burst, WAN, LAN)?;
                     // A turn out of which the kernel took the CPU is not longer for that.
                     let had = thread_time().saturating_sub(before).as_nanos() as u64;
@@ -129,6 +134,9 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
                     packets += burst as u64;
                     longest = longest.max(took);
                     turns.push(took as f64);
+                    if lane.stand.shard().writer().tick() != bank {
+                        change = Some(took as f64);
+                    }
                 }
             }
             let turn = Spread::of(turns).median;
@@ -136,9 +144,11 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
                 nanos_per_packet: nanos as f64 / packets.max(1) as f64,
                 longest: longest as f64,
                 turn,
+                change,
             })
         };
-        let (mut longest, mut without, mut turn, mut throughput) = (vec![], vec![], vec![], vec![]);
+        let (mut longest, mut without, mut turn, mut change, mut throughput) =
+            (vec![], vec![], vec![], vec![], vec![]);
         let mut go = || -> Result<(), BenchError> {
             let seconds = (rig.options.seconds.ceil() as usize).max(LEAST_SECONDS);
             for n in 0..seconds as u32 {
@@ -153,6 +163,7 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
                 longest.push(tick.longest);
                 without.push(quiet.longest);
                 turn.push(quiet.turn);
+                change.extend(tick.change);
                 throughput.push(quiet.nanos_per_packet / tick.nanos_per_packet);
             }
             Ok(())
@@ -160,12 +171,16 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
         let done = go();
         asked.store(END, Ordering::Release);
         done?;
+        if change.is_empty() {
+            return Err(BenchError::Internal("no tick"));
+        }
         Ok(Tick {
             connections: spec.connections,
             pairs,
             longest: Spread::of(longest),
             longest_without: Spread::of(without),
             turn: Spread::of(turn),
+            change: Spread::of(change),
             throughput: Spread::of(throughput),
         })
     })

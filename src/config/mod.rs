@@ -19,6 +19,7 @@ mod secondary;
 mod section;
 mod server_ids;
 mod services;
+mod share;
 mod source;
 mod syntax;
 #[cfg(test)]
@@ -36,13 +37,14 @@ use toml::de::DeTable;
 pub use health::{HealthCheck, Http, Probe, ProbeTarget, Statuses, Tls};
 pub use model::*;
 pub use report::{Problem, Report, Severity, Style, Warning};
+pub(crate) use share::Finder;
 pub use source::{Position, Source};
 
 use report::{Finding, Sink};
 use section::Section;
 
 /// The largest file that is read, in bytes: a guard against devices without an end.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Reads and validates a configuration file, but none of the files that it names.
 ///

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::HealthCheck;
@@ -233,8 +234,9 @@ pub struct Service {
     pub slow_start: Duration,
     /// How its endpoints are probed; none: not at all.
     pub health_check: Option<HealthCheck>,
-    /// In file order; (address, port) unique within the service.
-    pub endpoints: Vec<Endpoint>,
+    /// In file order; (address, port) unique within the service. Shared with the configuration before where they are the same
+    /// ([`Config::share`]).
+    pub endpoints: Arc<[Endpoint]>,
 }
 
 impl Service {
@@ -361,7 +363,7 @@ pub enum Loss {
 }
 
 /// `[[service.endpoint]]`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Address, of the VIP's family unless the mode can do otherwise.
     pub address: Addr,

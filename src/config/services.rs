@@ -133,7 +133,7 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
             on_endpoint_removed,
             slow_start,
             health_check,
-            endpoints,
+            endpoints: endpoints.into(),
         },
         title: s.title.clone(),
         name,

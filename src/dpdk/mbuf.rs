@@ -137,16 +137,6 @@ impl Mbuf {
     pub(super) fn forget_offloads(&mut self) {
         self.raw_mut().ol_flags = 0;
     }
-
-    /// Fetches the buffer's first line and the frame's, where that is in a fresh buffer: reading where it is would wait for the
-    /// first one.
-    #[inline]
-    pub fn prefetch(&self) {
-        const USUAL: usize = size_of::<rte_mbuf>() + dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
-        let start = self.0.as_ptr().cast::<u8>();
-        line(start);
-        line(start.wrapping_add(USUAL));
-    }
 }
 
 impl Drop for Mbuf {
@@ -207,6 +197,15 @@ impl Frame for Mbuf {
         raw.data_len = data_len;
         raw.pkt_len += u32::from(by);
         true
+    }
+
+    /// The buffer's first line and the frame's, where that is in a fresh buffer: reading where it is would wait for the first one.
+    #[inline(always)]
+    fn prefetch(&self) {
+        const USUAL: usize = size_of::<rte_mbuf>() + dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
+        let start = self.0.as_ptr().cast::<u8>();
+        line(start);
+        line(start.wrapping_add(USUAL));
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 
 use super::Port;
 use super::mbuf::Mbuf;
-use crate::pipeline::MAX_BURST;
+use crate::pipeline::{Frame, MAX_BURST};
 
 /// One RX queue of a running port; the only handle of it.
 #[derive(Debug)]
@@ -40,8 +40,7 @@ impl RxQueue {
         &self.port
     }
 
-    /// Appends at most `most` frames that have arrived to `frames`. Frames of several segments are made one; where that
-    /// cannot be, they are freed and their lengths appended to `refused`.
+    /// Appends at most `most` frames that have arrived to `frames`, fetched and [joined](Self::join_segments).
     #[inline]
     pub fn burst(
         &mut self,
@@ -50,7 +49,21 @@ impl RxQueue {
         refused: &mut ArrayVec<usize, MAX_BURST>,
     ) {
         let first = frames.len();
+        self.read(most, frames);
+        for frame in &frames[first..] {
+            frame.prefetch();
+        }
+        Self::join_segments(frames, refused);
+    }
+
+    /// Appends at most `most` frames that have arrived to `frames`, as they are.
+    #[inline]
+    pub fn read(&mut self, most: usize, frames: &mut ArrayVec<Mbuf, MAX_BURST>) {
+        let first = frames.len();
         let n = most.min(frames.remaining_capacity()) as u16;
+        if n == 0 {
+            return;
+        }
         // SAFETY: the port is configured, started, and has this queue, as long as it lives; no other thread uses the queue
         // (one handle, `&mut self`). `n` elements fit behind `first`; an `Mbuf` is a pointer to an mbuf (transparent); the
         // driver writes as many valid mbufs as it returns, direct ones with one reference that are now ours, from a pool
@@ -60,10 +73,12 @@ impl RxQueue {
             let received = dpdk_sys::px_rx_burst(self.id, self.queue, at, n);
             frames.set_len(first + usize::from(received.min(n)));
         }
-        for frame in &frames[first..] {
-            frame.prefetch();
-        }
-        let mut at = first;
+    }
+
+    /// Frames of several segments are made one; where that cannot be, they are freed and their lengths appended to `refused`.
+    #[inline]
+    pub fn join_segments(frames: &mut ArrayVec<Mbuf, MAX_BURST>, refused: &mut ArrayVec<usize, MAX_BURST>) {
+        let mut at = 0;
         while let Some(frame) = frames.get_mut(at) {
             if frame.is_segmented() && !frame.linearize() {
                 let frame = frames.remove(at);

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::dpdk::Mbuf;
-use crate::pipeline::{Handed, MAX_BURST, NeighborUpdate};
+use crate::pipeline::{Frame, Handed, MAX_BURST, NeighborUpdate};
 
 /// Frames that a ring holds.
 pub(super) const FRAMES: usize = 1024;

@@ -69,7 +69,7 @@ impl Stand {
     /// The queues of its first port, for whoever moves frames through them past the pipeline.
     pub fn queues(&mut self) -> Option<(&mut RxQueue, &mut TxQueue)> {
         let Worker { rx, io, .. } = &mut self.worker;
-        Some((&mut rx.first_mut()?.queue, io.first_queue()?))
+        Some((rx.first_mut()?.queue(), io.first_queue()?))
     }
 
     /// Its share of the engine.
@@ -97,7 +97,7 @@ pub(crate) fn stands(config: &StandConfig<'_>, seats: Vec<Vec<Seat>>) -> Vec<(St
         let (counters, writer) = WorkerCounters::new(config.sizes);
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
         for seat in seats {
-            rx.push(Inlet { queue: seat.rx, port: seat.port, others: Box::default() });
+            rx.push(Inlet::new(seat.rx, seat.port, Box::default()));
             tx.push(TxPort::new(seat.port, Way::Own(seat.tx, Vec::new())));
         }
         let lost = Arc::clone(&lost);

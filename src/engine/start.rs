@@ -146,11 +146,11 @@ fn distribute(devices: Vec<DeviceQueues>, workers: usize) -> Vec<Side> {
         let Some((&(_, id), others)) = ports.split_first() else { continue };
         let (rx_queues, tx_queues) = (rx.len(), tx.len());
         for (number, queue) in rx.into_iter().enumerate() {
-            sides[queues::worker_of(index, number, rx_queues, workers)].rx.push(Inlet {
+            sides[queues::worker_of(index, number, rx_queues, workers)].rx.push(Inlet::new(
                 queue,
-                port: id,
-                others: others.into(),
-            });
+                id,
+                others.into(),
+            ));
         }
         let mut relays: Vec<Vec<Relay>> = (0..tx_queues).map(|_| Vec::new()).collect();
         // With more queues than workers the first that a worker owns is the one that it uses.

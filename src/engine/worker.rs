@@ -32,14 +32,53 @@ const FAREWELL: Duration = Duration::from_millis(100);
 
 /// An RX queue, and whose frames it gives.
 pub(super) struct Inlet {
-    pub queue: RxQueue,
+    queue: RxQueue,
     /// The device's first port: it gets what no other on the device claims.
-    pub port: PortId,
+    port: PortId,
     /// The device's other ports, by their VLANs.
-    pub others: Box<[(u16, PortId)]>,
+    others: Box<[(u16, PortId)]>,
+    /// Behind a full burst there is another one, whose turn is the next. It is read already, so that its lines come from memory while
+    /// the one before is worked on: in the device's ring it would wait as long.
+    ahead: ArrayVec<Mbuf, MAX_BURST>,
+    /// When that was read, if it is timed.
+    read: Option<Instant>,
 }
 
 impl Inlet {
+    pub fn new(queue: RxQueue, port: PortId, others: Box<[(u16, PortId)]>) -> Self {
+        Self { queue, port, others, ahead: ArrayVec::new(), read: None }
+    }
+
+    pub fn queue(&mut self) -> &mut RxQueue {
+        &mut self.queue
+    }
+
+    /// The next burst of at most so many, and when it was read, if that is timed. Lengths of what is refused are appended to `refused`.
+    #[inline]
+    fn next(
+        &mut self,
+        burst: usize,
+        frames: &mut ArrayVec<Mbuf, MAX_BURST>,
+        refused: &mut ArrayVec<usize, MAX_BURST>,
+        mut time: impl FnMut() -> Option<Instant>,
+    ) -> Option<Instant> {
+        std::mem::swap(frames, &mut self.ahead);
+        let mut read = self.read.take();
+        if frames.is_empty() {
+            self.queue.read(burst, frames);
+            for frame in &*frames {
+                frame.prefetch();
+            }
+            read = if frames.is_empty() { None } else { time() };
+        }
+        if frames.len() >= burst {
+            self.queue.read(burst, &mut self.ahead);
+            self.read = if self.ahead.is_empty() { None } else { time() };
+        }
+        RxQueue::join_segments(frames, refused);
+        read
+    }
+
     /// Takes the frames that have this tag, in their order; the others stay.
     fn tagged(frames: &mut ArrayVec<Mbuf, MAX_BURST>, vlan: u16) -> ArrayVec<Mbuf, MAX_BURST> {
         let (mut tagged, mut rest) = (ArrayVec::new(), ArrayVec::new());
@@ -66,19 +105,19 @@ impl Stopwatch {
         Self { meter, arrivals: ArrayVec::new(), running: false }
     }
 
-    /// A burst was read: when, and what had been forwarded before it, if it is to be timed.
+    /// A burst was read: when, if it is to be timed.
     #[inline]
-    fn arrived(&mut self, clock: Clock, forwarded: impl Fn() -> u64) -> Option<(Instant, u64)> {
-        let timed = self.meter.as_mut()?.burst() && !self.arrivals.is_full();
-        timed.then(|| (clock.now(), forwarded()))
+    fn arrived(&mut self, clock: Clock) -> Option<Instant> {
+        self.meter.as_mut()?.burst().then(|| clock.now())
     }
 
-    /// The burst has its verdicts.
+    /// A burst, or the part of it that is a port's, has its verdicts; so many of its packets go on.
     #[inline]
-    fn judged(&mut self, burst: Option<(Instant, u64)>, forwarded: impl Fn() -> u64) {
-        if let Some((at, before)) = burst {
+    fn judged(&mut self, read: Option<Instant>, forwarded: u64) {
+        if let Some(at) = read {
             self.running = true;
-            self.arrivals.push((at, forwarded().wrapping_sub(before)));
+            // More than there is room for are not timed.
+            let _ = self.arrivals.try_push((at, forwarded));
         }
     }
 
@@ -135,6 +174,11 @@ impl Worker {
             } else {
                 self.rest.idle();
             }
+        }
+        // What was read is forwarded.
+        while self.rx.iter().any(|inlet| !inlet.ahead.is_empty()) {
+            self.burst = 0;
+            (last, worked) = self.step(last, worked, |now| now);
         }
         let deadline = std::time::Instant::now() + FAREWELL;
         while !self.io.finish() && std::time::Instant::now() < deadline {
@@ -216,8 +260,9 @@ impl Worker {
 
         let mut frames = ArrayVec::<Mbuf, MAX_BURST>::new();
         let mut refused = ArrayVec::<usize, MAX_BURST>::new();
-        for Inlet { queue, port, others } in rx {
-            queue.burst(*burst, &mut frames, &mut refused);
+        for inlet in rx {
+            let read = inlet.next(*burst, &mut frames, &mut refused, || stopwatch.arrived(*clock));
+            let Inlet { port, others, ahead, .. } = inlet;
             for len in refused.drain(..) {
                 shard.refuse(*port, len, DropReason::Segmented);
                 io.tap.refused(*port, len, DropReason::Segmented);
@@ -227,18 +272,18 @@ impl Worker {
                 let mut tagged = Inlet::tagged(&mut frames, vlan);
                 if !tagged.is_empty() {
                     io.tap.received(other, &tagged);
-                    let timed = stopwatch.arrived(*clock, || forwarded(shard));
+                    let before = forwarded(shard);
                     shard.receive(tables, now, other, &mut tagged, io);
-                    stopwatch.judged(timed, || forwarded(shard));
+                    stopwatch.judged(read, forwarded(shard).wrapping_sub(before));
                     io.relieve(shard.writer());
                     worked = true;
                 }
             }
             if !frames.is_empty() {
                 io.tap.received(*port, &frames);
-                let timed = stopwatch.arrived(*clock, || forwarded(shard));
-                shard.receive(tables, now, *port, &mut frames, io);
-                stopwatch.judged(timed, || forwarded(shard));
+                let before = forwarded(shard);
+                shard.receive_before(tables, now, *port, &mut frames, ahead, io);
+                stopwatch.judged(read, forwarded(shard).wrapping_sub(before));
                 io.relieve(shard.writer());
                 worked = true;
             }

@@ -210,7 +210,7 @@ impl Board {
                 }
                 _ => HashMap::new(),
             };
-            for endpoint in &service.endpoints {
+            for endpoint in &*service.endpoints {
                 let Some(target) = Target::of(service, &check, endpoint) else { continue };
                 if probes.contains_key(&target) {
                     continue;
@@ -241,7 +241,7 @@ impl Board {
         let mut kept = HashMap::with_capacity(probes.len());
         for service in &config.services {
             let Some(check) = check_of(service) else { continue };
-            for endpoint in &service.endpoints {
+            for endpoint in &*service.endpoints {
                 if let Some(target) = Target::of(service, &check, endpoint)
                     && let Some(entry) = probes.remove(&target)
                 {
@@ -264,7 +264,7 @@ impl Board {
             }
             // Service by service: results must not wait for all of them.
             let probes = self.probes();
-            for endpoint in &service.endpoints {
+            for endpoint in &*service.endpoints {
                 let target = check.as_ref().and_then(|check| Target::of(service, check, endpoint));
                 let down = target.is_some_and(|target| {
                     probes.get(&target).is_none_or(|entry| entry.machine.verdict() != Verdict::Up)

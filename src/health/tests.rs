@@ -303,7 +303,7 @@ fn config_of(services: &[(&str, &HealthCheck, &[SocketAddr])]) -> Config {
         .iter()
         .map(|(name, check, endpoints)| {
             let mut one = service(Algorithm::RoundRobin, &vec![(1, EndpointState::Up); endpoints.len()]);
-            for (endpoint, at) in one.endpoints.iter_mut().zip(*endpoints) {
+            for (endpoint, at) in Arc::make_mut(&mut one.endpoints).iter_mut().zip(*endpoints) {
                 (endpoint.address, endpoint.port) = (Addr::from(at.ip()), at.port());
             }
             config::Service { name: (*name).to_owned(), health_check: Some((*check).clone()), ..one }

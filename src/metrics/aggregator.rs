@@ -15,6 +15,7 @@ use super::catalog::Catalog;
 use super::device::{DeviceStats, HealthStats, KernelStats, PoolStats, PortStats};
 use super::exposition::{Exposition, Publication};
 use super::flows::{Amount, Flows, Frozen, Pair, most_followed, stray};
+use super::handover::{Handover, Next};
 use super::minute::TimeLine;
 use super::system::{Machine, Reading};
 use super::totals::{Retired, Totals};
@@ -80,6 +81,9 @@ pub struct Aggregator {
     pub(super) settings: Settings,
     workers: Vec<Arc<WorkerCounters>>,
     pub(super) publication: Arc<Publication>,
+    handover: Arc<Handover>,
+    /// A configuration was taken over since the last snapshot.
+    unpublished: bool,
     pub(super) totals: Totals,
     pub(super) retired: Retired,
     pub(super) catalog: Catalog,
@@ -130,6 +134,8 @@ impl Aggregator {
         catalog.reconfigure(names, metrics.service_label, &mut retired);
         Self {
             publication: Arc::new(Publication::new(workers.clone(), metrics.tick)),
+            handover: Arc::default(),
+            unpublished: true,
             totals: Totals::new(sizes, workers.len()),
             retired,
             catalog,
@@ -175,6 +181,11 @@ impl Aggregator {
     #[must_use]
     pub fn publication(&self) -> Arc<Publication> {
         Arc::clone(&self.publication)
+    }
+
+    /// Where another configuration is left for it.
+    pub(super) fn handover(&self) -> Arc<Handover> {
+        Arc::clone(&self.handover)
     }
 
     /// When the next fold is due: on every whole second and at the end of every tick.
@@ -226,6 +237,9 @@ impl Aggregator {
             return false;
         }
         self.outstanding = false;
+        let handover = self.handover();
+        let mut waiting = handover.open();
+        self.take_over(waiting.drain(..));
         for n in 0..self.workers.len() {
             let worker = Arc::clone(&self.workers[n]);
             if let Some(bank) = worker.at_rest(self.asked) {
@@ -237,9 +251,30 @@ impl Aggregator {
                 self.fold_pairs(n, &worker, bank);
             }
         }
+        drop(waiting);
         self.line.extend(now);
         self.folded_at = now;
         true
+    }
+
+    fn take_over(&mut self, changes: impl Iterator<Item = Next>) {
+        for next in changes {
+            match next {
+                Next::Configuration { at, metrics, names, generation } => {
+                    self.go_over(at, &metrics, &names, generation);
+                }
+                Next::State(names) => self.catalog.recount(&names),
+            }
+        }
+    }
+
+    /// Takes over what was left at the [handover](Self::handover) and shows it, if there is anything to be shown.
+    pub(super) fn catch_up(&mut self) {
+        let waiting = std::mem::take(&mut *self.handover().open());
+        self.take_over(waiting.into_iter());
+        if self.unpublished {
+            self.publish();
+        }
     }
 
     fn fold_services(&mut self, sizes: Sizes, bank: &Bank) {
@@ -407,6 +442,7 @@ impl Aggregator {
             let workers: Vec<_> = self.settings.worker_cpus.iter().copied().zip(busy).collect();
             self.reading = Some(machine.read(&workers));
         }
+        self.unpublished = false;
         let (text, flows) = self.text(false);
         self.publication.put(Exposition::new(text, flows, self.settled_at, self.figures()));
         if self.machine.is_some() {
@@ -428,6 +464,11 @@ impl Aggregator {
     /// Goes over to another configuration and publishes its series at 0. No bank may be folded between the first worker's getting the new
     /// tables and this, so that a series is there when its first count comes.
     pub fn reconfigure(&mut self, now: Instant, metrics: &config::Metrics, names: &Names, generation: u64) {
+        self.go_over(now, metrics, names, generation);
+        self.publish();
+    }
+
+    fn go_over(&mut self, now: Instant, metrics: &config::Metrics, names: &Names, generation: u64) {
         let removed = self.catalog.reconfigure(names, metrics.service_label, &mut self.retired);
         self.flows.remove(&removed, &mut self.catalog, &mut self.retired);
         self.flows.thaw();
@@ -441,7 +482,7 @@ impl Aggregator {
             self.next_window = on_grid_after(now, metrics.distribution_tick);
         }
         self.settings.metrics = metrics.clone();
-        self.publish();
+        self.unpublished = true;
     }
 
     /// The run-time state alone is another: no series comes or goes.

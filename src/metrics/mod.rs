@@ -11,6 +11,7 @@ mod exposition;
 pub mod families;
 mod figures;
 mod flows;
+mod handover;
 mod health;
 pub mod http;
 mod minute;

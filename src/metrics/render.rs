@@ -2,8 +2,8 @@
 //!
 //! The bounded families go through the `metrics` facade into a recorder of metrics-exporter-prometheus that is built afresh each time, so
 //! that what is no longer configured is no longer there. The recorder writes in the order of its hash maps; here the text is put in the order
-//! of [`families::ALL`], which also gives the families without samples their headers. The `sip`-labelled families are written straight
-//! into the text.
+//! of [`families::ALL`], which also gives the families without samples their headers. The families of endpoints and those with the label `sip`
+//! are written straight into the text: there may be a million of each.
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
@@ -14,7 +14,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use super::aggregator::Aggregator;
 use super::encode::{header, sample, unveil, veil};
 use super::families::{self, Family, Kind, Source};
-use super::flows::{Amount, Labels, Pending, Sip};
+use super::flows::{Amount, Labels, Pending, Sip, number};
 use super::totals::{BAD_ENDS, LatencyTotals, REFUSALS, SNAT_STATES};
 use crate::config::Protocol;
 use crate::counters::{FlowState, Term};
@@ -36,6 +36,8 @@ const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 pub(super) struct Samples {
     /// Counters with a fraction, and whole histograms.
     lines: Vec<(&'static Family, String)>,
+    /// Families whose samples are in order already: what follows the name, line by line.
+    ordered: Vec<(&'static Family, String)>,
 }
 
 fn labels(family: &Family, values: &[&str]) -> Vec<Label> {
@@ -98,6 +100,7 @@ impl Aggregator {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         let mut samples = Samples::default();
+        let labels = Labels::new(&self.catalog);
         metrics::with_local_recorder(&recorder, || {
             for family in families::ALL {
                 match family.kind {
@@ -109,9 +112,9 @@ impl Aggregator {
             }
             self.connections(&samples);
             self.services(&samples);
-            self.traffic(&mut samples);
+            self.traffic(&mut samples, &labels);
             self.firewall(&samples);
-            self.shares(&samples);
+            self.shares(&mut samples, &labels);
             self.rates(&samples);
             self.ledger(&samples);
             self.ports(&samples);
@@ -121,9 +124,10 @@ impl Aggregator {
                 self.health(&mut samples);
             }
         });
-        let mut text = arrange(&handle.render(), &samples.lines, self.settings.metrics.aliases);
+        let mut text = arrange(&handle.render(), &samples, self.settings.metrics.aliases);
+        drop(samples);
         let flows = text.len();
-        self.flow_families(&mut text, last);
+        self.flow_families(&mut text, &labels, last);
         (text, flows)
     }
 
@@ -191,7 +195,7 @@ impl Aggregator {
         }
     }
 
-    fn traffic(&self, to: &mut Samples) {
+    fn traffic(&self, to: &mut Samples, labels: &Labels) {
         let totals = &self.totals;
         to.counter(&families::PROCESSED_BYTES_TOTAL, &[], totals.bytes.settled);
         to.counter(&families::PROCESSED_PACKETS_TOTAL, &[], totals.packets.settled);
@@ -203,14 +207,20 @@ impl Aggregator {
             to.counter(bytes, &[], totals.protocol_bytes[protocol.index()].settled);
             to.counter(packets, &[], totals.protocol_packets[protocol.index()].settled);
         }
-        for (_, series) in &self.catalog.endpoints {
-            let service = &self.catalog.services[series.service].label;
-            let values = [service.as_str(), &series.dip.to_string()];
-            to.counter(&families::ENDPOINT_TRAFFIC_BYTES, &values, series.bytes.settled);
-            to.counter(&families::HANDSHAKES, &values, series.handshakes.settled);
-            let seconds = series.handshake_ms.settled as f64 / 1e3;
-            to.fraction(&families::HANDSHAKE_SECONDS, &values, seconds);
+        let [mut bytes, mut handshakes, mut seconds] = [const { String::new() }; 3];
+        for key in labels.ordered() {
+            let series = &self.catalog.endpoints[key];
+            labels.of_endpoint(&mut bytes, key, |out| number(out, series.bytes.settled));
+            labels.of_endpoint(&mut handshakes, key, |out| number(out, series.handshakes.settled));
+            labels.of_endpoint(&mut seconds, key, |out| {
+                let _ = write!(out, "{}", series.handshake_ms.settled as f64 / 1e3);
+            });
         }
+        to.ordered.extend([
+            (&families::ENDPOINT_TRAFFIC_BYTES, bytes),
+            (&families::HANDSHAKES, handshakes),
+            (&families::HANDSHAKE_SECONDS, seconds),
+        ]);
     }
 
     fn firewall(&self, to: &Samples) {
@@ -222,7 +232,7 @@ impl Aggregator {
     }
 
     /// Shares of the last window's bytes among the endpoints that are configured now, so that the sums are 1 after a change too.
-    fn shares(&self, to: &Samples) {
+    fn shares(&self, to: &mut Samples, labels: &Labels) {
         let mut by_service: HashMap<usize, u64> = HashMap::new();
         for (_, series) in &self.catalog.endpoints {
             *by_service.entry(series.service).or_default() += series.last_window;
@@ -233,12 +243,16 @@ impl Aggregator {
             let bytes = by_service.get(&key).copied().unwrap_or_default();
             to.gauge(&families::TOTAL_LOAD_DISTS_PER_SERVICE, &[&series.label], share(bytes, all));
         }
-        for (_, series) in &self.catalog.endpoints {
+        let mut text = String::new();
+        for key in labels.ordered() {
+            let series = &self.catalog.endpoints[key];
             let whole = by_service.get(&series.service).copied().unwrap_or_default();
-            let service = &self.catalog.services[series.service].label;
-            let values = [service.as_str(), &series.dip.to_string()];
-            to.gauge(&families::ENDPOINT_LOAD_DISTS_PER_SERVICE, &values, share(series.last_window, whole));
+            let share = share(series.last_window, whole);
+            labels.of_endpoint(&mut text, key, |out| {
+                let _ = write!(out, "{share}");
+            });
         }
+        to.ordered.push((&families::ENDPOINT_LOAD_DISTS_PER_SERVICE, text));
     }
 
     fn rates(&self, to: &Samples) {
@@ -405,8 +419,7 @@ impl Aggregator {
     }
 
     /// The `sip`-labelled families, sorted by label.
-    fn flow_families(&self, text: &mut String, last: bool) {
-        let labels = Labels::new(&self.catalog);
+    fn flow_families(&self, text: &mut String, labels: &Labels, last: bool) {
         let catalog = &self.catalog;
         let others = catalog
             .services
@@ -451,19 +464,26 @@ impl Aggregator {
 
 /// Puts what the recorder rendered in order: families as in the table, samples by their labels. Every family of the table has its headers,
 /// also one without samples. With `aliases` those follow, each with its family's samples.
-fn arrange(rendered: &str, lines: &[(&'static Family, String)], aliases: bool) -> String {
+fn arrange(rendered: &str, samples: &Samples, aliases: bool) -> String {
     let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
     for line in rendered.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let end = line.find(['{', ' ']).unwrap_or(line.len());
         by_name.entry(&line[..end]).or_default().push(line);
     }
-    for (family, line) in lines {
+    for (family, line) in &samples.lines {
         by_name.entry(family.name).or_default().push(line.trim_end());
     }
     by_name.values_mut().for_each(|lines| lines.sort_unstable());
-    let mut text = String::with_capacity(rendered.len() + rendered.len() / 4);
+    let ordered: usize = samples.ordered.iter().map(|(_, lines)| lines.len()).sum();
+    let mut text = String::with_capacity(rendered.len() + rendered.len() / 4 + 2 * ordered);
     let mut of = |family: &Family, shown: &Family| {
         header(&mut text, shown);
+        let ordered = samples.ordered.iter().find(|(of, _)| of.name == family.name);
+        for line in ordered.into_iter().flat_map(|(_, lines)| lines.lines()) {
+            text.push_str(shown.name);
+            text.push_str(line);
+            text.push('\n');
+        }
         for line in by_name.get(family.name).into_iter().flatten() {
             text.push_str(shown.name);
             text.push_str(&unveil(&line[family.name.len()..]));

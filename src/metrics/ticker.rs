@@ -9,6 +9,7 @@ use std::time::{self, Duration};
 use super::aggregator::{Aggregator, Step};
 use super::figures::Total;
 use super::flows::Frozen;
+use super::handover::{Handover, Next};
 use crate::addr::Addr;
 use crate::config;
 use crate::ids::EndpointId;
@@ -30,6 +31,7 @@ const LOOK: Duration = Duration::from_micros(200);
 /// Drives an [`Aggregator`] on real time, until it is dropped.
 pub struct Ticker {
     aggregator: Arc<Mutex<Aggregator>>,
+    handover: Arc<Handover>,
     clock: Clock,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -46,6 +48,7 @@ impl Ticker {
         on_start: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         aggregator.publish();
+        let handover = aggregator.handover();
         let aggregator = Arc::new(Mutex::new(aggregator));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
@@ -55,11 +58,11 @@ impl Ticker {
                 run(&aggregator, &clock, &stop);
             })?
         };
-        Ok(Self { aggregator, clock, stop, thread: Some(thread) })
+        Ok(Self { aggregator, handover, clock, stop, thread: Some(thread) })
     }
 
-    /// Goes over to another configuration; see [`Aggregator::reconfigure`]. `publish` gives it to the workers: no bank is folded from
-    /// before that until the aggregator goes by it, too.
+    /// Has the aggregator go over to another configuration ([`Aggregator::reconfigure`]) before it folds anything more. `publish` gives it to
+    /// the workers. Does not wait for the aggregator, which may be at a snapshot: [`catch_up`](Self::catch_up) does.
     pub fn reconfigure(
         &self,
         metrics: &config::Metrics,
@@ -67,14 +70,19 @@ impl Ticker {
         generation: u64,
         publish: impl FnOnce(),
     ) {
-        let mut aggregator = lock(&self.aggregator);
-        publish();
-        aggregator.reconfigure((self.clock)(), metrics, names, generation);
+        let (metrics, names) = (Box::new(metrics.clone()), names.clone());
+        let next = Next::Configuration { at: (self.clock)(), metrics, names, generation };
+        self.handover.give(next, publish);
     }
 
-    /// Tables with other run-time state are in force.
+    /// Tables with other run-time state are in force. Does not wait either.
     pub fn recount(&self, names: &Names) {
-        lock(&self.aggregator).recount(names);
+        self.handover.give(Next::State(names.clone()), || ());
+    }
+
+    /// Waits until the newest snapshot has the series of the configuration that was last [given](Self::reconfigure).
+    pub fn catch_up(&self) {
+        lock(&self.aggregator).catch_up();
     }
 
     /// Connections as of the last fold, by [`EndpointId`].

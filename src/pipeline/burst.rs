@@ -103,12 +103,13 @@ fn link(config: &Port) -> Link {
 
 impl<F: Frame> Shard<F> {
     /// Takes all of `frames`, each of them to its verdict. `look` says where a frame came in, `take` takes it apart; `sort`: they
-    /// may be other workers' packets.
+    /// may be other workers' packets. `ahead` is fetched meanwhile.
     #[inline]
     pub(super) fn process<T, O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
         frames: &mut ArrayVec<T, MAX_BURST>,
+        ahead: &[F],
         sort: bool,
         look: impl Fn(&T) -> (PortId, &F) + Copy,
         take: impl Fn(T) -> (PortId, F, Via) + Copy,
@@ -133,13 +134,13 @@ impl<F: Frame> Shard<F> {
         self.conntrack.begin(turn.now);
         let removals = self.removals;
         let mut forwarded = 0;
-        let (mut slots, mut frames) = (slots.iter(), frames.drain(..));
+        let (mut slots, mut frames, mut ahead) = (slots.iter(), frames.drain(..), ahead.iter());
         while let Some(slot) = slots.as_slice().first() {
             // What was looked up before a removal is looked up again.
             let way = if self.removals == removals { slot.way } else { Way::Long };
             if way == Way::Plain {
                 if let Some((odd, frame)) =
-                    self.plain_way(turn, &mut slots, &mut frames, take, &mut forwarded)
+                    self.plain_way(turn, (&mut slots, &mut frames, &mut ahead), take, &mut forwarded)
                 {
                     self.long_way(turn, odd, frame);
                 }
@@ -147,6 +148,9 @@ impl<F: Frame> Shard<F> {
             }
             slots.next();
             let Some(frame) = frames.next() else { break };
+            if let Some(ahead) = ahead.next() {
+                ahead.prefetch();
+            }
             let (port, frame, via) = take(frame);
             if let Some(owner) = slot.owner {
                 self.hand_off(turn, owner, Handed::to_owner(port, frame));

@@ -11,6 +11,9 @@ pub trait Frame {
     /// Grows the frame by `n` bytes at its front, contents unspecified; `false` and no change where there is no headroom.
     fn grow_front(&mut self, n: usize) -> bool;
 
+    /// Fetches what of the frame is read first.
+    fn prefetch(&self) {}
+
     /// Fetches the memory in front of the frame, which is to grow there.
     fn prefetch_front(&self) {}
 

@@ -14,14 +14,16 @@ use crate::ids::PortId;
 use crate::neighbor::NextHop;
 use crate::rewrite;
 
+/// What is left of a burst: what is known of its packets, the packets, and those of the next burst that are not fetched yet.
+pub(super) type Queue<'b, 's, F, I> = (&'b mut slice::Iter<'s, Slot>, &'b mut I, &'b mut slice::Iter<'s, F>);
+
 impl<F: Frame> Shard<F> {
     /// Takes packets as long as they are plain: all of the run, or until one turns out not to be, which comes back.
     #[inline(never)]
     pub(super) fn plain_way<'s, T, O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
-        slots: &mut slice::Iter<'s, Slot>,
-        frames: &mut impl Iterator<Item = T>,
+        (slots, frames, ahead): Queue<'_, 's, F, impl Iterator<Item = T>>,
         take: impl Fn(T) -> (PortId, F, Via),
         forwarded: &mut u64,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
@@ -32,6 +34,9 @@ impl<F: Frame> Shard<F> {
         {
             slots.next();
             let (port, mut frame, via) = take(frames.next()?);
+            if let Some(ahead) = ahead.next() {
+                ahead.prefetch();
+            }
             let packet = &slot.packet;
             let connection = slot.lead.connection();
             let Some((direction, entry)) =

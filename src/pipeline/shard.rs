@@ -163,10 +163,23 @@ impl<F: Frame> Shard<F> {
         frames: &mut ArrayVec<F, MAX_BURST>,
         out: &mut impl Output<F>,
     ) {
+        self.receive_before(tables, now, port, frames, &[], out);
+    }
+
+    /// [`receive`](Self::receive); meanwhile those frames are fetched that come next.
+    pub fn receive_before(
+        &mut self,
+        tables: &Tables,
+        now: Instant,
+        port: PortId,
+        frames: &mut ArrayVec<F, MAX_BURST>,
+        ahead: &[F],
+        out: &mut impl Output<F>,
+    ) {
         let bytes: usize = frames.iter().map(|f| f.data().len()).sum();
         self.count_rx(port, frames.len(), bytes);
         let turn = &mut Turn { tables, now, out };
-        self.process(turn, frames, true, |frame| (port, frame), |frame| (port, frame, Via::Device));
+        self.process(turn, frames, ahead, true, |frame| (port, frame), |frame| (port, frame, Via::Device));
     }
 
     /// A burst from another worker's ring.
@@ -180,7 +193,7 @@ impl<F: Frame> Shard<F> {
         self.writer.bank().term(Term::HandedIn).add(frames.len() as u64);
         let turn = &mut Turn { tables, now, out };
         let take = |Handed { port, frame, ports, errand }| (port, frame, Via::Ring(ports, errand));
-        self.process(turn, frames, false, |handed| (handed.port, &handed.frame), take);
+        self.process(turn, frames, &[], false, |handed| (handed.port, &handed.frame), take);
     }
 
     /// Counts a received packet that the I/O layer itself had to drop (a segmented mbuf).

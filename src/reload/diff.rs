@@ -5,6 +5,7 @@ use std::fmt::{self, Debug, Display};
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -250,8 +251,7 @@ impl Diff {
                 field("quic_server_id_bytes", old.quic_server_id_bytes, service.quic_server_id_bytes),
             ]);
             fields.extend(health_check(old.health_check.as_ref(), service.health_check.as_ref()));
-            let same = Service { endpoints: Vec::new(), ..(*old).clone() }
-                == Service { endpoints: Vec::new(), ..service.clone() };
+            let same = Service { endpoints: Arc::clone(&service.endpoints), ..(*old).clone() } == *service;
             if !same {
                 let name = service.name.clone();
                 self.changes.push(Change { thing: Thing::Service, name, action: Action::Changed, fields });

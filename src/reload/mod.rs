@@ -159,15 +159,22 @@ impl Reloader {
         let _announced = self.notifier.reloading();
         let file = other.map_or_else(|| state.path.clone(), Path::to_owned);
         let done = self.read(&file, &mut state);
+        if done.is_ok() {
+            state.path = file;
+        }
+        // Others may change things meanwhile: a snapshot of very many series takes its time.
+        drop(state);
         match &done {
-            Ok(_) => state.path = file,
+            Ok(_) => self.ticker.catch_up(),
             Err(_) => self.ticker.reload_refused(),
         }
         done
     }
 
     fn read(&self, file: &Path, state: &mut State) -> Result<Outcome, Refusal> {
-        let Loaded { config: new, security, warnings } = listener::load(file).map_err(Refusal::Invalid)?;
+        let Loaded { config: mut new, security, warnings } =
+            listener::load(file).map_err(Refusal::Invalid)?;
+        new.share(&self.engine.config());
         let Diff { changes, restart } = self.diff(&new, &security);
         if !restart.is_empty() {
             return Err(Refusal::Restart(restart));
@@ -263,11 +270,12 @@ impl Reloader {
 
     /// What is to be done now and then: slow starts, and what removed endpoints have left.
     pub fn look(&self, drains: bool) {
+        // May wait for the aggregator, and nobody shall wait for that.
+        let connections = (drains && self.engine.is_draining()).then(|| self.ticker.connections());
         let mut state = self.state();
-        let released = drains && self.engine.is_draining() && {
-            let connections = self.ticker.connections();
+        let released = connections.is_some_and(|connections| {
             self.engine.release(|id| connections.get(id.index()).is_none_or(|n| *n == 0))
-        };
+        });
         if !released && state.starting.is_empty() {
             return;
         }
@@ -306,7 +314,6 @@ impl Reloader {
             if other {
                 self.ticker.reconfigure(&metrics, &tables.names, tables.generation, publish);
             } else {
-                // Nobody waits for the aggregator, which may be at a scrape's text.
                 publish();
             }
         })?;

@@ -395,8 +395,9 @@ pub(crate) mod tests {
                 other => other,
             };
             let mut config = service(large, &[(3, EndpointState::Up); 1000]);
-            config.endpoints[0].weight = 5;
-            config.endpoints.reverse();
+            let endpoints = Arc::make_mut(&mut config.endpoints);
+            endpoints[0].weight = 5;
+            endpoints.reverse();
             let service = Service::compile(&config, 4, &mut slots);
             let mut seen = std::collections::HashSet::new();
             for n in 0..20_000u32 {

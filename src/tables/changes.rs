@@ -1,9 +1,7 @@
 //! Which services stay as they are.
 
-use std::collections::HashMap;
-
 use super::Sources;
-use crate::config::{Config, Service};
+use crate::config::{Config, Finder, Service};
 
 /// Of each service of a configuration, where the one before has the same.
 #[derive(Clone, Debug)]
@@ -21,7 +19,9 @@ impl Changes {
         let kept = new.config.services.iter().enumerate().map(|(place, service)| {
             let found = match &finder {
                 None => place,
-                Some(finder) => finder.find(place, service)?,
+                Some(finder) => finder
+                    .place(place, &service.name)
+                    .filter(|place| old.config.services.get(*place) == Some(service))?,
             };
             old.conditions.same(new.conditions, &service.name).then_some(found as u32)
         });
@@ -36,25 +36,5 @@ impl Changes {
     /// The services of the new configuration that the old one has not, or otherwise.
     pub fn changed<'c>(&self, new: &'c Config) -> impl Iterator<Item = &'c Service> {
         new.services.iter().zip(&self.kept).filter(|(_, kept)| kept.is_none()).map(|(service, _)| service)
-    }
-}
-
-/// Finds services by name, first where they would be if nothing had moved.
-struct Finder<'a> {
-    old: &'a Config,
-    places: HashMap<&'a str, usize>,
-}
-
-impl<'a> Finder<'a> {
-    fn new(old: &'a Config) -> Self {
-        let named = old.services.iter().enumerate();
-        Self { old, places: named.map(|(place, service)| (service.name.as_str(), place)).collect() }
-    }
-
-    /// The place of the same service.
-    fn find(&self, place: usize, service: &Service) -> Option<usize> {
-        let at = |place: usize| self.old.services.get(place).filter(|old| old.name == service.name);
-        let place = if at(place).is_some() { place } else { *self.places.get(service.name.as_str())? };
-        (at(place)? == service).then_some(place)
     }
 }

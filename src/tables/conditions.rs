@@ -1,6 +1,7 @@
 //! What holds for endpoints at run time, besides what the configuration says of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::addr::Addr;
 use crate::config::{EndpointState, Service};
@@ -89,7 +90,7 @@ impl Conditions {
         }
         let mut kept = Self::default();
         for service in services.iter().filter(|service| self.0.contains_key(&service.name)) {
-            for endpoint in &service.endpoints {
+            for endpoint in &*service.endpoints {
                 let key = (endpoint.address, endpoint.port);
                 kept.set(&service.name, key, self.of(&service.name, key));
             }
@@ -102,7 +103,7 @@ impl Conditions {
         let conditions = self.0.get(&service.name)?;
         let mut service = service.clone();
         let starting = conditions.values().any(|condition| condition.percent < 100);
-        for endpoint in &mut service.endpoints {
+        for endpoint in Arc::make_mut(&mut service.endpoints) {
             let condition = conditions.get(&(endpoint.address, endpoint.port)).copied().unwrap_or_default();
             endpoint.state = condition.on(endpoint.state);
             if starting {

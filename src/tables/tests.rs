@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -162,8 +163,9 @@ fn slots_outlive_reloads() {
     // Another order, weights, algorithm, action; something new in front; one gone.
     let mut b = named("b", 2);
     b.algorithm = Algorithm::Maglev { size: 251 };
-    b.endpoints.reverse();
-    b.endpoints[1].state = EndpointState::Drain;
+    let endpoints = Arc::make_mut(&mut b.endpoints);
+    endpoints.reverse();
+    endpoints[1].state = EndpointState::Drain;
     let x = config::Rule { action: Action::Allow, ..rule("x") };
     let second = compile(&config(vec![named("c", 1), b], vec![rule("y"), x]), &mut slots).names;
     let ids = |names: &Names| names.services.iter().map(|s| (s.name.clone(), s.id.0)).collect::<Vec<_>>();
@@ -270,7 +272,7 @@ fn who_is_lost_and_reset_is_known_and_who_joins_is_noticed() {
         let mut a = named("a", endpoints);
         (a.on_endpoint_removed, a.on_endpoint_down) = (on_removed, on_down);
         if down {
-            a.endpoints[0].state = EndpointState::Down;
+            Arc::make_mut(&mut a.endpoints)[0].state = EndpointState::Down;
         }
         config(vec![a], vec![])
     };
@@ -296,16 +298,16 @@ fn what_is_as_it_was_is_shared() {
     let first = config(vec![named("a", 2), named("b", 2), named("c", 2)], vec![]);
     let mut second = first.clone();
     second.services.swap(0, 1);
-    second.services[2].endpoints[0].weight = 9;
+    Arc::make_mut(&mut second.services[2].endpoints)[0].weight = 9;
     let none = Conditions::default();
     let mut slots = Slots::default();
     let before = Sources { config: &first, links: &links, conditions: &none };
     let one = Tables::next(&before, None, &mut slots, true);
     let after = Sources { config: &second, links: &links, conditions: &none };
     let two = Tables::next(&after, Some((&Changes::between(&before, &after), &one)), &mut slots, true);
-    assert!(std::sync::Arc::ptr_eq(&one.services.share(0), &two.services.share(1)));
-    assert!(std::sync::Arc::ptr_eq(&one.services.share(1), &two.services.share(0)));
-    assert!(!std::sync::Arc::ptr_eq(&one.services.share(2), &two.services.share(2)));
+    assert!(Arc::ptr_eq(&one.services.share(0), &two.services.share(1)));
+    assert!(Arc::ptr_eq(&one.services.share(1), &two.services.share(0)));
+    assert!(!Arc::ptr_eq(&one.services.share(2), &two.services.share(2)));
     let fresh = Tables::compile(&second, &links, &mut slots);
     assert_eq!(format!("{:?}", two.names), format!("{:?}", fresh.names));
     assert_eq!(two.generation, 2);
@@ -316,8 +318,8 @@ fn what_is_as_it_was_is_shared() {
     let state = Sources { conditions: &drained, ..after };
     let three = Tables::next(&state, Some((&Changes::between(&after, &state), &two)), &mut slots, false);
     assert_eq!((three.generation, three.firewall_epoch), (3, fresh.firewall_epoch));
-    assert!(!std::sync::Arc::ptr_eq(&three.services.share(0), &two.services.share(0)));
-    assert!(std::sync::Arc::ptr_eq(&three.services.share(1), &two.services.share(1)));
+    assert!(!Arc::ptr_eq(&three.services.share(0), &two.services.share(0)));
+    assert!(Arc::ptr_eq(&three.services.share(1), &two.services.share(1)));
     assert!(!three.services.iter().next().unwrap().endpoints[1].takes_new());
 }
 
@@ -378,7 +380,8 @@ proptest! {
                     1 => service.protocol = Protocol::Udp,
                     _ => service.mode = config::Mode::DsrL2,
                 }
-                let all = std::mem::take(&mut service.endpoints).into_iter().enumerate();
+                let all = std::mem::take(&mut service.endpoints);
+                let all = all.iter().cloned().enumerate();
                 service.endpoints = all.filter(|(n, _)| has >> n & 1 == 1).map(|(n, mut e)| {
                     e.state = if down >> n & 1 == 1 { EndpointState::Down } else { EndpointState::Up };
                     e

@@ -9,6 +9,7 @@ mod engine;
 mod ground;
 mod health;
 mod kernel;
+mod lost;
 mod net;
 mod nginx;
 mod prometheus;

@@ -180,8 +180,10 @@ fn prometheus_sees_no_rate_above_what_was_sent() {
         // The second service goes and comes back.
         if beat % 140 == 100 {
             ticker.reconfigure(&settings().metrics, &names(false), u64::from(beat) + 2, || ());
+            ticker.catch_up();
         } else if beat % 140 == 139 {
             ticker.reconfigure(&settings().metrics, &names(true), u64::from(beat) + 2, || ());
+            ticker.catch_up();
         }
         if beat % 20 == 0 {
             assert_eq!(Scrape::fetch(&ns, target).violations(), "", "beat {beat}");

@@ -542,7 +542,7 @@ fn files_that_cannot_be_read_say_why() {
     assert!(
         line(&latin).ends_with("latin1.toml:2:6: the configuration is not UTF-8 text; save it as UTF-8\n")
     );
-    assert!(line(Path::new("/dev/zero")).contains("larger than 64 MiB"));
+    assert!(line(Path::new("/dev/zero")).contains("larger than 256 MiB"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The samples of the `sip`-labelled families, written straight into the text: with millions of them, formatting is what a page costs.
+//! The samples of endpoints and of the `sip`-labelled families, written straight into the text: with millions of them, formatting is what a page costs.
 
 use std::fmt::Write;
 
@@ -34,6 +34,9 @@ impl Sip {
     }
 }
 
+/// Between the service's label and the client's address.
+const SIP: &str = ",sip=\"";
+
 /// An endpoint's series.
 #[derive(Debug)]
 pub(in crate::metrics) struct Dip {
@@ -56,7 +59,7 @@ impl Labels {
     pub fn new(catalog: &Catalog) -> Self {
         let mut labels = Self::default();
         for (key, series) in &catalog.services {
-            let head = format!("{{service=\"{}\",sip=\"", escape(&series.label));
+            let head = format!("{{service=\"{}\"{SIP}", escape(&series.label));
             set(&mut labels.services, key, (series.label.clone(), head));
         }
         for (key, series) in &catalog.endpoints {
@@ -86,6 +89,25 @@ impl Labels {
         self.endpoints.get(key)?.as_ref()
     }
 
+    /// Keys of all endpoints, by the labels.
+    pub fn ordered(&self) -> impl Iterator<Item = usize> {
+        let mut keys: Vec<_> =
+            self.endpoints().map(|(key, dip)| (self.service(dip.service), dip.addr, key)).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(.., key)| key)
+    }
+
+    /// Writes what follows the name in a sample of an endpoint's.
+    pub fn of_endpoint(&self, out: &mut String, endpoint: usize, value: impl FnOnce(&mut String)) {
+        let Some(dip) = self.endpoint(endpoint) else { return };
+        let Some((_, head)) = self.services.get(dip.service).and_then(Option::as_ref) else { return };
+        // Without the client's address.
+        out.push_str(head.strip_suffix(SIP).unwrap_or(head));
+        out.push_str(dip.tail.strip_prefix('"').unwrap_or(&dip.tail));
+        value(out);
+        out.push('\n');
+    }
+
     /// Writes a sample of `client_traffic_packets`.
     pub fn client(&self, out: &mut String, service: usize, sip: Sip, packets: u64) {
         let Some((_, head)) = self.services.get(service).and_then(Option::as_ref) else { return };
@@ -110,7 +132,8 @@ impl Labels {
     }
 }
 
-fn number(out: &mut String, n: u64) {
+/// Writes a whole number.
+pub(in crate::metrics) fn number(out: &mut String, n: u64) {
     out.push_str(itoa::Buffer::new().format(n));
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashMap;
 
 pub use self::frozen::{Cut, Frozen, Selection, Text, Unknown};
-pub(super) use self::lines::{Labels, Sip};
+pub(super) use self::lines::{Labels, Sip, number};
 use self::table::{NONE, Table};
 pub(super) use self::table::{Pair, Row};
 use super::catalog::{Catalog, Removed};
