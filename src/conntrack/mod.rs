@@ -141,6 +141,8 @@ pub struct Step {
     pub error: Option<FlowError>,
     /// Whether the packet may pass.
     pub pass: Result<(), DropReason>,
+    /// In the one step with which the server answers a TCP handshake: milliseconds since the client's first SYN.
+    pub answered_ms: Option<u32>,
 }
 
 /// How a connection stands.

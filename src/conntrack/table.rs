@@ -405,13 +405,18 @@ impl Conntrack {
         let before = entry.machine.flow_state();
         let reaction = entry.machine.step(direction, l4);
         let after = entry.machine.flow_state();
+        let mut answered_ms = None;
         if reaction.refresh {
+            // A SYN-ACK: the timeout began to run with the client's first SYN, and its retransmissions did not change that.
+            let answers = before == FlowState::HalfOpen && after == before && direction == Direction::Reply;
+            answered_ms =
+                (answers && matches!(entry.machine, Machine::Tcp(_))).then(|| entry.silent_ms(now_ms));
             entry.touched_ms = now_ms as u32;
         }
         if after != before {
             self.reschedule(id, before, now_ms);
         }
-        Step { before, after, error: reaction.error, pass: reaction.pass }
+        Step { before, after, error: reaction.error, pass: reaction.pass, answered_ms }
     }
 
     /// After a change of its state from `before`.
@@ -442,7 +447,7 @@ impl Conntrack {
         entry.touched_ms = now_ms as u32;
         let after = entry.machine.flow_state();
         self.reschedule(id, before, now_ms);
-        Step { before, after, error: None, pass: Ok(()) }
+        Step { before, after, error: None, pass: Ok(()), answered_ms: None }
     }
 
     /// Whether a first packet of this kind, original direction, starts the connection anew (port reuse: a SYN or INIT on an

@@ -151,7 +151,13 @@ fn a_stale_id_does_nothing() {
     assert_eq!(table.remove(id), Expired { flow, state: FlowState::Closed, error: None });
     assert_eq!(table.state(id), FlowState::Closed);
     let step = table.step(id, Direction::Reply, &syn_ack(), at(5));
-    let nothing = Step { before: FlowState::Closed, after: FlowState::Closed, error: None, pass: Ok(()) };
+    let nothing = Step {
+        before: FlowState::Closed,
+        after: FlowState::Closed,
+        error: None,
+        pass: Ok(()),
+        answered_ms: None,
+    };
     assert_eq!(step, nothing);
     assert!(!table.reopens(id, Direction::Original, &syn()));
     assert_eq!(table.flow(id), flow);

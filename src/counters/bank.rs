@@ -216,6 +216,10 @@ pub struct EndpointCounters {
     pub other: PairCounters,
     /// Change of the number of its connections in the table.
     pub connections: Counter,
+    /// TCP handshakes that it answered.
+    pub handshakes: Counter,
+    /// How long their clients waited for that here, milliseconds in all.
+    pub handshake_ms: Counter,
 }
 
 /// How a worker spent its time.

@@ -301,7 +301,17 @@ impl Aggregator {
     fn fold_connections(&mut self, sizes: Sizes, bank: &Bank) {
         self.connections.resize(sizes.endpoints.max(self.connections.len()), 0);
         for (id, connections) in (0..).map(EndpointId).zip(&mut self.connections[..sizes.endpoints]) {
-            *connections = connections.wrapping_add(bank.endpoint(id).connections.take());
+            let counters = bank.endpoint(id);
+            *connections = connections.wrapping_add(counters.connections.take());
+            let (handshakes, ms) = (counters.handshakes.take(), counters.handshake_ms.take());
+            // Of an endpoint that is no longer configured they are of no interest.
+            if handshakes > 0
+                && let Some(key) = self.catalog.endpoint_key(id)
+            {
+                let series = &mut self.catalog.endpoints[key];
+                series.handshakes.add(handshakes);
+                series.handshake_ms.add(ms);
+            }
         }
     }
 

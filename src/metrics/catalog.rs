@@ -69,6 +69,9 @@ pub(super) struct EndpointSeries {
     pub service: usize,
     pub dip: Addr,
     pub bytes: Tally,
+    /// Handshakes that were answered, and how long that took, milliseconds in all.
+    pub handshakes: Tally,
+    pub handshake_ms: Tally,
     /// Of pairs without a series.
     pub other: Others,
     /// Of pairs that are not followed.
@@ -241,6 +244,8 @@ impl Catalog {
                     service: key,
                     dip,
                     bytes: Tally::default(),
+                    handshakes: Tally::default(),
+                    handshake_ms: Tally::default(),
                     other: Others::default(),
                     stray: Others::default(),
                     window: 0,
@@ -337,6 +342,8 @@ impl Catalog {
         }
         for (_, series) in &mut self.endpoints {
             series.window += series.bytes.settle();
+            series.handshakes.settle();
+            series.handshake_ms.settle();
             series.other.settle();
             series.stray.settle();
             if window_ends {

@@ -230,6 +230,12 @@ families! {
         /// Connections that ended badly, by how.
         ENDED_BADLY = Counter "pollux_connection_errors_total" ["error"];
     }
+    "Handshakes", Engine {
+        /// TCP handshakes that an endpoint answered with a SYN-ACK; with DSR none is seen.
+        HANDSHAKES = Counter "pollux_handshakes_total" ["service", "dip"];
+        /// How long these answers took in all, from the client's first SYN to the SYN-ACK as the engine saw them; each to the millisecond.
+        HANDSHAKE_SECONDS = Counter "pollux_handshake_seconds_total" ["service", "dip"];
+    }
     "Modes", Engine {
         /// Ports of a SNAT address over all groups of endpoints: used, resting before they are used again, free.
         SNAT_PORTS = Gauge "pollux_snat_ports" ["address", "state"];

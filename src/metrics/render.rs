@@ -12,7 +12,7 @@ use metrics::Label;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::aggregator::Aggregator;
-use super::encode::{escape, header, sample, unveil, veil};
+use super::encode::{header, sample, unveil, veil};
 use super::families::{self, Family, Kind, Source};
 use super::flows::{Amount, Labels, Pending, Sip, number};
 use super::totals::{BAD_ENDS, LatencyTotals, REFUSALS, SNAT_STATES};
@@ -57,10 +57,11 @@ impl Samples {
     }
 
     fn fraction(&mut self, family: &'static Family, values: &[&str], value: f64) {
-        let escaped: Vec<String> = values.iter().map(|value| escape(value)).collect();
-        let escaped: Vec<&dyn Display> = escaped.iter().map(|value| value as &dyn Display).collect();
+        // As the exporter's lines, which these are put among.
+        let veiled: Vec<String> = values.iter().map(|value| veil(value)).collect();
+        let veiled: Vec<&dyn Display> = veiled.iter().map(|value| value as &dyn Display).collect();
         let mut line = String::new();
-        sample(&mut line, family, &escaped, value);
+        sample(&mut line, family, &veiled, value);
         self.lines.push((family, line));
     }
 
@@ -206,12 +207,20 @@ impl Aggregator {
             to.counter(bytes, &[], totals.protocol_bytes[protocol.index()].settled);
             to.counter(packets, &[], totals.protocol_packets[protocol.index()].settled);
         }
-        let mut text = String::new();
+        let [mut bytes, mut handshakes, mut seconds] = [const { String::new() }; 3];
         for key in labels.ordered() {
-            let bytes = self.catalog.endpoints[key].bytes.settled;
-            labels.of_endpoint(&mut text, key, |out| number(out, bytes));
+            let series = &self.catalog.endpoints[key];
+            labels.of_endpoint(&mut bytes, key, |out| number(out, series.bytes.settled));
+            labels.of_endpoint(&mut handshakes, key, |out| number(out, series.handshakes.settled));
+            labels.of_endpoint(&mut seconds, key, |out| {
+                let _ = write!(out, "{}", series.handshake_ms.settled as f64 / 1e3);
+            });
         }
-        to.ordered.push((&families::ENDPOINT_TRAFFIC_BYTES, text));
+        to.ordered.extend([
+            (&families::ENDPOINT_TRAFFIC_BYTES, bytes),
+            (&families::HANDSHAKES, handshakes),
+            (&families::HANDSHAKE_SECONDS, seconds),
+        ]);
     }
 
     fn firewall(&self, to: &Samples) {

@@ -95,6 +95,11 @@ impl<F: Frame> Shard<F> {
         if let Some(error) = step.error {
             self.count_error(self.conntrack.view(id).service(), error);
         }
+        if let Some(ms) = step.answered_ms {
+            let endpoint = self.writer.bank().endpoint(self.conntrack.view(id).endpoint_id());
+            endpoint.handshakes.add(1);
+            endpoint.handshake_ms.add(u64::from(ms));
+        }
         step.pass
     }
 

@@ -182,6 +182,41 @@ fn who_does_not_read_is_cut_off_and_keeps_nobody_out() {
 }
 
 #[test]
+fn ten_at_once_get_all_of_it_beside_one_that_reads_a_byte_now_and_then() {
+    let server = Server::open(Limits { connections: 64, ..limits() });
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut slow = server.connect();
+        slow.write_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let over = &over;
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) && slow.read(&mut [0; 1]).is_ok_and(|n| n == 1) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let scrapers: Vec<_> = (0..10)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..3 {
+                        assert_eq!(server.get("/big", "").body.len(), BIG);
+                    }
+                })
+            })
+            .collect();
+        for scraper in scrapers {
+            scraper.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    // The slow one may have lost its patience's worth of time meanwhile; nobody else was refused or cut off.
+    let others = REJECTIONS.into_iter().filter(|reason| *reason != "slow_reader");
+    assert!(
+        others.map(|reason| server.rejected(reason)).all(|n| n == 0) && server.rejected("slow_reader") <= 1
+    );
+    assert_eq!(server.answered("200"), 31);
+}
+
+#[test]
 fn a_flood_of_requests_keeps_nobody_waiting() {
     let server = Server::open(limits());
     let over = std::sync::atomic::AtomicBool::new(false);

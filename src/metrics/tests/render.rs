@@ -533,6 +533,26 @@ fn endpoints_health() {
 }
 
 #[test]
+fn handshakes_of_an_endpoint() {
+    let mut b = Bench::new(10, &names());
+    let dip = |s: &Scrape, family: &str| {
+        s.family(family).map(|(labels, value)| (labels[1].1.clone(), value.to_owned())).collect::<Vec<_>>()
+    };
+    let before = b.tick();
+    assert!(dip(&before, "pollux_handshakes_total").iter().all(|(_, value)| value == "0"));
+    let counters = b.writer.bank().endpoint(EndpointId(0));
+    counters.handshakes.add(3);
+    counters.handshake_ms.add(4_250);
+    let after = b.tick();
+    let moved = |family| {
+        dip(&after, family).into_iter().filter(|(_, value)| value != "0").map(|(_, v)| v).collect::<Vec<_>>()
+    };
+    assert_eq!(moved("pollux_handshakes_total"), ["3"]);
+    assert_eq!(moved("pollux_handshake_seconds_total"), ["4.25"]);
+    assert_eq!(dip(&after, "pollux_handshakes_total").len(), dip(&after, "endpoint_traffic_bytes").len());
+}
+
+#[test]
 fn machine_devices_and_workers() {
     let (shared, mut writer) = shared(SIZES);
     let mut aggregator =
