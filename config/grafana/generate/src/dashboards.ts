@@ -219,9 +219,9 @@ export const engine = page('pollux-engine', 'Pollux / Engine', 'Where packets we
     series('Packet buffers in use', unit.ratio, [[`pollux_mempool_buffers_in_use${of} / pollux_mempool_buffers${of}`, '{{instance}} {{pool}}']]),
   ],
   Latency: [
-    series('Packets in the engine', unit.seconds, [[`pollux_packet_residence_quantile_seconds${of}`, '{{instance}} {{quantile}}']], 'From the read of the RX queue to the TX burst, of the last tick; one burst in 16 is timed.'),
+    series('Packets in the engine', unit.seconds, [[`last_over_time(pollux_packet_residence_quantile_seconds${of}[5m])`, '{{instance}} {{quantile}}']], 'From the read of the RX queue to the TX burst, of the last tick that had packets; one burst in 16 is timed.'),
     series('Packets in the engine: 99th percentile of 5 minutes', unit.seconds, [[`histogram_quantile(0.99, sum by (instance, le) (rate(pollux_packet_residence_seconds_bucket${of}[5m])))`, '{{instance}}']]),
-    series('Bursts', unit.seconds, [[`pollux_burst_quantile_seconds${of}`, '{{instance}} {{quantile}}']], 'How long turns of the poll loop with packets took, of the last tick.'),
+    series('Bursts', unit.seconds, [[`last_over_time(pollux_burst_quantile_seconds${of}[5m])`, '{{instance}} {{quantile}}']], 'How long turns of the poll loop with packets took, of the last tick that had some.'),
     series('Bursts: mean', unit.seconds, [[`${rate('pollux_burst_seconds_sum')} / (${rate('pollux_burst_seconds_count')} > 0)`, '{{instance}}']]),
   ],
   Ports: [
