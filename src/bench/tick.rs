@@ -1,6 +1,7 @@
 //! What a tick costs a worker: the aggregator changes its counter banks and folds the one at rest on another CPU, while the
 //! worker goes on forwarding for a million connections.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant as Wall};
@@ -84,11 +85,15 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
     let pairs = lane.counters.pair_slots().count().saturating_sub(endpoints);
 
     let asked = AtomicU32::new(0);
-    let cpu = rig.cpus[0];
+    let (cpu, ready) = (rig.cpus[0], Barrier::new(2));
     thread::scope(|scope| {
-        let asked = &asked;
+        let (asked, ready) = (&asked, &ready);
         scope.spawn(move || {
-            let _ = pin_to(cpu);
+            let pinned = pin_to(cpu);
+            ready.wait();
+            if !pinned {
+                return;
+            }
             let mut seen = 0;
             loop {
                 match asked.load(Ordering::Acquire) {
@@ -108,6 +113,8 @@ pub fn measure(rig: &Rig<'_>, spec: &Spec) -> Result<Tick, BenchError> {
                 }
             }
         });
+        // It begins on this CPU, and under a real-time policy gets nothing of it until this thread blocks.
+        ready.wait();
         let mut second = |store: &mut Store, tick: Option<u32>| -> Result<Second, BenchError> {
             let (mut nanos, mut packets, mut longest) = (0_u64, 0_u64, 0_u64);
             let (mut turns, mut change) = (Vec::new(), None);
