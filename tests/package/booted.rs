@@ -64,7 +64,7 @@ umount --lazy /before
   sed -i 's/^name = "web"/name = "other"/' /etc/pollux/pollux.toml
   systemctl reload pollux && echo "reloaded"
   await StatusText "ready: configuration 2, 1 service(s) on 1 worker(s)"
-  cp /etc/pollux/pollux.toml /root/good.toml
+  cp /etc/pollux/pollux.toml /etc/pollux/good.toml
   echo "x = " >>/etc/pollux/pollux.toml
   systemctl reload pollux 2>/dev/null || echo "a bad file is refused; $(show ActiveState), $(pollux status | grep -o '^configuration *[0-9]*' | tr -s ' ')"
 
@@ -72,7 +72,7 @@ umount --lazy /before
   kill -KILL "$(show MainPID)"
   await ActiveState failed
   echo "a bad file at the start: $(show Result) $(show ExecMainStatus), after $(show NRestarts) restart"
-  cp /root/good.toml /etc/pollux/pollux.toml
+  cp /etc/pollux/good.toml /etc/pollux/pollux.toml
   systemctl reset-failed pollux
   systemctl start pollux && echo "started by hand"
   kill -KILL "$(show MainPID)"
