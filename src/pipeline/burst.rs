@@ -159,6 +159,7 @@ impl<F: Frame> Shard<F> {
                 continue;
             }
             let tried = match way {
+                Way::Short | Way::Enclosed if self.is_slot_misdirected(turn, &frame, slot) => Err(frame),
                 Way::Short => self.short_way(turn, port, frame, slot, &mut forwarded),
                 Way::Enclosed => self.enclosed_way(turn, port, frame, slot, &mut forwarded),
                 Way::Long | Way::Plain => Err(frame),
@@ -321,6 +322,16 @@ impl<F: Frame> Shard<F> {
             }
         }
         self.pairs.prefetch_forgotten(&self.writer, fresh);
+    }
+
+    /// [`is_misdirected`](Self::is_misdirected), of a packet whose connection was recognised.
+    #[inline]
+    fn is_slot_misdirected<O>(&self, turn: &Turn<'_, O>, frame: &F, slot: &Slot) -> bool {
+        turn.tables.services.have_server_ids()
+            && !slot.packet.is_tcp
+            && slot.lead.connection().is_some_and(|(id, direction)| {
+                self.is_misdirected(turn, frame, &slot.packet.packet(), id, direction)
+            })
     }
 
     #[inline(never)]

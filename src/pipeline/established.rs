@@ -33,12 +33,6 @@ impl<F: Frame> Shard<F> {
         let Some((id, direction)) = slot.lead.connection() else { return Err(frame) };
         let entry = self.conntrack.entry(id);
         let pair = entry.pair();
-        if turn.tables.services.have_server_ids()
-            && !packet.is_tcp
-            && self.is_misdirected(turn, &frame, &packet.packet(), id, direction)
-        {
-            return Err(frame);
-        }
         let hop = NextHop::from_bits(entry.next_hop(direction));
         let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
         let config = &turn.tables.ports[egress.index()];

@@ -72,12 +72,6 @@ impl<F: Frame> Shard<F> {
     ) -> Result<(), F> {
         let packet = &slot.packet;
         let Some((id, direction)) = slot.lead.connection() else { return Err(frame) };
-        if turn.tables.services.have_server_ids()
-            && !packet.is_tcp
-            && self.is_misdirected(turn, &frame, &packet.packet(), id, direction)
-        {
-            return Err(frame);
-        }
         let entry = self.conntrack.entry(id);
         let (hop, account) = (
             NextHop::from_bits(entry.next_hop(direction)),
