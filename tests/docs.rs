@@ -1,6 +1,6 @@
 //! What the documentation says is there, is there, and the README's examples work as they stand.
 //!
-//! The veth example needs root.
+//! Examples run in namespaces of their own, which needs root.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +18,13 @@ fn documents() -> Vec<PathBuf> {
         );
     }
     found
+}
+
+/// The ready-made configurations.
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(ROOT).join("config");
+    let files = std::fs::read_dir(folder).expect("config/").map(|e| e.expect("an entry").path());
+    files.filter(|p| p.extension().is_some_and(|e| e == "toml")).collect()
 }
 
 fn read(path: &Path) -> String {
@@ -95,9 +102,7 @@ fn commands_in_examples_exist() {
 
 #[test]
 fn configurations_are_valid() {
-    let folder = Path::new(ROOT).join("config");
-    let files = std::fs::read_dir(folder).expect("config/").map(|e| e.expect("an entry").path());
-    for file in files.filter(|p| p.extension().is_some_and(|e| e == "toml")) {
+    for file in examples() {
         let out = Command::new(POLLUX).args(["check", "--config"]).arg(&file).output().expect("pollux runs");
         assert!(out.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&out.stderr));
     }
@@ -149,7 +154,7 @@ fn the_veth_example_works_as_it_stands() {
 /// Every example does what it is for: a packet of its service goes through its pipeline.
 #[test]
 fn every_example_forwards() {
-    for (file, packet) in [
+    let packets = [
         ("two-arm-nat.toml", "tcp 203.0.113.7:4000 > 203.0.113.100:80 syn"),
         ("one-arm-full-nat.toml", "tcp 198.51.100.7:4000 > 10.1.0.100:80 syn"),
         ("full-nat.toml", "tcp [2001:db8:9::7]:4000 > [2001:db8:1::100]:80 syn"),
@@ -162,8 +167,10 @@ fn every_example_forwards() {
         ("veth.toml", "tcp 192.0.2.10:4000 > 192.0.2.100:80 syn"),
         ("benchmark.toml", "udp 16.0.0.1:4000 > 203.0.113.100:53"),
         ("demo.toml", "tcp 198.51.100.7:4000 > 203.0.113.100:80 syn"),
-    ] {
-        let file = Path::new(ROOT).join("config").join(file);
+    ];
+    for file in examples() {
+        let packet = packets.iter().find(|(name, _)| file.ends_with(name));
+        let (_, packet) = packet.unwrap_or_else(|| panic!("no packet for {}", file.display()));
         let (config, _) = pollux::config::load(&file).unwrap_or_else(|report| panic!("{report}"));
         let described = pollux::trace::Described::parse(packet).unwrap_or_else(|e| panic!("{packet}: {e}"));
         let trace =
@@ -178,54 +185,51 @@ fn every_example_forwards() {
     }
 }
 
-/// The ready-made ones start, all but their devices, CPUs and memory as they stand.
+/// The ready-made ones start, all but their devices, CPUs and memory as they stand, each on a machine of its own.
 #[test]
 fn examples_start() {
     use std::io::{BufRead as _, BufReader};
     let folder = tempfile::tempdir().expect("a folder");
-    for name in ["two-arm-nat", "one-arm-full-nat", "dsr-l2", "sctp", "laptop"] {
-        let text = read(&Path::new(ROOT).join(format!("config/{name}.toml")));
-        let mut lines = vec!["[control]\nsocket = \"\"".to_owned()];
-        let mut devices = 0;
-        for line in text.lines() {
-            let key = line.split('=').next().unwrap_or_default().trim();
-            lines.push(match key {
-                "device" => {
-                    devices += 1;
-                    format!(
-                        "device = \"net_null{},no-rx=1\"\nrx_descriptors = 256\ntx_descriptors = 256",
-                        devices - 1
-                    )
-                }
-                "listen" => "listen = \"127.0.0.1:0\"".to_owned(),
-                "[metrics]" if !text.contains("\nlisten") => "[metrics]\nlisten = \"127.0.0.1:0\"".to_owned(),
-                "workers" | "main_cpu" | "memory_mb" | "hugepages" | "max_flows" | "kernel" | "idle" => {
-                    String::new()
-                }
-                "[engine]" => {
-                    "[engine]\nhugepages = false\nmemory_mb = 256\nmax_flows = 1024\nidle = \"backoff\""
-                        .to_owned()
-                }
-                _ => line.to_owned(),
-            });
-        }
-        let file = folder.path().join(format!("{name}.toml"));
-        std::fs::write(&file, lines.join("\n")).expect("a file");
-        let mut child = Command::new(POLLUX)
-            .args(["run", "--config"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("pollux runs");
+    let starting: Vec<_> = examples()
+        .into_iter()
+        .map(|example| {
+            let file = folder.path().join(example.file_name().expect("a name"));
+            std::fs::write(&file, without_hardware(&read(&example))).expect("a file");
+            let script = "mount -t tmpfs none /run && ip link set lo up && exec \"$0\" run --config \"$1\"";
+            let mut engine = Command::new("unshare");
+            engine.args(["--mount", "--net", "sh", "-c", script, POLLUX]).arg(&file);
+            engine.stdin(Stdio::null()).stderr(Stdio::piped());
+            (example, engine.spawn().expect("unshare runs"))
+        })
+        .collect();
+    for (example, mut child) in starting {
         let mut said = BufReader::new(child.stderr.take().expect("standard error"));
         let mut all = String::new();
         while !all.contains("pollux: ready:") {
-            assert!(said.read_line(&mut all).expect("a line") > 0, "{name} does not start: {all}");
+            let more = said.read_line(&mut all).expect("a line") > 0;
+            assert!(more, "{} does not start: {all}", example.display());
         }
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
         std::io::copy(&mut said, &mut std::io::sink()).expect("the rest");
-        assert_eq!(child.wait().expect("its end").code(), Some(0), "{name}: {all}");
+        assert_eq!(child.wait().expect("its end").code(), Some(0), "{}: {all}", example.display());
     }
+}
+
+/// A configuration with devices that are nowhere, and the CPUs and memory that are here.
+fn without_hardware(text: &str) -> String {
+    let mut devices = 0..;
+    let lines = text.lines().map(|line| match line.split('=').next().unwrap_or_default().trim() {
+        "device" => format!(
+            "device = \"net_null{},no-rx=1\"\nrx_descriptors = 256\ntx_descriptors = 256",
+            devices.next().unwrap_or(0)
+        ),
+        "[engine]" => {
+            "[engine]\nhugepages = false\nmemory_mb = 256\nmax_flows = 1024\nidle = \"backoff\"".to_owned()
+        }
+        "workers" | "main_cpu" | "memory_mb" | "hugepages" | "max_flows" | "idle" | "rx_descriptors"
+        | "tx_descriptors" => String::new(),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
