@@ -37,7 +37,7 @@ impl State<'_> {
 
     /// The configured services by name: the tables have them in the same order, but for a moment in a reload.
     fn configured(&self) -> HashMap<&str, &config::Service> {
-        self.config.services.iter().map(|service| (service.name.as_str(), service)).collect()
+        self.config.services.iter().map(|service| (service.name.as_str(), &**service)).collect()
     }
 
     pub fn status(self, ports: &[PortStatus], ready: bool, started: Duration, now: Duration) -> Status {

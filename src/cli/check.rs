@@ -27,7 +27,7 @@ pub struct CheckArgs {
 /// Validates, and tells every problem; then what this machine lacks: status 1 where the engine would not start.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let path = &args.file.config;
-    let loaded = listener::load(path);
+    let loaded = listener::load(path, None);
     let findings = match &loaded {
         Ok(loaded) if args.system => Some(preflight::check(&loaded.config, &Machine::this())),
         _ => None,

@@ -19,7 +19,7 @@ pub struct RunArgs {
 
 /// Runs the engine until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    let Loaded { config, security, warnings } = listener::load(&args.file.config)?;
+    let Loaded { config, security, warnings } = listener::load(&args.file.config, None)?;
     match engine::run(&config, security, &args.file.config, || warn(&warnings)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(hung @ RunError::Hung(_)) => {

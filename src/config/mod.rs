@@ -51,7 +51,7 @@ const MAX_BYTES: u64 = 256 << 20;
 /// # Errors
 /// The file cannot be read, or is not a valid configuration: a report of every problem.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Report> {
-    load_with(path, |_| ((), Vec::new())).map(|(config, (), warnings)| (config, warnings))
+    load_with(path, None, |_| ((), Vec::new())).map(|(config, (), warnings)| (config, warnings))
 }
 
 /// A problem not of the file itself, but of what a key of it leads to.
@@ -69,12 +69,14 @@ pub struct Beyond {
     pub cure: String,
 }
 
-/// As [`load`]; `open` sees to what the configuration names beyond the file, and its problems are reported with the file's own.
+/// As [`load`]; services that are the same in `before`, a configuration that was read earlier, are its objects, so that comparing the two
+/// costs what is different. `open` sees to what the configuration names beyond the file, and its problems are reported with the file's own.
 ///
 /// # Errors
 /// As [`load`], or `open` found an error.
 pub fn load_with<T>(
     path: &Path,
+    before: Option<&Config>,
     open: impl FnOnce(&Config) -> (T, Vec<Beyond>),
 ) -> Result<(Config, T, Vec<Warning>), Report> {
     let name = path.display().to_string();
@@ -86,7 +88,7 @@ pub fn load_with<T>(
         }
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse_with(&name, &text, open),
+        Ok(text) => parse_after(&name, &text, before, open),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes());
@@ -138,19 +140,21 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// A report of every problem.
 pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Report> {
-    parse_with(name, text, |_| ((), Vec::new())).map(|(config, (), warnings)| (config, warnings))
+    parse_after(name, text, None, |_| ((), Vec::new())).map(|(config, (), warnings)| (config, warnings))
 }
 
-fn parse_with<T>(
+fn parse_after<T>(
     name: &str,
     text: &str,
+    before: Option<&Config>,
     open: impl FnOnce(&Config) -> (T, Vec<Beyond>),
 ) -> Result<(Config, T, Vec<Warning>), Report> {
     let source = Arc::new(Source::new(name, text));
     let (document, errors) = DeTable::parse_recoverable(text);
     let document = document.get_ref();
     let sink = Sink::default();
-    let config = read_config(&sink, document, Path::new(name).parent().unwrap_or(Path::new("")));
+    let base = Path::new(name).parent().unwrap_or(Path::new(""));
+    let config = read_config(&sink, document, base, before);
     let (opened, beyond) = open(&config);
     for Beyond { table, key, severity, message, cure } in beyond {
         let table = document.get(table);
@@ -173,13 +177,13 @@ fn parse_with<T>(
 }
 
 /// Reads every table; paths are those from `base`. What is malformed is noted in the sink and replaced by its default.
-fn read_config(sink: &Sink, document: &DeTable<'_>, base: &Path) -> Config {
+fn read_config(sink: &Sink, document: &DeTable<'_>, base: &Path, before: Option<&Config>) -> Config {
     let empty = DeTable::new();
     let mut root = Section::root(sink, document);
     let network = network::read(&mut root);
     let engine = engine::read(root.table_or("engine", &empty), &network);
     let snat = modes::read_snat(&mut root, &network);
-    let services = services::read(&mut root, &network, &snat);
+    let services = services::read(&mut root, &network, &snat, before);
     for (key, title) in [("limits", "[limits]"), ("history", "[history]")] {
         if let Some(table) = root.table(key, key, title.to_owned()) {
             table.finish();

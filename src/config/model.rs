@@ -19,8 +19,9 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[[neighbor]]`
     pub neighbors: Vec<Neighbor>,
-    /// `[[service]]`, names unique, (VIP, ports, protocol) disjoint.
-    pub services: Vec<Service>,
+    /// `[[service]]`, names unique, (VIP, ports, protocol) disjoint. One that the configuration before has, too, is the same object
+    /// ([`load_with`](super::load_with)): that nothing of it is different is seen at a glance.
+    pub services: Vec<Arc<Service>>,
     /// `[snat]`
     pub snat: Snat,
     /// `[[firewall]]`, first match wins.
@@ -200,7 +201,7 @@ impl Protocol {
 }
 
 /// `[[service]]`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Unique name.
     pub name: String,
@@ -234,9 +235,8 @@ pub struct Service {
     pub slow_start: Duration,
     /// How its endpoints are probed; none: not at all.
     pub health_check: Option<HealthCheck>,
-    /// In file order; (address, port) unique within the service. Shared with the configuration before where they are the same
-    /// ([`Config::share`]).
-    pub endpoints: Arc<[Endpoint]>,
+    /// In file order; (address, port) unique within the service.
+    pub endpoints: Vec<Endpoint>,
 }
 
 impl Service {

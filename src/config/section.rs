@@ -1,7 +1,8 @@
 //! One table of the file: typed reading of its keys, every problem noted with its place.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::ops::{Range, RangeInclusive};
+use std::rc::Rc;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -18,6 +19,40 @@ pub(super) struct Located<T> {
     pub span: Range<usize>,
 }
 
+/// What a table is called in messages: `endpoint "10.1.0.10:80" of service "web"`. A large file has a million of them and, as a rule, no
+/// message: so it is made where it is shown.
+#[derive(Clone, Debug)]
+pub(super) enum Title<'a> {
+    /// As it is.
+    Text(String),
+    /// One of many tables.
+    Item {
+        /// What they are.
+        key: &'static str,
+        /// Its name.
+        name: Option<&'a str>,
+        /// From 1 on.
+        number: usize,
+        /// The table that they are in.
+        of: Option<Rc<Self>>,
+    },
+}
+
+impl Display for Title<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Item { key, name, number, of } => {
+                match name {
+                    Some(name) => write!(f, "{key} {}", quote(name))?,
+                    None => write!(f, "{key} {number}")?,
+                }
+                of.as_ref().map_or(Ok(()), |of| write!(f, " of {of}"))
+            }
+        }
+    }
+}
+
 /// One table. Reading a key makes it known; [`Section::finish`] refuses the others.
 pub(super) struct Section<'a> {
     /// Where problems go.
@@ -27,14 +62,21 @@ pub(super) struct Section<'a> {
     pub span: Range<usize>,
     /// Its place in the format: `service.endpoint`; empty for the root.
     path: &'static str,
-    /// Its name in messages: `service "web"`.
-    pub title: String,
+    /// Its name in messages.
+    pub title: Title<'a>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     pub fn root(sink: &'a Sink, table: &'a DeTable<'a>) -> Self {
-        Self { sink, table, span: 0..0, path: "", title: "the file".to_owned(), known: Vec::new() }
+        Self {
+            sink,
+            table,
+            span: 0..0,
+            path: "",
+            title: Title::Text("the file".to_owned()),
+            known: Vec::new(),
+        }
     }
 
     fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
@@ -167,7 +209,7 @@ impl<'a> Section<'a> {
     fn child(
         &self,
         path: &'static str,
-        title: String,
+        title: Title<'a>,
         found: &'a Spanned<DeValue<'a>>,
     ) -> Option<Section<'a>> {
         let table = found.get_ref().as_table()?;
@@ -177,7 +219,7 @@ impl<'a> Section<'a> {
     /// A table, `[path]`.
     pub fn table(&mut self, key: &'static str, path: &'static str, title: String) -> Option<Section<'a>> {
         let found = self.take(key)?;
-        let child = self.child(path, title, found);
+        let child = self.child(path, Title::Text(title), found);
         if child.is_none() {
             let help = format!("write it under the header [{path}], once");
             self.fault(key, found.span(), wrong_type(found.get_ref(), "a table", &help));
@@ -193,7 +235,7 @@ impl<'a> Section<'a> {
             table: empty,
             span: 0..0,
             path: key,
-            title: title.clone(),
+            title: Title::Text(title.clone()),
             known: Vec::new(),
         };
         self.table(key, key, title).unwrap_or(absent)
@@ -207,14 +249,12 @@ impl<'a> Section<'a> {
             self.fault(key, found.span(), wrong_type(found.get_ref(), "a list of tables", &help));
             return Vec::new();
         };
-        let inside = if self.path.is_empty() { String::new() } else { format!(" of {}", self.title) };
+        let of = (!self.path.is_empty()).then(|| Rc::new(self.title.clone()));
         let mut out = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
             let own = item.get_ref().as_table().and_then(|t| t.get(name)).and_then(|v| v.get_ref().as_str());
-            let title = match own.filter(|n| !n.is_empty()) {
-                Some(n) => format!("{key} {}{inside}", quote(n)),
-                None => format!("{key} {}{inside}", i + 1),
-            };
+            let name = own.filter(|name| !name.is_empty());
+            let title = Title::Item { key, name, number: i + 1, of: of.clone() };
             match self.child(path, title, item) {
                 Some(section) => out.push(section),
                 None => self.fault(key, item.span(), wrong_type(item.get_ref(), "a list of tables", &help)),

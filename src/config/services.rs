@@ -1,18 +1,21 @@
 //! `[[service]]` and its endpoints
 
-use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+
 use super::health;
-use super::model::{Algorithm, Endpoint, EndpointState, Loss, Protocol, Refusal, Service};
+use super::model::{Algorithm, Config, Endpoint, EndpointState, Loss, Protocol, Refusal, Service};
 use super::modes::{self, SnatDraft};
 use super::names;
 use super::network::{Network, special};
 use super::report::{Finding, Sink};
 use super::secondary::Secondary;
-use super::section::{Located, Section, text};
+use super::section::{Located, Section, Title, text};
 use super::server_ids::ServerIds;
+use super::share::Finder;
 use super::value::{self, Fault, quote};
 use crate::addr::Addr;
 
@@ -40,9 +43,9 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
 ];
 
 /// A service with the places of what others refer to.
-struct Draft {
-    service: Service,
-    title: String,
+struct Draft<'a> {
+    service: Arc<Service>,
+    title: Title<'a>,
     name: Option<Located<String>>,
     vip: Option<Located<Vip>>,
     /// Its further VIPs, with the ports of the first.
@@ -50,15 +53,28 @@ struct Draft {
     endpoints: Vec<Located<Addr>>,
 }
 
-/// Reads all services.
-pub(super) fn read(root: &mut Section<'_>, net: &Network, snat: &SnatDraft) -> Vec<Service> {
+/// Reads all services; those that are the same in `before` are its objects.
+pub(super) fn read(
+    root: &mut Section<'_>,
+    net: &Network,
+    snat: &SnatDraft,
+    before: Option<&Config>,
+) -> Vec<Arc<Service>> {
     let sink = root.sink;
     let sections = root.tables("service", "service", "name");
     if sections.is_empty() && root.place("service").is_none() {
         let finding = Finding::warning(0..0, "the configuration has no service: nothing is balanced");
         sink.push(finding.help("add a [[service]] with `name`, `vip` and endpoints"));
     }
-    let drafts: Vec<Draft> = sections.into_iter().map(|s| service(s, net, snat)).collect();
+    let before = before.map(Finder::new);
+    let drafts = sections.into_iter().enumerate().map(|(place, s)| {
+        let mut draft = service(s, net, snat);
+        if let Some(before) = &before {
+            draft.service = before.share(place, draft.service);
+        }
+        draft
+    });
+    let drafts: Vec<Draft<'_>> = drafts.collect();
     names::check_unique(sink, "service", drafts.iter().filter_map(|d| d.name.as_ref()));
     check_overlaps(sink, &drafts);
     check_loops(sink, &drafts);
@@ -66,7 +82,7 @@ pub(super) fn read(root: &mut Section<'_>, net: &Network, snat: &SnatDraft) -> V
     drafts.into_iter().map(|d| d.service).collect()
 }
 
-fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
+fn service<'a>(mut s: Section<'a>, net: &Network, snat: &SnatDraft) -> Draft<'a> {
     let name = names::read(&mut s, "\"web\"");
     let vip = s.require("vip", "\"203.0.113.100:80\"", |v| vip(text(v)?));
     let protocol = s.choice("protocol", &Protocol::ALL.map(|p| (p.name(), p)), Protocol::Tcp);
@@ -116,7 +132,7 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
     }
     let (vip_addr, (first_port, last_port)) = vip.as_ref().map_or((Addr::default(), (0, 0)), |l| l.value);
     let draft = Draft {
-        service: Service {
+        service: Arc::new(Service {
             name: name.as_ref().map_or_else(String::new, |l| l.value.clone()),
             vip: vip_addr,
             secondary_vips: secondary.0.iter().map(|l| l.value).collect(),
@@ -133,8 +149,8 @@ fn service(mut s: Section<'_>, net: &Network, snat: &SnatDraft) -> Draft {
             on_endpoint_removed,
             slow_start,
             health_check,
-            endpoints: endpoints.into(),
-        },
+            endpoints,
+        }),
         title: s.title.clone(),
         name,
         secondary: match &vip {
@@ -312,12 +328,12 @@ fn check_host(e: &Section<'_>, net: &Network, address: Addr, span: &Range<usize>
 }
 
 /// Services that claim the same address, protocol and port.
-fn check_overlaps(sink: &Sink, drafts: &[Draft]) {
-    let mut claims: Vec<(&Draft, &Located<Vip>)> =
+fn check_overlaps(sink: &Sink, drafts: &[Draft<'_>]) {
+    let mut claims: Vec<(&Draft<'_>, &Located<Vip>)> =
         drafts.iter().flat_map(|d| d.vip.iter().chain(&d.secondary).map(move |vip| (d, vip))).collect();
     claims.sort_by_key(|(d, vip)| (d.service.protocol, vip.value, vip.span.start));
     // Of the claims so far on this address and protocol, the one that reaches furthest.
-    let mut furthest: Option<(&Draft, &Located<Vip>)> = None;
+    let mut furthest: Option<(&Draft<'_>, &Located<Vip>)> = None;
     for (d, vip) in claims {
         let (addr, (first, last)) = vip.value;
         if let Some((other, before)) = furthest
@@ -335,7 +351,7 @@ fn check_overlaps(sink: &Sink, drafts: &[Draft]) {
     }
 }
 
-fn overlapping(sink: &Sink, a: (&Draft, &Located<Vip>), b: (&Draft, &Located<Vip>)) {
+fn overlapping(sink: &Sink, a: (&Draft<'_>, &Located<Vip>), b: (&Draft<'_>, &Located<Vip>)) {
     let (late, early) = if a.1.span.start > b.1.span.start { (a, b) } else { (b, a) };
     let (addr, _) = late.1.value;
     let first = late.1.value.1.0.max(early.1.value.1.0);
@@ -367,8 +383,8 @@ fn check_snat(sink: &Sink, drafts: &[Draft], snat: &SnatDraft) {
 }
 
 /// Endpoints that are a VIP themselves: the packet would come back.
-fn check_loops(sink: &Sink, drafts: &[Draft]) {
-    let vips: HashMap<Addr, (&Draft, Range<usize>)> = drafts
+fn check_loops(sink: &Sink, drafts: &[Draft<'_>]) {
+    let vips: HashMap<Addr, (&Draft<'_>, Range<usize>)> = drafts
         .iter()
         .flat_map(|d| d.vip.iter().chain(&d.secondary).map(move |vip| (vip.value.0, (d, vip.span.clone()))))
         .collect();

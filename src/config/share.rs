@@ -1,72 +1,76 @@
-//! What two configurations have in common.
+//! What a configuration has in common with the one before.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Config, Service};
 
-impl Config {
-    /// Has the memory of another configuration where that says the same of a service's endpoints: then that need not be found out
-    /// again, and is in memory once.
-    pub fn share(&mut self, old: &Self) {
-        let finder = Finder::new(old);
-        for (place, service) in self.services.iter_mut().enumerate() {
-            if let Some(old) = finder.named(place, &service.name)
-                && old.endpoints == service.endpoints
-            {
-                service.endpoints = Arc::clone(&old.endpoints);
-            }
-        }
-    }
-}
-
-/// Finds services by name, first where they would be if nothing had moved.
+/// Finds the services of a configuration, first where they would be if nothing had moved.
 pub(crate) struct Finder<'a> {
-    config: &'a Config,
-    places: HashMap<&'a str, usize>,
+    services: &'a [Arc<Service>],
+    /// By name. Made when something has moved.
+    places: OnceCell<HashMap<&'a str, usize>>,
 }
 
 impl<'a> Finder<'a> {
     pub fn new(config: &'a Config) -> Self {
-        let named = config.services.iter().enumerate();
-        Self { config, places: named.map(|(place, service)| (service.name.as_str(), place)).collect() }
+        Self { services: &config.services, places: OnceCell::new() }
     }
 
-    /// The place of the service with this name.
-    pub fn place(&self, place: usize, name: &str) -> Option<usize> {
-        let is_there = self.config.services.get(place).is_some_and(|service| service.name == name);
-        if is_there { Some(place) } else { self.places.get(name).copied() }
+    /// The place of the service that is this one in all respects. `place` is its own in another configuration.
+    pub fn same(&self, place: usize, service: &Arc<Service>) -> Option<usize> {
+        if self.services.get(place).is_some_and(|old| Arc::ptr_eq(old, service)) {
+            return Some(place);
+        }
+        self.named(place, &service.name).filter(|found| self.services[*found] == *service)
     }
 
-    fn named(&self, place: usize, name: &str) -> Option<&'a Service> {
-        self.config.services.get(self.place(place, name)?)
+    /// The old object of a service, where it is the same in all respects.
+    pub(super) fn share(&self, place: usize, service: Arc<Service>) -> Arc<Service> {
+        self.same(place, &service).map_or(service, |found| Arc::clone(&self.services[found]))
+    }
+
+    /// The service of this name.
+    pub fn find(&self, place: usize, name: &str) -> Option<&'a Service> {
+        self.named(place, name).map(|found| &*self.services[found])
+    }
+
+    fn named(&self, place: usize, name: &str) -> Option<usize> {
+        if self.services.get(place).is_some_and(|service| service.name == name) {
+            return Some(place);
+        }
+        let places =
+            || self.services.iter().zip(0..).map(|(service, at)| (service.name.as_str(), at)).collect();
+        self.places.get_or_init(places).get(name).copied()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::parse_after;
 
-    fn config(services: &[(&str, u32)]) -> Config {
+    fn config(before: Option<&Config>, services: &[(&str, u32)]) -> Config {
         let mut text =
             "[[port]]\nname = \"a\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.1/8\"]\n".to_owned();
-        for (n, (name, weight)) in (1..).zip(services) {
+        for (name, weight) in services {
             text += &format!(
-                "[[service]]\nname = \"{name}\"\nvip = \"203.0.113.{n}:80\"\n[[service.endpoint]]\n\
-                 address = \"10.0.0.2:80\"\nweight = {weight}\n"
+                "[[service]]\nname = \"{name}\"\nvip = \"203.0.113.{}:80\"\n[[service.endpoint]]\n\
+                 address = \"10.0.0.2:80\"\nweight = {weight}\n",
+                name.as_bytes()[0]
             );
         }
-        crate::config::parse("t", &text).unwrap().0
+        parse_after("t", &text, before, |_| ((), Vec::new())).unwrap().0
     }
 
     #[test]
     fn what_is_the_same_is_shared_wherever_it_stands() {
-        let old = config(&[("a", 1), ("b", 2), ("c", 3)]);
-        let mut new = config(&[("c", 3), ("b", 9), ("a", 1), ("d", 1)]);
-        let read = new.clone();
-        new.share(&old);
-        let shared = |n: usize, o: usize| Arc::ptr_eq(&new.services[n].endpoints, &old.services[o].endpoints);
-        assert!(shared(0, 2) && shared(2, 0) && !shared(1, 1) && !shared(3, 0));
-        assert_eq!(new, read);
+        let old = config(None, &[("a", 1), ("b", 2), ("c", 3)]);
+        let services = [("c", 3), ("b", 9), ("a", 1), ("d", 1)];
+        let new = config(Some(&old), &services);
+        let shared = |n: usize, o: usize| Arc::ptr_eq(&new.services[n], &old.services[o]);
+        assert!(shared(0, 2) && shared(2, 0) && !shared(1, 1));
+        assert_eq!(new, config(None, &services), "as if read alone");
     }
 }

@@ -54,7 +54,7 @@ impl Net {
                     net.stations.push((id, Station::new(mac(id, *first), via, None)));
                 }
             }
-            let endpoints = config.services.iter().flat_map(|s| &*s.endpoints).map(|e| e.address);
+            let endpoints = config.services.iter().flat_map(|s| &s.endpoints).map(|e| e.address);
             for addr in endpoints {
                 if let Some(router) = on_link(addr)
                     && !net.hosts.contains_key(&addr)

@@ -1,5 +1,6 @@
 //! Another configuration, or other run-time state, for the engine that runs.
 
+use std::mem;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -77,7 +78,10 @@ impl Engine {
         let mut tables = Tables::next(&sources, Some((&changes, &before)), slots, applied);
         tables.routes = learn::routes((old, &before), &config, learned);
         let tables = Arc::new(tables);
-        (compiler.config, compiler.conditions) = (config, Arc::new(conditions));
+        let _replaced = (
+            mem::replace(&mut compiler.config, config),
+            mem::replace(&mut compiler.conditions, Arc::new(conditions)),
+        );
         for worker in &self.counters {
             worker.grow(tables.sizes(0));
         }
@@ -88,6 +92,8 @@ impl Engine {
             }
         });
         self.tables.send_replace(Arc::clone(&tables));
+        // What is no longer needed is freed after all that, which may take its time.
+        drop((publisher, compiler));
         Ok(tables)
     }
 

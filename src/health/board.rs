@@ -14,7 +14,9 @@ use super::machine::{Machine, Verdict};
 use super::nat::{ProbeNat, ThroughVip};
 use super::probe::Failure;
 use crate::addr::Addr;
-use crate::config::{Config, Endpoint, EndpointState, HealthCheck, Mode, ProbeTarget, Protocol, Service};
+use crate::config::{
+    Config, Endpoint, EndpointState, Finder, HealthCheck, Mode, ProbeTarget, Protocol, Service,
+};
 use crate::tables::{Condition, Conditions, Names};
 
 /// Traffic may be sent here after this time, also where first probes are still pending.
@@ -195,12 +197,15 @@ impl Board {
     /// said of it there until enough results of its new probe speak against it; any other one is pending.
     pub fn plan(&self, old: Option<&Config>, new: &Config) {
         let mut probes = self.probes();
-        let before: HashMap<&str, &Service> =
-            old.into_iter().flat_map(|old| &old.services).map(|s| (s.name.as_str(), s)).collect();
+        let before = old.map(Finder::new);
         let mut coming: HashMap<Target, Verdict> = HashMap::new();
-        for service in &new.services {
+        for (place, service) in new.services.iter().enumerate() {
+            // What is as it was is probed already.
+            if before.as_ref().is_some_and(|before| before.same(place, service).is_some()) {
+                continue;
+            }
             let Some(check) = check_of(service) else { continue };
-            let old = before.get(service.name.as_str()).copied();
+            let old = before.as_ref().and_then(|before| before.find(place, &service.name));
             let old_check = old.and_then(check_of);
             let old_endpoints: HashMap<_, _> = match old {
                 Some(old)
@@ -210,7 +215,7 @@ impl Board {
                 }
                 _ => HashMap::new(),
             };
-            for endpoint in &*service.endpoints {
+            for endpoint in &service.endpoints {
                 let Some(target) = Target::of(service, &check, endpoint) else { continue };
                 if probes.contains_key(&target) {
                     continue;
@@ -241,7 +246,7 @@ impl Board {
         let mut kept = HashMap::with_capacity(probes.len());
         for service in &config.services {
             let Some(check) = check_of(service) else { continue };
-            for endpoint in &*service.endpoints {
+            for endpoint in &service.endpoints {
                 if let Some(target) = Target::of(service, &check, endpoint)
                     && let Some(entry) = probes.remove(&target)
                 {
@@ -264,7 +269,7 @@ impl Board {
             }
             // Service by service: results must not wait for all of them.
             let probes = self.probes();
-            for endpoint in &*service.endpoints {
+            for endpoint in &service.endpoints {
                 let target = check.as_ref().and_then(|check| Target::of(service, check, endpoint));
                 let down = target.is_some_and(|target| {
                     probes.get(&target).is_none_or(|entry| entry.machine.verdict() != Verdict::Up)
@@ -349,7 +354,7 @@ impl Board {
     pub fn endpoints(&self, names: &Names) -> Vec<EndpointHealth> {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let services: HashMap<&str, &Service> =
-            config.iter().flat_map(|config| &config.services).map(|s| (s.name.as_str(), s)).collect();
+            config.iter().flat_map(|config| &config.services).map(|s| (s.name.as_str(), &**s)).collect();
         let mut all = Vec::new();
         for service in &names.services {
             let mut probes = services.get(service.name.as_str()).map(|s| self.of(s)).unwrap_or_default();

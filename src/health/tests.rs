@@ -25,7 +25,7 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A health check as the file has it.
 fn check(keys: &str) -> HealthCheck {
-    configured(keys).services.remove(0).health_check.unwrap()
+    configured(keys).services[0].health_check.clone().unwrap()
 }
 
 fn configured(keys: &str) -> Config {
@@ -303,10 +303,14 @@ fn config_of(services: &[(&str, &HealthCheck, &[SocketAddr])]) -> Config {
         .iter()
         .map(|(name, check, endpoints)| {
             let mut one = service(Algorithm::RoundRobin, &vec![(1, EndpointState::Up); endpoints.len()]);
-            for (endpoint, at) in Arc::make_mut(&mut one.endpoints).iter_mut().zip(*endpoints) {
+            for (endpoint, at) in one.endpoints.iter_mut().zip(*endpoints) {
                 (endpoint.address, endpoint.port) = (Addr::from(at.ip()), at.port());
             }
-            config::Service { name: (*name).to_owned(), health_check: Some((*check).clone()), ..one }
+            Arc::new(config::Service {
+                name: (*name).to_owned(),
+                health_check: Some((*check).clone()),
+                ..one
+            })
         })
         .collect();
     config
@@ -373,7 +377,7 @@ fn a_probe_is_shared_and_its_verdict_survives_reloads() {
 
     // No probe any more: nobody is down. And again one: nobody is down until it says so.
     let mut three = two.clone();
-    three.services.iter_mut().for_each(|service| service.health_check = None);
+    three.services.iter_mut().for_each(|service| Arc::make_mut(service).health_check = None);
     let mut conditions = none.clone();
     board.write(&two, &mut conditions);
     board.plan(Some(&two), &three);

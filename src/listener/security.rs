@@ -65,13 +65,14 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
-/// Reads a configuration file and the files that secure its listener.
+/// Reads a configuration file and the files that secure its listener. What is the same in `before` is shared
+/// ([`config::load_with`]).
 ///
 /// # Errors
 /// A report of every problem of all of them.
-pub fn load(path: &Path) -> Result<Loaded, Report> {
-    let (config, security, warnings) =
-        config::load_with(path, |config| Security::open(&config.metrics.access, config.metrics.listen))?;
+pub fn load(path: &Path, before: Option<&Config>) -> Result<Loaded, Report> {
+    let open = |config: &Config| Security::open(&config.metrics.access, config.metrics.listen);
+    let (config, security, warnings) = config::load_with(path, before, open)?;
     Ok(Loaded { config, security, warnings })
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::addr::Addr;
 use crate::config::{
-    Access, Algorithm, Config, Endpoint, Engine, HealthCheck, Loss, Metrics, Neighbor, Port, Route, Rule,
-    Service,
+    Access, Algorithm, Config, Endpoint, Engine, HealthCheck, Loss, Metrics, Neighbor, Port, Protocol, Route,
+    Rule, Service,
 };
 
 /// What is changed.
@@ -217,17 +217,16 @@ impl Diff {
         moved(&mut self.restart, Thing::Port, old, new, |port| port.name.clone());
     }
 
-    fn services(&mut self, old: &[Service], new: &[Service]) {
-        // One that is bound elsewhere is another: it begins anew.
-        let key = |s: &Service| (s.name.clone(), s.vip, s.first_port, s.last_port, s.protocol);
-        let before: HashMap<_, &Service> = old.iter().map(|s| (key(s), s)).collect();
-        let after: HashSet<_> = new.iter().map(key).collect();
-        for service in old.iter().filter(|s| !after.contains(&key(s))) {
+    fn services(&mut self, old: &[Arc<Service>], new: &[Arc<Service>]) {
+        let (old, new) = unlike(old, new);
+        let before: HashMap<_, &Arc<Service>> = old.iter().map(|s| (bound(s), s)).collect();
+        let after: HashSet<_> = new.iter().map(|s| bound(s)).collect();
+        for service in old.iter().filter(|s| !after.contains(&bound(s))) {
             self.changes.push(plain(Thing::Service, service.name.clone(), Action::Removed));
             self.endpoints(service, &service.endpoints, &[]);
         }
         for service in new {
-            let Some(old) = before.get(&key(service)) else {
+            let Some(old) = before.get(&bound(service)) else {
                 self.changes.push(plain(Thing::Service, service.name.clone(), Action::Added));
                 self.endpoints(service, &[], &service.endpoints);
                 continue;
@@ -251,7 +250,7 @@ impl Diff {
                 field("quic_server_id_bytes", old.quic_server_id_bytes, service.quic_server_id_bytes),
             ]);
             fields.extend(health_check(old.health_check.as_ref(), service.health_check.as_ref()));
-            let same = Service { endpoints: Arc::clone(&service.endpoints), ..(*old).clone() } == *service;
+            let same = Service { endpoints: service.endpoints.clone(), ..Service::clone(old) } == **service;
             if !same {
                 let name = service.name.clone();
                 self.changes.push(Change { thing: Thing::Service, name, action: Action::Changed, fields });
@@ -324,6 +323,19 @@ fn health_check(old: Option<&HealthCheck>, new: Option<&HealthCheck>) -> Vec<Fie
         .collect()
 }
 
+/// What makes a service the same one. One that is bound elsewhere is another: it begins anew.
+fn bound(service: &Service) -> (&str, Addr, u16, u16, Protocol) {
+    (&service.name, service.vip, service.first_port, service.last_port, service.protocol)
+}
+
+/// Two lists without what both begin and end with: as a rule, what has changed.
+fn unlike<'a, T: PartialEq>(old: &'a [T], new: &'a [T]) -> (&'a [T], &'a [T]) {
+    let first = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let (old, new) = (&old[first..], &new[first..]);
+    let last = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
+    (&old[..old.len() - last], &new[..new.len() - last])
+}
+
 /// Things that have a name each.
 fn compare<T: PartialEq>(
     changes: &mut Vec<Change>,
@@ -333,9 +345,7 @@ fn compare<T: PartialEq>(
     name: impl Fn(&T) -> String,
     fields: impl Fn(&T, &T) -> Vec<Field>,
 ) {
-    if old == new {
-        return;
-    }
+    let (old, new) = unlike(old, new);
     let before: HashMap<String, &T> = old.iter().map(|item| (name(item), item)).collect();
     let after: HashSet<String> = new.iter().map(&name).collect();
     let gone = old.iter().map(&name).filter(|name| !after.contains(name));

@@ -116,6 +116,8 @@ pub struct Reloader {
     ticker: Arc<Ticker>,
     notifier: Arc<Notifier>,
     gate: Arc<Gate>,
+    /// One reload at a time, from its reading on. A large file takes its time, and no verdict of a probe waits for that.
+    reading: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -135,7 +137,8 @@ impl Reloader {
             starting: SlowStart::default(),
             settled: engine.board().is_settled(),
         };
-        Self { engine, ticker, gate, notifier: Arc::new(Notifier::silent()), state: Mutex::new(state) }
+        let notifier = Arc::new(Notifier::silent());
+        Self { engine, ticker, gate, notifier, reading: Mutex::default(), state: Mutex::new(state) }
     }
 
     /// Has each reload announced, whoever asks for it.
@@ -155,15 +158,16 @@ impl Reloader {
     /// # Errors
     /// Why nothing was changed.
     pub fn reload(&self, other: Option<&Path>) -> Result<Outcome, Refusal> {
-        let mut state = self.state();
+        let alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let _announced = self.notifier.reloading();
-        let file = other.map_or_else(|| state.path.clone(), Path::to_owned);
-        let done = self.read(&file, &mut state);
+        let file = other.map_or_else(|| self.path(), Path::to_owned);
+        let read = listener::load(&file, Some(&self.engine.config()));
+        let done = read.map_err(Refusal::Invalid).and_then(|loaded| self.adopt(loaded));
         if done.is_ok() {
-            state.path = file;
+            self.state().path = file;
         }
-        // Others may change things meanwhile: a snapshot of very many series takes its time.
-        drop(state);
+        // Others may reload meanwhile: a snapshot of very many series takes its time.
+        drop(alone);
         match &done {
             Ok(_) => self.ticker.catch_up(),
             Err(_) => self.ticker.reload_refused(),
@@ -171,10 +175,14 @@ impl Reloader {
         done
     }
 
-    fn read(&self, file: &Path, state: &mut State) -> Result<Outcome, Refusal> {
-        let Loaded { config: mut new, security, warnings } =
-            listener::load(file).map_err(Refusal::Invalid)?;
-        new.share(&self.engine.config());
+    /// What a [`reload`](Self::reload) does between reading and the metrics: when it is done, every worker goes by this configuration.
+    /// Costs what is different, where the rest is [shared](config::load_with) with the one in force.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub fn adopt(&self, loaded: Loaded) -> Result<Outcome, Refusal> {
+        let mut state = self.state();
+        let Loaded { config: new, security, warnings } = loaded;
         let Diff { changes, restart } = self.diff(&new, &security);
         if !restart.is_empty() {
             return Err(Refusal::Restart(restart));
@@ -185,7 +193,7 @@ impl Reloader {
         let now = Instant::now();
         let runtime = overrides(&conditions);
         let limits = Limits::of(&new.metrics);
-        let tables = self.apply(Some(new), &before, conditions, state, now)?;
+        let tables = self.apply(Some(new), &before, conditions, &mut state, now)?;
         self.gate.exchange(limits, security);
         Ok(Outcome { generation: tables.generation, changes, runtime, warnings })
     }
@@ -196,7 +204,7 @@ impl Reloader {
     /// The file is no valid configuration.
     pub fn preview(&self, file: Option<&Path>) -> Result<Preview, Report> {
         let file = file.map_or_else(|| self.path(), Path::to_owned);
-        let Loaded { config: new, security, warnings } = listener::load(&file)?;
+        let Loaded { config: new, security, warnings } = listener::load(&file, Some(&self.engine.config()))?;
         let mut conditions = (*self.engine.conditions()).clone();
         conditions.retain(&new.services);
         let diff = self.diff(&new, &security);

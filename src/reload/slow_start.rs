@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::addr::Addr;
-use crate::config::{Config, EndpointState, Service};
+use crate::config::{Config, EndpointState, Finder, Service};
 use crate::tables::Conditions;
 
 /// Steps up to the whole weight: each is a table compiled anew, and published.
@@ -48,17 +48,12 @@ impl SlowStart {
     /// is new or had nobody: there is no one to take the rest.
     pub fn begin(&mut self, old: (&Config, &Conditions), new: (&Config, &Conditions), now: Instant) {
         self.new.retain(|_, since| now.saturating_duration_since(*since) < FIRST_PROBES);
-        let state_alone = std::ptr::eq(old.0, new.0);
-        let slow = |service: &&Service| !service.slow_start.is_zero();
-        let stays = |service: &&Service| state_alone && old.1.same(new.1, &service.name);
-        let mut services = new.0.services.iter().filter(slow).filter(|service| !stays(service)).peekable();
-        if services.peek().is_none() {
-            return;
-        }
-        let before: HashMap<&str, &Service> =
-            old.0.services.iter().map(|service| (service.name.as_str(), service)).collect();
-        for service in services {
-            let Some(known) = before.get(service.name.as_str()) else {
+        let before = Finder::new(old.0);
+        for (place, service) in new.0.services.iter().enumerate().filter(|(_, s)| !s.slow_start.is_zero()) {
+            if old.1.same(new.1, &service.name) && before.same(place, service).is_some() {
+                continue;
+            }
+            let Some(known) = before.find(place, &service.name) else {
                 self.new.insert(service.name.clone(), now);
                 continue;
             };
@@ -86,7 +81,7 @@ impl SlowStart {
             return;
         }
         let services: HashMap<&str, &Service> =
-            config.services.iter().map(|service| (service.name.as_str(), service)).collect();
+            config.services.iter().map(|service| (service.name.as_str(), &**service)).collect();
         self.rising.retain(|(name, addr, port), rise| {
             let service = services.get(name.as_str()).filter(|service| !service.slow_start.is_zero());
             let endpoint = service.and_then(|service| {

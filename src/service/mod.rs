@@ -395,7 +395,7 @@ pub(crate) mod tests {
                 other => other,
             };
             let mut config = service(large, &[(3, EndpointState::Up); 1000]);
-            let endpoints = Arc::make_mut(&mut config.endpoints);
+            let endpoints = &mut config.endpoints;
             endpoints[0].weight = 5;
             endpoints.reverse();
             let service = Service::compile(&config, 4, &mut slots);

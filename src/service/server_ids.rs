@@ -19,7 +19,7 @@ impl ServerIds {
     pub fn compile(service: &config::Service) -> Option<Self> {
         let bytes = usize::from(service.quic_server_id_bytes);
         let id = |e: &config::Endpoint| ArrayVec::try_from(&e.server_id[..]).ok();
-        let named = (0..).zip(&*service.endpoints).filter(|(_, e)| e.server_id.len() == bytes);
+        let named = (0..).zip(&service.endpoints).filter(|(_, e)| e.server_id.len() == bytes);
         let endpoints = named.filter_map(|(n, e)| Some((id(e)?, n))).collect();
         (bytes > 0).then_some(Self { bytes, endpoints })
     }

@@ -14,15 +14,9 @@ impl Changes {
     /// From one configuration under its conditions to the next.
     #[must_use]
     pub fn between(old: &Sources<'_>, new: &Sources<'_>) -> Self {
-        let unchanged = std::ptr::eq(old.config, new.config);
-        let finder = (!unchanged).then(|| Finder::new(old.config));
+        let finder = Finder::new(old.config);
         let kept = new.config.services.iter().enumerate().map(|(place, service)| {
-            let found = match &finder {
-                None => place,
-                Some(finder) => finder
-                    .place(place, &service.name)
-                    .filter(|place| old.config.services.get(*place) == Some(service))?,
-            };
+            let found = finder.same(place, service)?;
             old.conditions.same(new.conditions, &service.name).then_some(found as u32)
         });
         Self { kept: kept.collect() }
@@ -35,6 +29,6 @@ impl Changes {
 
     /// The services of the new configuration that the old one has not, or otherwise.
     pub fn changed<'c>(&self, new: &'c Config) -> impl Iterator<Item = &'c Service> {
-        new.services.iter().zip(&self.kept).filter(|(_, kept)| kept.is_none()).map(|(service, _)| service)
+        new.services.iter().zip(&self.kept).filter(|(_, kept)| kept.is_none()).map(|(service, _)| &**service)
     }
 }

@@ -84,13 +84,13 @@ impl Conditions {
     }
 
     /// Forgets those of endpoints that are not configured.
-    pub fn retain(&mut self, services: &[Service]) {
+    pub fn retain(&mut self, services: &[Arc<Service>]) {
         if self.0.is_empty() {
             return;
         }
         let mut kept = Self::default();
         for service in services.iter().filter(|service| self.0.contains_key(&service.name)) {
-            for endpoint in &*service.endpoints {
+            for endpoint in &service.endpoints {
                 let key = (endpoint.address, endpoint.port);
                 kept.set(&service.name, key, self.of(&service.name, key));
             }
@@ -103,7 +103,7 @@ impl Conditions {
         let conditions = self.0.get(&service.name)?;
         let mut service = service.clone();
         let starting = conditions.values().any(|condition| condition.percent < 100);
-        for endpoint in Arc::make_mut(&mut service.endpoints) {
+        for endpoint in &mut service.endpoints {
             let condition = conditions.get(&(endpoint.address, endpoint.port)).copied().unwrap_or_default();
             endpoint.state = condition.on(endpoint.state);
             if starting {

@@ -292,6 +292,6 @@ fn compile_services(
         }
     }
     let all = config.services.iter().zip(&services).zip(&kept);
-    slots.settle(all.map(|((config, service), kept)| (config, service, kept.is_some())));
+    slots.settle(all.map(|((config, service), kept)| (&**config, service, kept.is_some())));
     (services, names)
 }

@@ -1,9 +1,10 @@
 //! What is known of all endpoints together, kept from one configuration to the next: a change of one service costs as much as that
 //! service, however many there are.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::Health;
 use crate::addr::Addr;

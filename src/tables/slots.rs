@@ -1,10 +1,9 @@
 //! The registry of stable ids.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use thiserror::Error;
 
 use super::population::Population;
@@ -147,7 +146,7 @@ impl Slots {
         if needed > capacity {
             return Err(SlotsFull { kind: "SNAT and tunnel addresses", needed, capacity });
         }
-        self.have_room_for(&config.services, &config.firewall)
+        self.have_room_for(config.services.iter().map(|service| &**service), &config.firewall)
     }
 
     /// The same of a part of a configuration: of what has changed.

@@ -53,7 +53,7 @@ fn config(services: Vec<config::Service>, firewall: Vec<config::Rule>) -> Config
             mac: Mac([2, 0, 0, 0, 0, 16]),
             port: 1,
         }],
-        services,
+        services: services.into_iter().map(Arc::new).collect(),
         firewall,
         control: config::Control { socket: config::AdminSocket::Off, watch: false },
         metrics: config::Metrics {
@@ -163,7 +163,7 @@ fn slots_outlive_reloads() {
     // Another order, weights, algorithm, action; something new in front; one gone.
     let mut b = named("b", 2);
     b.algorithm = Algorithm::Maglev { size: 251 };
-    let endpoints = Arc::make_mut(&mut b.endpoints);
+    let endpoints = &mut b.endpoints;
     endpoints.reverse();
     endpoints[1].state = EndpointState::Drain;
     let x = config::Rule { action: Action::Allow, ..rule("x") };
@@ -272,7 +272,7 @@ fn who_is_lost_and_reset_is_known_and_who_joins_is_noticed() {
         let mut a = named("a", endpoints);
         (a.on_endpoint_removed, a.on_endpoint_down) = (on_removed, on_down);
         if down {
-            Arc::make_mut(&mut a.endpoints)[0].state = EndpointState::Down;
+            a.endpoints[0].state = EndpointState::Down;
         }
         config(vec![a], vec![])
     };
@@ -298,7 +298,7 @@ fn what_is_as_it_was_is_shared() {
     let first = config(vec![named("a", 2), named("b", 2), named("c", 2)], vec![]);
     let mut second = first.clone();
     second.services.swap(0, 1);
-    Arc::make_mut(&mut second.services[2].endpoints)[0].weight = 9;
+    Arc::make_mut(&mut second.services[2]).endpoints[0].weight = 9;
     let none = Conditions::default();
     let mut slots = Slots::default();
     let before = Sources { config: &first, links: &links, conditions: &none };
@@ -381,7 +381,7 @@ proptest! {
                     _ => service.mode = config::Mode::DsrL2,
                 }
                 let all = std::mem::take(&mut service.endpoints);
-                let all = all.iter().cloned().enumerate();
+                let all = all.into_iter().enumerate();
                 service.endpoints = all.filter(|(n, _)| has >> n & 1 == 1).map(|(n, mut e)| {
                     e.state = if down >> n & 1 == 1 { EndpointState::Down } else { EndpointState::Up };
                     e

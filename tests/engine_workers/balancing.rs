@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pollux::config::Algorithm;
@@ -16,8 +17,8 @@ use crate::wire::start_as;
 /// By round-robin connections of one client would go to all endpoints.
 pub fn clients_keep_their_endpoint(eal: &Eal, pool: &Mempool, workers: usize) {
     let mut config = config(workers);
-    config.services[0].algorithm = Algorithm::RoundRobin;
-    config.services[0].persistence = Duration::from_secs(60);
+    let service = Arc::make_mut(&mut config.services[0]);
+    (service.algorithm, service.persistence) = (Algorithm::RoundRobin, Duration::from_secs(60));
     let (engine, mut wire) = start_as(eal, pool, &config, 2048);
     for client in 0..CLIENTS {
         wire.send_wan(&request(client, 1));
@@ -38,7 +39,7 @@ pub fn clients_keep_their_endpoint(eal: &Eal, pool: &Mempool, workers: usize) {
 
 pub fn connections_are_counted_over_all_workers(eal: &Eal, pool: &Mempool, workers: usize) {
     let mut config = config(workers);
-    config.services[0].algorithm = Algorithm::LeastConnections;
+    Arc::make_mut(&mut config.services[0]).algorithm = Algorithm::LeastConnections;
     let (engine, mut wire) = start_as(eal, pool, &config, 2048);
     for client in 0..CLIENTS {
         wire.send_wan(&request(client, 1));

@@ -143,7 +143,7 @@ fn load(folder: &Path, lines: &str) -> (Option<Security>, Vec<String>) {
         "[[port]]\nname = \"wan\"\ndevice = \"net_null0\"\naddresses = [\"203.0.113.2/24\"]\n[metrics]\n{lines}\n"
     );
     std::fs::write(&file, text).unwrap();
-    let (security, problems) = match super::load(&file) {
+    let (security, problems) = match super::load(&file, None) {
         Ok(loaded) => (Some(loaded.security), loaded.warnings),
         Err(report) => (None, report.problems().to_vec()),
     };
