@@ -42,6 +42,8 @@ enum Phase {
     Idle,
     /// A request is being answered.
     Busy,
+    /// The answer is made, and has not left yet. Whether the next request has begun to come.
+    Leaving { next: bool },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +61,20 @@ pub(super) enum Cut {
 }
 
 /// How willingly a connection's place is given to another, the lesser the sooner.
-pub(super) type Rank = (bool, Instant);
+pub(super) type Rank = (Class, Instant);
 
-/// A client that takes nothing for so long may lose its place to another.
+/// Whose places are given away, first those of the first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Class {
+    /// They have nothing to ask, or take long for it.
+    Waited,
+    /// They do not read.
+    Blocked,
+    /// They have just come, and are about to ask.
+    Fresh,
+}
+
+/// A client that asks or takes nothing for so long may lose its place to another.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Life {
@@ -92,12 +105,15 @@ impl Life {
 
     /// The whole answer was handed on: it may still have to leave.
     pub fn answered(&self) {
-        self.enter(Phase::Idle);
+        self.enter(Phase::Leaving { next: false });
     }
 
     fn received(&self) {
-        if self.state().phase == Phase::Idle {
-            self.enter(Phase::Header);
+        let phase = self.state().phase;
+        match phase {
+            Phase::Idle => self.enter(Phase::Header),
+            Phase::Leaving { next: false } => self.enter(Phase::Leaving { next: true }),
+            _ => {}
         }
     }
 
@@ -120,16 +136,28 @@ impl Life {
     }
 
     fn flushed(&self) {
-        self.state().blocked = None;
+        let phase = {
+            let mut state = self.state();
+            state.blocked = None;
+            state.phase
+        };
+        if let Phase::Leaving { next } = phase {
+            self.enter(if next { Phase::Header } else { Phase::Idle });
+        }
     }
 
-    /// Whether its place may go to another one, and how soon: first those that are waited for, by how long, then those that do not read.
-    /// A header that comes byte by byte makes nothing better.
+    /// Whether its place may go to another one, and how soon: of a class, by how long. A header that comes byte by byte makes nothing better,
+    /// and whoever reads, however much there is to read, keeps its place.
     pub fn rank(&self, now: Instant) -> Option<Rank> {
-        let state = *self.state();
-        match state.blocked {
-            Some(blocked) => (now - blocked.since >= PATIENCE).then_some((true, blocked.since)),
-            None => (state.phase != Phase::Busy).then_some((false, state.since)),
+        let State { phase, since, blocked, .. } = *self.state();
+        if let Some(blocked) = blocked {
+            return (now - blocked.since >= PATIENCE).then_some((Class::Blocked, blocked.since));
+        }
+        match phase {
+            Phase::Idle => Some((Class::Waited, since)),
+            Phase::Opening | Phase::Header if now - since >= PATIENCE => Some((Class::Waited, since)),
+            Phase::Opening | Phase::Header => Some((Class::Fresh, since)),
+            Phase::Busy | Phase::Leaving { .. } => None,
         }
     }
 
@@ -147,7 +175,9 @@ impl Life {
             Phase::Opening => (since + limits.header_timeout, Cut::Rejected(Rejection::HandshakeTimeout)),
             Phase::Header => (since + limits.header_timeout, Cut::Rejected(Rejection::HeaderTimeout)),
             Phase::Idle => (since + limits.idle, Cut::Idle),
-            Phase::Busy => (since.max(taken_at) + ANSWER_TIME, Cut::Rejected(Rejection::AnswerTimeout)),
+            Phase::Busy | Phase::Leaving { .. } => {
+                (since.max(taken_at) + ANSWER_TIME, Cut::Rejected(Rejection::AnswerTimeout))
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! The places for connections: `metrics.max_connections` of them.
 //!
 //! When all are taken, a new connection gets that of the one that has been waited for longest, for its handshake, its header or its
-//! next request; then that of one that does not read its answer. So slow clients, however many, keep nobody out. Where everybody is being
-//! answered, the new one is refused.
+//! next request; then that of one that does not read its answer; then that of one that came only just before it. So slow clients, however
+//! many, keep nobody out. Where everybody is being answered, the new one is refused.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,8 +1,18 @@
 //! What clients cannot take from others.
 
 use std::net::Shutdown;
+use std::sync::atomic::AtomicBool;
 
 use super::*;
+
+/// Tells the others that it is over, also where that is by a failure: who waits for them would never hear of it.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Half a request: the rest never comes.
 const HALF: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: ";
@@ -184,8 +194,9 @@ fn who_does_not_read_is_cut_off_and_keeps_nobody_out() {
 #[test]
 fn ten_at_once_get_all_of_it_beside_one_that_reads_a_byte_now_and_then() {
     let server = Server::open(Limits { connections: 64, ..limits() });
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _at_the_end = Over(&over);
         let mut slow = server.connect();
         slow.write_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let over = &over;
@@ -206,7 +217,6 @@ fn ten_at_once_get_all_of_it_beside_one_that_reads_a_byte_now_and_then() {
         for scraper in scrapers {
             scraper.join().unwrap();
         }
-        over.store(true, Ordering::Relaxed);
     });
     // The slow one may have lost its patience's worth of time meanwhile; nobody else was refused or cut off.
     let others = REJECTIONS.into_iter().filter(|reason| *reason != "slow_reader");
@@ -216,12 +226,72 @@ fn ten_at_once_get_all_of_it_beside_one_that_reads_a_byte_now_and_then() {
     assert_eq!(server.answered("200"), 31);
 }
 
+/// Two hundred scrapers that read a kilobyte now and then, one that reads a byte a second, and ten ordinary ones, with the places that there
+/// are by default: all ten get every page whole. Of the slow ones those who find no place are refused, and those who have one lose it to the ten.
+#[test]
+fn two_hundred_slow_scrapers_and_one_that_reads_a_byte_a_second_change_nothing_for_ten() {
+    let server = Server::open(Limits { connections: Limits::default().connections, ..limits() });
+    let over = AtomicBool::new(false);
+    let ask = |stream: &mut TcpStream| stream.write_all(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n");
+    std::thread::scope(|scope| {
+        let _at_the_end = Over(&over);
+        let mut byte_by_byte = server.connect();
+        ask(&mut byte_by_byte).unwrap();
+        let over = &over;
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) && byte_by_byte.read(&mut [0; 1]).is_ok_and(|n| n == 1) {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let slow = || {
+            let mut stream = server.connect();
+            // There may be no place.
+            let _ = ask(&mut stream);
+            stream.set_nonblocking(true).unwrap();
+            stream
+        };
+        let mut all: Vec<_> = (0..200).map(|_| slow()).collect();
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                all.retain_mut(|stream| match stream.read(&mut [0; 1024]) {
+                    Ok(n) => n > 0,
+                    Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+                });
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        until("the slow ones have all places", || server.gate.stats().connections == 64);
+        // From there on they have a second to read.
+        std::thread::sleep(Duration::from_millis(1200));
+        let ten: Vec<_> = (0..10)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        let reply = server.get("/page", "");
+                        let whole = (reply.status, reply.body.len());
+                        assert_eq!(whole, (200, PAGE.len()), "{:?}", server.gate.stats());
+                        assert!(reply.body.as_bytes() == &**PAGE);
+                    }
+                })
+            })
+            .collect();
+        for scraper in ten {
+            scraper.join().unwrap();
+        }
+    });
+    // The ten have needed ten places at once; nobody was cut off for anything else.
+    let [full, displaced, slow] = ["full", "displaced", "slow_reader"].map(|reason| server.rejected(reason));
+    assert_eq!(full + displaced + slow, server.gate.stats().rejected.iter().sum::<u64>());
+    assert!((10..=201).contains(&displaced), "{full} refused, {displaced} displaced, {slow} too slow");
+}
+
 #[test]
 fn a_flood_of_requests_keeps_nobody_waiting() {
     let server = Server::open(limits());
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = AtomicBool::new(false);
     let requests = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50);
     std::thread::scope(|scope| {
+        let _at_the_end = Over(&over);
         for _ in 0..7 {
             let mut stream = server.connect();
             let mut reader = stream.try_clone().unwrap();
@@ -232,8 +302,7 @@ fn a_flood_of_requests_keeps_nobody_waiting() {
                 while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
             });
             scope.spawn(move || {
-                while !over.load(std::sync::atomic::Ordering::Relaxed) && stream.write_all(requests).is_ok() {
-                }
+                while !over.load(Ordering::Relaxed) && stream.write_all(requests).is_ok() {}
                 let _ = stream.shutdown(Shutdown::Both);
             });
         }
@@ -243,6 +312,5 @@ fn a_flood_of_requests_keeps_nobody_waiting() {
             assert_eq!(server.get("/metrics", "").status, 200);
             assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         }
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }

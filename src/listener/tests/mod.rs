@@ -10,12 +10,12 @@ mod web_config;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::routing::{get, post};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
@@ -25,6 +25,10 @@ use super::{Gate, Limits, Security, bind, serve};
 
 /// More than any buffers of the kernel's hold.
 const BIG: usize = 64 << 20;
+
+/// About as much as fifty thousand series, and no two pieces of it alike: the same for all, as a snapshot is.
+static PAGE: LazyLock<Bytes> =
+    LazyLock::new(|| (0..1 << 21).flat_map(u32::to_le_bytes).map(|byte| byte & 0x7f).collect());
 
 /// Loose bounds, so that a busy machine is none.
 fn limits() -> Limits {
@@ -62,6 +66,7 @@ impl Server {
         let private = Router::new()
             .route("/metrics", get(async || "up 1\n"))
             .route("/big", get(async || Body::from(vec![b'x'; BIG])))
+            .route("/page", get(async || Body::from(PAGE.clone())))
             .route("/echo", post(async |body: String| body))
             .route(
                 "/slow",
