@@ -1,4 +1,4 @@
-//! What metrics cost with a million client–endpoint pairs: the aggregator's second and tick, a scrape, and the stream of all pairs.
+//! What metrics cost with a million client–endpoint pairs: memory, the aggregator's second and tick, a scrape, and the stream of all pairs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
 use std::hint::black_box;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant as Wall};
 use criterion::{Criterion, criterion_group, criterion_main};
 use pollux::addr::Addr;
 use pollux::config::{EndpointState, Metrics, Protocol, ServiceLabel};
-use pollux::counters::{PairKey, Pairs, Sizes, WorkerCounters, Writer};
+use pollux::counters::{PairCounters, PairKey, Pairs, Sizes, WorkerCounters, Writer};
 use pollux::ids::{EndpointId, PairSlot, ServiceId};
 use pollux::metrics::http::{self, Context};
 use pollux::metrics::{Aggregator, Selection, Settings, Step};
@@ -75,19 +75,25 @@ fn names() -> Names {
 impl Bench {
     /// All pairs have had traffic for a few ticks, and as many as may have a series.
     fn new() -> Self {
+        Self::with(ENDPOINTS, 2 * PAIRS)
+    }
+
+    /// The same, with so many pairs for each client, and so many slots in the worker.
+    fn with(pairs_per_client: u32, slots: u32) -> Self {
         let sizes = Sizes {
             ports: 2,
             services: 1,
             endpoints: ENDPOINTS as usize,
             rules: 0,
             snat: 0,
-            pairs: 2 * PAIRS as usize,
+            pairs: slots as usize,
         };
         let (shared, writer) = WorkerCounters::new(sizes);
         let aggregator = Aggregator::new(settings(), vec![shared], &names(), 1);
         let pairs = Pairs::new(sizes, (3, 4));
         let mut bench = Self { aggregator, writer, pairs, slots: Vec::new(), now: Instant::ZERO };
-        bench.slots = (0..PAIRS).map(|n| bench.slot(0x0a00_0000 + n / ENDPOINTS, n % ENDPOINTS)).collect();
+        let each = pairs_per_client;
+        bench.slots = (0..PAIRS).map(|n| bench.slot(0x0a00_0000 + n / each, n % each)).collect();
         for _ in 0..4 {
             bench.tick();
         }
@@ -133,6 +139,26 @@ impl Bench {
         let began = Wall::now();
         self.aggregator.publish();
         took + began.elapsed()
+    }
+}
+
+/// Bytes for each pair: what the worker's slots and the aggregator's tables say of themselves, and what the process has grown by.
+fn memory(_: &mut Criterion) {
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        4096 * statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    let worker = Pairs::bytes(PAIRS as usize) / PAIRS as usize + 2 * size_of::<PairCounters>();
+    for pairs_per_client in [ENDPOINTS, 1] {
+        let before = resident();
+        let bench = Bench::with(pairs_per_client, PAIRS);
+        let grown = (resident() - before) / PAIRS as usize;
+        let (bytes, pairs) = bench.aggregator.pair_memory();
+        let aggregator = bytes / pairs;
+        eprintln!(
+            "{pairs} pairs, {pairs_per_client} for each client: {worker} bytes each in the worker, {aggregator} in the aggregator; \
+             the process has grown by {grown}"
+        );
     }
 }
 
@@ -242,5 +268,5 @@ fn scrapes(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ticks, scrapes);
+criterion_group!(benches, memory, ticks, scrapes);
 criterion_main!(benches);

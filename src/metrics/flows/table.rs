@@ -6,7 +6,7 @@
 //! least smoothed traffic goes. Compare Metwally et al., "Efficient computation of frequent and top-k elements in data streams" (ICDT 2005), of which
 //! this is the space-bounded part without its estimates: a row that is gone takes its count with it to what is retired.
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use std::hash::BuildHasher;
 
 use super::{Amount, WEIGHT};
@@ -21,7 +21,7 @@ const LOOKED_AT: usize = 8;
 /// Rows passed by at most meanwhile, since they are free or have a series.
 const PASSED: usize = 256;
 
-/// A pair that is followed: 56 bytes.
+/// A pair that is followed: there are a million of these.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::metrics) struct Row {
     /// Of the table's clients.
@@ -36,14 +36,41 @@ pub(in crate::metrics) struct Row {
     pub score: f32,
     /// Up to the end of the last tick.
     pub settled: Amount,
-    /// Since.
-    pub tick: Amount,
+    /// Since; see [`Table::tick`].
+    tick: Tick,
 }
 
-/// A client of a service: 40 bytes.
+const _: () = assert!(size_of::<Row>() == 44);
+
+/// What a row's tick has brought so far, where 32 bits hold each half of it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Tick {
+    packets: u32,
+    bytes: u32,
+}
+
+impl Tick {
+    /// It has brought more than that, which is kept elsewhere.
+    const MORE: Self = Self { packets: u32::MAX, bytes: u32::MAX };
+
+    /// [`MORE`](Self::MORE) where it does not fit.
+    fn of(amount: Amount) -> Self {
+        let half = |n: u64| u32::try_from(n).ok().filter(|n| *n < u32::MAX);
+        match (half(amount.packets), half(amount.bytes)) {
+            (Some(packets), Some(bytes)) => Self { packets, bytes },
+            _ => Self::MORE,
+        }
+    }
+
+    fn amount(self) -> Amount {
+        Amount { packets: self.packets.into(), bytes: self.bytes.into() }
+    }
+}
+
+/// A client of a service: as many as there are rows at worst.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub(in crate::metrics) struct Client {
-    /// In two halves: 16 bytes would be aligned to 16.
     addr: [u64; 2],
     /// Packets of its rows that are gone.
     pub departed: u64,
@@ -55,9 +82,12 @@ pub(in crate::metrics) struct Client {
     pub born: u32,
 }
 
+const _: () = assert!(size_of::<Client>() == 36);
+
 impl Client {
     pub fn addr(&self) -> Addr {
-        Addr(u128::from(self.addr[0]) << 64 | u128::from(self.addr[1]))
+        let [high, low] = self.addr;
+        Addr(u128::from(high) << 64 | u128::from(low))
     }
 }
 
@@ -90,6 +120,8 @@ pub(in crate::metrics) struct Table {
     free_clients: Vec<u32>,
     by_pair: HashTable<u32>,
     by_client: HashTable<u32>,
+    /// Of rows whose tick is [`Tick::MORE`].
+    more: HashMap<u32, Amount>,
     hash: DefaultHashBuilder,
     hand: usize,
 }
@@ -103,10 +135,6 @@ impl Table {
     /// All rows, free ones too.
     pub fn rows(&self) -> &[Row] {
         &self.rows
-    }
-
-    pub fn rows_mut(&mut self) -> &mut [Row] {
-        &mut self.rows
     }
 
     pub fn row(&self, row: u32) -> &Row {
@@ -128,7 +156,7 @@ impl Table {
     /// Whether this row is the pair's: a guess that is right most of the time spares the search.
     pub fn is(&self, row: u32, pair: &Pair) -> bool {
         self.rows.get(row as usize).is_some_and(|row| {
-            row.endpoint == pair.endpoint && self.clients[row.client as usize].addr == halves(pair.client)
+            row.endpoint == pair.endpoint && self.clients[row.client as usize].addr() == pair.client
         })
     }
 
@@ -141,7 +169,7 @@ impl Table {
         let addr = halves(pair.client);
         let is = |&at: &u32| {
             let client = &self.clients[at as usize];
-            client.addr == addr && client.service == pair.service
+            client.service == pair.service && client.addr() == pair.client
         };
         self.by_client.find(self.hash.hash_one((pair.service, addr)), is).copied()
     }
@@ -165,7 +193,7 @@ impl Table {
             born: now,
             score: 0.0,
             settled: Amount::default(),
-            tick: Amount::default(),
+            tick: Tick::default(),
         };
         let at = put(&mut self.rows, &mut self.free_rows, row);
         let Self { rows, by_pair, hash, .. } = self;
@@ -186,13 +214,14 @@ impl Table {
 
     /// Takes a row out.
     pub fn remove(&mut self, at: u32) -> Gone {
+        self.take_tick(at);
         let row = self.rows[at as usize];
         if let Ok(entry) =
             self.by_pair.find_entry(self.hash.hash_one((row.client, row.endpoint)), |&other| other == at)
         {
             entry.remove();
         }
-        let free = Row { endpoint: NONE, seat: NONE, tick: Amount::default(), score: 0.0, ..row };
+        let free = Row { endpoint: NONE, seat: NONE, score: 0.0, ..row };
         self.rows[at as usize] = free;
         self.free_rows.push(at);
         let client = &mut self.clients[row.client as usize];
@@ -207,6 +236,36 @@ impl Table {
             self.free_clients.push(row.client);
         }
         Gone { row, client: copy, last }
+    }
+
+    /// Counts for a row.
+    #[inline]
+    pub fn count(&mut self, at: u32, amount: Amount) {
+        let mut sum = self.tick(at);
+        sum.add(amount);
+        let tick = Tick::of(sum);
+        self.rows[at as usize].tick = tick;
+        if tick == Tick::MORE {
+            self.more.insert(at, sum);
+        }
+    }
+
+    /// What a row's tick has brought so far.
+    #[inline]
+    pub fn tick(&self, at: u32) -> Amount {
+        match self.rows[at as usize].tick {
+            Tick::MORE => self.more.get(&at).copied().unwrap_or_default(),
+            tick => tick.amount(),
+        }
+    }
+
+    /// Ends a row's tick; what it brought.
+    #[inline]
+    pub fn take_tick(&mut self, at: u32) -> Amount {
+        match std::mem::take(&mut self.rows[at as usize].tick) {
+            Tick::MORE => self.more.remove(&at).unwrap_or_default(),
+            tick => tick.amount(),
+        }
     }
 
     /// The lightest of some rows without a seat.
@@ -239,6 +298,7 @@ impl Table {
             + self.by_pair.allocation_size()
             + self.by_client.allocation_size()
             + (self.free_rows.capacity() + self.free_clients.capacity()) * size_of::<u32>()
+            + self.more.allocation_size()
     }
 }
 

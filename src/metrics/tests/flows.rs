@@ -179,6 +179,99 @@ fn clients_without_a_slot_in_the_workers_are_other() {
     check_conservation(&s).unwrap();
 }
 
+/// More than 32 bits can tell, of a pair in one tick: with a series, without one, and of one that is gone before the tick is over.
+#[test]
+fn a_tick_may_bring_any_amount() {
+    const MUCH: u64 = 5 << 32;
+    let mut b = Bench::new(1, &names());
+    let bytes = |b: &mut Bench, endpoint: u32, n: u8, bytes: u64| {
+        let slot = b.slot(0, endpoint, client(n));
+        let counters = b.writer.bank().pair(slot);
+        counters.packets.add(1);
+        counters.bytes.add(bytes);
+    };
+    let shown = |s: &Scrape, sip: &str, dip: &str| s.count("lb_rule_interaction_bytes", &pair(sip, dip));
+    let mut before = b.scrape();
+    // Both sides of what fits.
+    for (tick, each) in (1_u64..).zip([3, u64::from(u32::MAX) - 2, MUCH, u64::from(u32::MAX), 7]) {
+        bytes(&mut b, 0, 1, 2 * each);
+        bytes(&mut b, 1, 2, each);
+        b.round();
+        bytes(&mut b, 1, 2, 1);
+        let s = b.tick();
+        check_conservation(&s).unwrap();
+        check_monotony(&before, &s).unwrap();
+        let sum = |s: &Scrape, dip| s.count("endpoint_traffic_bytes", &[("service", WEB), ("dip", dip)]);
+        assert_eq!(sum(&s, "10.0.0.1") - sum(&before, "10.0.0.1"), 2 * each, "tick {tick}");
+        assert_eq!(shown(&s, "other", "10.0.0.2") - shown(&before, "other", "10.0.0.2"), each + 1);
+        if tick > 3 {
+            assert_eq!(shown(&s, &sip(1), "10.0.0.1") - shown(&before, &sip(1), "10.0.0.1"), 2 * each);
+        }
+        before = s;
+    }
+    let pairs = b.pairs(&Selection::default());
+    check_pairs(&pairs, &before).unwrap();
+    assert_eq!(shown(&pairs, &sip(2), "10.0.0.2"), 3 + 2 * u64::from(u32::MAX) - 2 + MUCH + 7 + 5);
+    // In the midst of a tick the one's row goes to another pair, and the other's endpoint out of the configuration.
+    b.aggregator.flows.set_bound(2);
+    bytes(&mut b, 0, 1, MUCH);
+    bytes(&mut b, 1, 2, MUCH);
+    b.round();
+    bytes(&mut b, 1, 3, 10);
+    b.round();
+    let mut less = names();
+    Arc::make_mut(&mut less.services[0]).endpoints.remove(0);
+    b.aggregator.reconfigure(b.now, &settings(1).metrics, &less, 2);
+    check_conservation(&b.scrape()).unwrap();
+    let s = b.tick();
+    check_conservation(&s).unwrap();
+    assert_eq!(shown(&s, "other", "10.0.0.2") - shown(&before, "other", "10.0.0.2"), MUCH);
+    let gone = s.count("pollux_retired_total", &[("family", "lb_rule_interaction_bytes")]);
+    assert_eq!(gone, before.count("endpoint_traffic_bytes", &[("service", WEB), ("dip", "10.0.0.1")]) + MUCH);
+    check_pairs(&b.pairs(&Selection::default()), &s).unwrap();
+}
+
+/// A million sources of an attack, fifty thousand new ones in every tick, and a thousand clients that send more than any of them: those have
+/// their series in every scrape, and memory is what the bound allows from the first to the last.
+#[test]
+fn the_thousand_heaviest_keep_their_series_beside_a_million_others() {
+    const HEAVY: u32 = 1000;
+    const BOUND: usize = 1 << 17;
+    let mut b = Bench::of_sizes(settings(HEAVY as usize), &names(), Sizes { pairs: 100_000, ..SIZES });
+    b.aggregator.flows.set_bound(BOUND);
+    let addr = |block: u8, n: u32| Addr(Addr::v4([block, 0, 0, 0]).0 + u128::from(n));
+    let send = |b: &mut Bench, client: Addr, packets: u32| {
+        let slot = b.slot(0, 0, client);
+        let counters = b.writer.bank().pair(slot);
+        counters.packets.add(packets.into());
+        counters.bytes.add(100 * u64::from(packets));
+        b.pairs.release(&b.writer, slot);
+    };
+    // As clients are: the n-th sends an n-th of the first, but the least of them more than any attacker.
+    let heavy = |b: &mut Bench| (0..HEAVY).for_each(|n| send(b, addr(10, n), 20 + 20_000 / (n + 1)));
+    for _ in 0..4 {
+        heavy(&mut b);
+        b.tick();
+    }
+    let mut attackers = 0..1_000_000_u32;
+    let (mut memory, mut ticks) = (Vec::new(), 0);
+    while !attackers.is_empty() {
+        heavy(&mut b);
+        for n in attackers.by_ref().take(50_000) {
+            send(&mut b, addr(66, n), 1 + n % 10);
+        }
+        let s = b.tick();
+        let shown =
+            |n: &u32| s.get("lb_rule_interaction_bytes", &pair(&addr(10, *n).to_string(), "10.0.0.1"));
+        assert_eq!((0..HEAVY).filter(|n| shown(n).is_some()).count(), HEAVY as usize, "tick {ticks}");
+        check_conservation(&s).unwrap();
+        ticks += 1;
+        memory.push(b.aggregator.pair_memory());
+    }
+    let full: Vec<_> = memory.iter().filter(|(_, pairs)| *pairs == BOUND).collect();
+    assert!(full.len() > ticks - 4 && full.windows(2).all(|pair| pair[0] == pair[1]), "{memory:?}");
+}
+
 /// A hundred and fifty thousand sources of an attack, new ones in every tick: they cost no more than the bound, those who matter keep
 /// their series, and others who come in the midst of it get one.
 #[test]
