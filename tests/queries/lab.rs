@@ -26,6 +26,12 @@ const CALM: Duration = Duration::from_secs(14);
 const BY_NAME: Duration = Duration::from_secs(9);
 /// Until all that was counted shows: new series show 0 for two ticks.
 const AFTER: Duration = Duration::from_secs(5);
+/// From the storm to the look at what is of the last tick or window.
+const TRICKLE: Duration = Duration::from_millis(4500);
+/// The heaviest of the storm, on a busy machine.
+const HEAVY: Duration = Duration::from_secs(15);
+/// The engine's figures are as old as a tick and a scrape, the ledger's as a scrape: so far apart they are beside a full minute.
+const APART: Duration = Duration::from_secs(4);
 
 const BY_ADDRESS_LABELS: Names = Names {
     frontend: "192.168.1.100:80",
@@ -67,15 +73,17 @@ pub fn run() {
     lab.traffic.flows(90_000);
     lab.traffic.half_closed(11_000);
     lab.traffic.pings(36_000);
+    lab.within_a_minute(&mut machine, HEAVY);
     lab.traffic.elephant(85_000);
     lab.traffic.mice(720_000);
     lab.traffic.refused(8000);
+    lab.traffic.mice(100);
     eprintln!("storm: {:?}", started.elapsed());
     // All endpoints go, and 256 services come.
     fs::write(&file, text("address", "down")).unwrap();
     lab.reloader.reload(None).unwrap_or_else(|error| panic!("{error}"));
     lab.traffic.without_endpoints(200);
-    lab.turn(&mut machine, Duration::from_millis(3500), false);
+    lab.trickle(&mut machine, TRICKLE);
     let live = now();
     lab.turn(&mut machine, AFTER, false);
     wrong.extend(seed.look(Moment::Storm, &lab.prometheus, &lab.frontend(), live));
@@ -157,6 +165,7 @@ impl Lab {
 
     /// Steady traffic for so long, and rest, until all that has been shows. When the traffic stopped.
     fn steady(&mut self, machine: &mut Machine, time: Duration) -> f64 {
+        self.within_a_minute(machine, time);
         self.traffic.hold();
         self.traffic.resume();
         self.turn(machine, time, true);
@@ -164,6 +173,33 @@ impl Lab {
         let live = now();
         self.turn(machine, AFTER, false);
         live
+    }
+
+    /// Waits until what takes so long has no full minute in it or near it. A subquery looks at full minutes, and a rate sees nothing of
+    /// what is counted between the last scrape of one minute and the first of the next: of a burst that a full minute meets, the engine's
+    /// figures and the ledger's, which are not equally old, would show one all and the other nothing.
+    fn within_a_minute(&mut self, machine: &mut Machine, time: Duration) {
+        let (apart, minute) = (APART.as_secs_f64(), 60.0);
+        let passed = now() % minute;
+        let left = minute - passed;
+        let wait = if passed < apart {
+            apart - passed
+        } else if left < time.as_secs_f64() + apart {
+            left + apart
+        } else {
+            return;
+        };
+        self.turn(machine, Duration::from_secs_f64(wait), false);
+    }
+
+    /// A little traffic of the frontend's all the time, over connections that outlive their endpoints' being down: whichever distribution
+    /// window was the last to end has some.
+    fn trickle(&mut self, machine: &mut Machine, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.traffic.mice(10);
+            self.turn(machine, Duration::from_millis(300), false);
+        }
     }
 
     fn turn(&mut self, machine: &mut Machine, time: Duration, traffic: bool) {
