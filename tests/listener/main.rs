@@ -1,4 +1,5 @@
-//! The listener secured: one engine that a reload takes from one way to the next, scraped by Prometheus in each; the page in a browser.
+//! The listener secured: one engine that a reload takes from one way to the next, scraped by Prometheus in each, and as our own
+//! configuration of Prometheus has it; the page in a browser.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod browser;
@@ -16,6 +17,7 @@ mod prometheus;
 #[path = "../lab/scrape.rs"]
 #[allow(dead_code, reason = "nothing is balanced here")]
 mod scrape;
+mod secured;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -80,8 +82,8 @@ fn until(what: &str, so: impl Fn() -> bool) {
     }
 }
 
-/// The shell lines of the documentation that make the certificates, run as they stand.
-fn certificates(dir: &Path) {
+/// The shell lines of the documentation that make the certificates, run as they stand but for the engine's name.
+fn certificates(dir: &Path, name: &str) {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
     let (_, from) = page.split_once("## Securing the listener").unwrap();
     let blocks = from.split("```sh\n").skip(1).filter_map(|block| Some(block.split_once("```")?.0));
@@ -89,7 +91,7 @@ fn certificates(dir: &Path) {
     assert_eq!(making.len(), 3, "a token, a server's certificate, a client's");
     for block in making {
         let out = Command::new("bash")
-            .args(["-euc", block])
+            .args(["-euc", &block.replace("lb.example.com", name)])
             .current_dir(dir)
             .stdin(Stdio::null())
             .output()
@@ -109,7 +111,7 @@ fn prometheus_scrapes_each_way_and_a_reload_leads_from_one_to_the_next() {
     let ground = Ground::take();
     let dir = ground.path();
     let ns = Namespace::new("lb");
-    certificates(dir);
+    certificates(dir, "lb.example.com");
     let own = std::fs::read_to_string(dir.join("tokens")).unwrap();
     write(dir, "tokens", &format!("{own}{TOKEN}\n"));
     write(dir, "token", TOKEN);
