@@ -159,6 +159,51 @@ fn counting(c: &mut Criterion) {
     }
 }
 
+/// What it costs to tell how long handshakes take: SYN-ACKs of as many connections, and the same without a word about it.
+fn handshakes(c: &mut Criterion) {
+    const N: u32 = 4096;
+    let mut group = c.benchmark_group("SYN-ACK");
+    group.throughput(Throughput::Elements(N.into()));
+    let (client, server) = (1000, 5000);
+    let tcp = |flags, seq, ack| L4::Tcp { sport: 0, dport: 0, flags, payload: 0, seq, ack };
+    let (syn, syn_ack) = (tcp(0x02, client, 0), tcp(0x12, server, client + 1));
+    let sizes = Sizes { ports: 2, services: 64, endpoints: 64, rules: 0, snat: 0, pairs: 1 };
+    let (_shared, writer) = WorkerCounters::new(sizes);
+    let mut told = |name: &str, tells: bool| {
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(
+                || {
+                    let mut table = Conntrack::new(N as usize, (1, 2));
+                    let of = |n: u32| Flow {
+                        protocol: Protocol::Tcp,
+                        service: ServiceId(n % 64),
+                        endpoint_id: EndpointId(n % 64),
+                        ..ordinary(n)
+                    };
+                    let begun = |n| Instant(1_000 * u64::from(n % 997));
+                    let ids =
+                        (0..N).map(|n| table.insert(of(n), &syn, begun(n)).unwrap()).collect::<Vec<_>>();
+                    (table, ids)
+                },
+                |(table, ids)| {
+                    for id in ids {
+                        let step = table.step(*id, Direction::Reply, &syn_ack, Instant(2_000_000));
+                        if let Some(answered) = black_box(step.answered)
+                            && tells
+                        {
+                            let view = table.view(*id);
+                            writer.handshake(view.service(), view.endpoint_id(), answered);
+                        }
+                    }
+                },
+                BatchSize::LargeInput,
+            );
+        });
+    };
+    told("its connection's state", false);
+    told("and how long it took, counted", true);
+}
+
 fn choice(c: &mut Criterion) {
     let (config, _) = config::parse("demo.toml", pollux::demo::CONFIG).unwrap();
     let link = LinkInfo { mac: Mac::default(), promiscuous: true };
@@ -181,5 +226,5 @@ fn choice(c: &mut Criterion) {
     });
 }
 
-criterion_group!(connections, lookups, insertion, choice, counting);
+criterion_group!(connections, lookups, insertion, choice, counting, handshakes);
 criterion_main!(connections);

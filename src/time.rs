@@ -30,6 +30,13 @@ impl Instant {
     pub const fn millis(self) -> u64 {
         self.0 / 1_000_000
     }
+
+    /// Whole microseconds since the start.
+    #[inline]
+    #[must_use]
+    pub const fn micros(self) -> u64 {
+        self.0 / 1_000
+    }
 }
 
 fn nanos(d: Duration) -> u64 {

@@ -5,7 +5,7 @@ use std::hint::select_unpredictable;
 
 use super::machine::Machine;
 use super::wheel::Links;
-use super::{Direction, Flow, Form, OwnAddresses, Tuple};
+use super::{Answered, Direction, Flow, Form, OwnAddresses, Tuple};
 use crate::addr::Addr;
 use crate::config::{ClientAddress, Protocol};
 use crate::counters::FlowState;
@@ -283,6 +283,24 @@ impl Entry {
     #[must_use]
     pub const fn silent_ms(&self, now_ms: u64) -> u32 {
         (now_ms as u32).wrapping_sub(self.touched_ms)
+    }
+
+    /// How long the client of a handshake has waited, now that the server has taken it a step further: since its SYN, which came at
+    /// `asked_us`, or its INIT, with which the timeout began to run. Retransmissions change neither.
+    pub(super) fn answered(&self, asked_us: Option<u32>, now_us: u64, now_ms: u64) -> Option<Answered> {
+        match &self.machine {
+            Machine::Tcp(_) => asked_us.map(|asked_us| {
+                // Clocks of two workers may differ by a little.
+                let micros = (now_us as u32).wrapping_sub(asked_us).cast_signed().max(0).cast_unsigned();
+                Answered { micros, at_most: micros }
+            }),
+            Machine::Sctp(state) => state.is_answered().then(|| {
+                let ms = self.silent_ms(now_ms);
+                let micros = ms.saturating_mul(1000);
+                Answered { micros, at_most: micros.saturating_add(1000) }
+            }),
+            _ => None,
+        }
     }
 
     /// Whether packets that go this way are from and to these, both of IPv4: of a connection that [is plain](Self::is_plain).

@@ -111,8 +111,9 @@ pub(super) enum Machine {
 const _: () = assert!(size_of::<Machine>() == 18);
 
 impl Machine {
-    /// The machine after the first packet. A packet that is not of `protocol` leaves UDP's, which asks nothing of packets.
-    pub(super) fn open(flow: &Flow, first: &L4) -> Self {
+    /// The machine after the first packet. A packet that is not of `protocol` leaves UDP's, which asks nothing of packets. `now_us`: low
+    /// 32 bits of the time in microseconds.
+    pub(super) fn open(flow: &Flow, first: &L4, now_us: u32) -> Self {
         match (flow.protocol, *first) {
             (Protocol::Tcp | Protocol::Sctp, _) if flow.form.is_one_sided() => {
                 Self::OneSided(one_sided::State::open(first))
@@ -120,7 +121,7 @@ impl Machine {
             (Protocol::Tcp, L4::Tcp { flags, payload, seq, ack, .. }) => {
                 let segment = tcp::Segment { flags, payload, seq, ack };
                 Self::Tcp(if tcp::opens(flags) {
-                    tcp::State::open(&segment)
+                    tcp::State::open(&segment, now_us)
                 } else {
                     tcp::State::pick_up(&segment)
                 })
@@ -172,6 +173,12 @@ impl Machine {
             Self::OneSided(state) => state.flow_state(),
             Self::Vacant => FlowState::Closed,
         }
+    }
+
+    /// TCP: when the client's SYN came, as long as it waits for an answer.
+    #[inline]
+    pub(super) fn asked_us(&self) -> Option<u32> {
+        if let Self::Tcp(state) = self { state.asked_us() } else { None }
     }
 
     /// What a side would send now if it had nothing to say, between these ports; `None` where its numbers are not known, and where

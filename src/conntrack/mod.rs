@@ -141,8 +141,17 @@ pub struct Step {
     pub error: Option<FlowError>,
     /// Whether the packet may pass.
     pub pass: Result<(), DropReason>,
-    /// In the one step with which the server answers a TCP handshake: milliseconds since the client's first SYN.
-    pub answered_ms: Option<u32>,
+    /// In the one step with which the server answers a handshake: since the client's first SYN or INIT.
+    pub answered: Option<Answered>,
+}
+
+/// How long a client waited for the server's answer to its SYN or INIT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answered {
+    /// Microseconds. Of SCTP whole milliseconds are known.
+    pub micros: u32,
+    /// Microseconds that it certainly was no more than.
+    pub at_most: u32,
 }
 
 /// How a connection stands.

@@ -138,6 +138,11 @@ impl State {
         self.marks.set(FURTHEST.0, FURTHEST.1, phase as u8);
     }
 
+    /// The server has answered the client's INIT, and nothing came of it yet.
+    pub(super) fn is_answered(&self) -> bool {
+        self.phase() == Phase::InitAcked
+    }
+
     pub(super) fn is_picked_up(&self) -> bool {
         self.phase() == Phase::PickedUp
     }

@@ -336,7 +336,7 @@ impl Conntrack {
             return Err(InsertError::Full);
         }
         let now_ms = self.clock(now);
-        let entry = Entry::new(flow, Machine::open(flow, first), now_ms as u32);
+        let entry = Entry::new(flow, Machine::open(flow, first, now.micros() as u32), now_ms as u32);
         if entry.is_wide() {
             self.wides[id.0 as usize] = [flow.client.0, flow.vip.0, flow.endpoint.0, 0];
         }
@@ -403,20 +403,20 @@ impl Conntrack {
         let now_ms = self.clock(now);
         let entry = &mut self.entries[id.0 as usize];
         let before = entry.machine.flow_state();
+        let asked_us = entry.machine.asked_us();
         let reaction = entry.machine.step(direction, l4);
         let after = entry.machine.flow_state();
-        let mut answered_ms = None;
+        let mut answered = None;
         if reaction.refresh {
-            // A SYN-ACK: the timeout began to run with the client's first SYN, and its retransmissions did not change that.
-            let answers = before == FlowState::HalfOpen && after == before && direction == Direction::Reply;
-            answered_ms =
-                (answers && matches!(entry.machine, Machine::Tcp(_))).then(|| entry.silent_ms(now_ms));
+            if before == FlowState::HalfOpen && after == before && direction == Direction::Reply {
+                answered = entry.answered(asked_us, now.micros(), now_ms);
+            }
             entry.touched_ms = now_ms as u32;
         }
         if after != before {
             self.reschedule(id, before, now_ms);
         }
-        Step { before, after, error: reaction.error, pass: reaction.pass, answered_ms }
+        Step { before, after, error: reaction.error, pass: reaction.pass, answered }
     }
 
     /// After a change of its state from `before`.
@@ -447,7 +447,7 @@ impl Conntrack {
         entry.touched_ms = now_ms as u32;
         let after = entry.machine.flow_state();
         self.reschedule(id, before, now_ms);
-        Step { before, after, error: None, pass: Ok(()), answered_ms: None }
+        Step { before, after, error: None, pass: Ok(()), answered: None }
     }
 
     /// Whether a first packet of this kind, original direction, starts the connection anew (port reuse: a SYN or INIT on an

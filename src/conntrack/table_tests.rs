@@ -156,7 +156,7 @@ fn a_stale_id_does_nothing() {
         after: FlowState::Closed,
         error: None,
         pass: Ok(()),
-        answered_ms: None,
+        answered: None,
     };
     assert_eq!(step, nothing);
     assert!(!table.reopens(id, Direction::Original, &syn()));

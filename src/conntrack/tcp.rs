@@ -90,7 +90,8 @@ impl Phase {
 pub(super) struct State {
     /// By direction: the number after the last byte seen.
     sent: [Packed; 2],
-    /// By direction: the highest acknowledgement number seen in it.
+    /// By direction: the highest acknowledgement number seen in it. The client's first one comes after the SYN-ACK: until then its place
+    /// has [when the SYN came](Self::asked_us).
     acked: [Packed; 2],
     /// The phase in three bits, then [`fins`](Self::fins) in two.
     pub(super) marks: Marks,
@@ -125,11 +126,11 @@ fn advance(number: &mut Packed, to: u32) {
 }
 
 impl State {
-    /// After the client's first segment.
-    pub(super) fn open(segment: &Segment) -> Self {
+    /// After the client's first segment. `now_us`: low 32 bits of the time in microseconds.
+    pub(super) fn open(segment: &Segment, now_us: u32) -> Self {
         let mut state = Self {
             sent: [Packed::default(); 2],
-            acked: [Packed::default(); 2],
+            acked: [Packed::new(now_us), Packed::default()],
             marks: Marks::new(Phase::SynSent as u8),
         };
         state.client_syn(segment);
@@ -167,6 +168,11 @@ impl State {
 
     fn saw_fin(&mut self, direction: Direction) {
         self.marks.set(FINS.0, FINS.1, self.fins() | 1 << direction as u8);
+    }
+
+    /// When the client's first SYN came, as long as it waits for an answer: low 32 bits of the time in microseconds.
+    pub(super) fn asked_us(&self) -> Option<u32> {
+        (self.phase() == Phase::SynSent).then(|| self.acked[Original as usize].get())
     }
 
     pub(super) fn is_picked_up(&self) -> bool {

@@ -7,12 +7,14 @@ struct Talk {
     next: [u32; 2],
 }
 
+/// Near everything that the client could acknowledge, so that it would be mistaken for that.
+const NOW_US: u32 = 0x1234_5679;
 const ISN: [u32; 2] = [0xffff_fff0, 0x1234_5678]; // the client's wraps after 16 bytes
 
 impl Talk {
     fn syn() -> Self {
         let syn = Segment { flags: SYN, payload: 0, seq: ISN[0], ack: 0 };
-        Self { state: State::open(&syn), next: [ISN[0].wrapping_add(1), ISN[1]] }
+        Self { state: State::open(&syn, NOW_US), next: [ISN[0].wrapping_add(1), ISN[1]] }
     }
 
     fn established() -> Self {
@@ -111,7 +113,7 @@ fn the_server_may_close_first_and_both_at_once() {
 fn data_and_fin_in_the_handshake() {
     // TCP Fast Open: data in the SYN, partly acknowledged, and the whole answer with FIN before the client's ACK.
     let syn = Segment { flags: SYN, payload: 500, seq: 1, ack: 0 };
-    let mut t = Talk { state: State::open(&syn), next: [502, ISN[1]] };
+    let mut t = Talk { state: State::open(&syn, NOW_US), next: [502, ISN[1]] };
     t.raw(Reply, SYN | ACK, ISN[1], 2);
     t.is(Phase::SynReceived);
     t.next[1] += 1;

@@ -3,6 +3,7 @@
 use super::segments::Segments;
 use super::sync::{AtomicU64, Ordering, Zeroes, zeroes};
 use crate::config::Protocol;
+use crate::conntrack::Answered;
 use crate::ids::{EndpointId, PairSlot, PortId, RuleId, ServiceId};
 use crate::pipeline::DropReason;
 
@@ -144,6 +145,32 @@ pub struct PortCounters {
     pub tx_dropped: Counter,
 }
 
+/// Upper bounds of the times that handshakes are counted by, microseconds.
+pub const HANDSHAKE_BOUNDS_US: [u32; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
+
+/// How long handshakes took until the server's answer.
+#[derive(Debug, Default)]
+pub struct HandshakeCounters {
+    /// By the first of [`HANDSHAKE_BOUNDS_US`] that they did not exceed; those that exceeded all come last.
+    pub buckets: [Counter; HANDSHAKE_BOUNDS_US.len() + 1],
+    /// All of them together.
+    pub micros: Counter,
+}
+
+impl HandshakeCounters {
+    /// One more.
+    #[inline]
+    pub fn count(&self, answered: Answered) {
+        let bucket = HANDSHAKE_BOUNDS_US.partition_point(|bound| *bound < answered.at_most);
+        // There is one more of them than bounds.
+        if let Some(bucket) = self.buckets.get(bucket) {
+            bucket.add(1);
+        }
+        self.micros.add(answered.micros.into());
+    }
+}
+
 /// What is counted for each service. Processed packets and bytes are not here: they are the sums over its pairs.
 #[derive(Debug, Default)]
 pub struct ServiceCounters {
@@ -173,6 +200,8 @@ pub struct ServiceCounters {
     pub icmp_error_packets: Counter,
     /// Their L3 bytes.
     pub icmp_error_bytes: Counter,
+    /// TCP and SCTP handshakes that its endpoints answered.
+    pub handshakes: HandshakeCounters,
 }
 
 /// Processed packets and L3 bytes of one client–endpoint pair, both directions.
@@ -216,10 +245,10 @@ pub struct EndpointCounters {
     pub other: PairCounters,
     /// Change of the number of its connections in the table.
     pub connections: Counter,
-    /// TCP handshakes that it answered.
+    /// TCP and SCTP handshakes that it answered.
     pub handshakes: Counter,
-    /// How long their clients waited for that here, milliseconds in all.
-    pub handshake_ms: Counter,
+    /// How long their clients waited for that here, microseconds in all.
+    pub handshake_us: Counter,
 }
 
 /// How a worker spent its time.

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 pub use bank::{
-    Bank, Counter, EndpointCounters, FlowState, LoadCounters, ModeCounters, PairCounters, PortCounters,
-    ServiceCounters, Sizes, SnatCounters, Term,
+    Bank, Counter, EndpointCounters, FlowState, HANDSHAKE_BOUNDS_US, HandshakeCounters, LoadCounters,
+    ModeCounters, PairCounters, PortCounters, ServiceCounters, Sizes, SnatCounters, Term,
 };
 pub use latency::{Latencies, Meter, ONE_IN, Times};
 pub use pairs::{PairKey, Pairs};
@@ -29,7 +29,8 @@ use self::pairs::Directory;
 use self::segments::Segments;
 use self::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::config::Protocol;
-use crate::ids::{EndpointId, PortId};
+use crate::conntrack::Answered;
+use crate::ids::{EndpointId, PortId, ServiceId};
 use crate::pipeline::Account;
 use crate::time::Instant;
 
@@ -206,6 +207,16 @@ impl Writer {
             active.store(now, Ordering::Relaxed);
         }
         was && !is
+    }
+
+    /// An endpoint has answered the first packet of a handshake.
+    #[inline]
+    pub fn handshake(&self, service: ServiceId, endpoint: EndpointId, answered: Answered) {
+        let bank = self.bank();
+        bank.service(service).handshakes.count(answered);
+        let endpoint = bank.endpoint(endpoint);
+        endpoint.handshakes.add(1);
+        endpoint.handshake_us.add(answered.micros.into());
     }
 
     /// What all may read of these counters.

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Handshakes};
 use super::device::{DeviceStats, HealthStats, KernelStats, PoolStats, PortStats};
 use super::exposition::{Exposition, Publication};
 use super::flows::{Amount, Flows, Frozen, Pair, most_followed, stray};
@@ -20,7 +20,7 @@ use super::minute::TimeLine;
 use super::system::{Machine, Reading};
 use super::totals::{Retired, Totals};
 use crate::config;
-use crate::counters::{Bank, Sizes, WorkerCounters};
+use crate::counters::{Bank, HandshakeCounters, Sizes, WorkerCounters};
 use crate::ids::{EndpointId, RuleId, ServiceId};
 use crate::listener::ListenerStats;
 use crate::tables::Names;
@@ -279,7 +279,9 @@ impl Aggregator {
 
     fn fold_services(&mut self, sizes: Sizes, bank: &Bank) {
         for id in (0..sizes.services as u32).map(ServiceId) {
-            let delta = self.totals.fold_service(bank.service(id));
+            let counters = bank.service(id);
+            let delta = self.totals.fold_service(counters);
+            self.fold_handshakes(id, &counters.handshakes);
             if let Some(protocol) = self.catalog.protocol(id) {
                 self.totals.protocol_packets[protocol.index()].sub(delta.icmp_packets);
                 self.totals.protocol_bytes[protocol.index()].sub(delta.icmp_bytes);
@@ -298,19 +300,27 @@ impl Aggregator {
         }
     }
 
+    /// Of a service that is no longer configured they are of no interest.
+    fn fold_handshakes(&mut self, id: ServiceId, counters: &HandshakeCounters) {
+        match self.catalog.service(id).and_then(|series| series.handshakes.as_mut()) {
+            Some(handshakes) => handshakes.fold(counters),
+            None => Handshakes::default().fold(counters),
+        }
+    }
+
     fn fold_connections(&mut self, sizes: Sizes, bank: &Bank) {
         self.connections.resize(sizes.endpoints.max(self.connections.len()), 0);
         for (id, connections) in (0..).map(EndpointId).zip(&mut self.connections[..sizes.endpoints]) {
             let counters = bank.endpoint(id);
             *connections = connections.wrapping_add(counters.connections.take());
-            let (handshakes, ms) = (counters.handshakes.take(), counters.handshake_ms.take());
+            let (handshakes, micros) = (counters.handshakes.take(), counters.handshake_us.take());
             // Of an endpoint that is no longer configured they are of no interest.
             if handshakes > 0
                 && let Some(key) = self.catalog.endpoint_key(id)
             {
                 let series = &mut self.catalog.endpoints[key];
                 series.handshakes.add(handshakes);
-                series.handshake_ms.add(ms);
+                series.handshake_us.add(micros);
             }
         }
     }

@@ -17,6 +17,7 @@ use super::tally::Tally;
 use super::totals::Retired;
 use crate::addr::Addr;
 use crate::config::{Protocol, ServiceLabel};
+use crate::counters::{HANDSHAKE_BOUNDS_US, HandshakeCounters};
 use crate::ids::{EndpointId, RuleId, ServiceId};
 use crate::tables::{Names, ServiceName};
 
@@ -32,7 +33,31 @@ pub(super) struct ServiceSeries {
     pub other_packets: Tally,
     pub stray_packets: Tally,
     pub readings: Readings,
+    /// Where one of its services is of a protocol that has any.
+    pub handshakes: Option<Box<Handshakes>>,
     slots: Users<ServiceId>,
+}
+
+/// How long a service's handshakes took, as in [`HandshakeCounters`].
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    pub buckets: [Tally; HANDSHAKE_BOUNDS_US.len() + 1],
+    pub micros: Tally,
+}
+
+impl Handshakes {
+    /// Takes what a bank counted.
+    pub fn fold(&mut self, counters: &HandshakeCounters) {
+        for (tally, counter) in self.buckets.iter_mut().zip(&counters.buckets) {
+            tally.add(counter.take());
+        }
+        self.micros.add(counters.micros.take());
+    }
+
+    fn settle(&mut self) {
+        self.buckets.iter_mut().for_each(|tally| _ = tally.settle());
+        self.micros.settle();
+    }
 }
 
 /// Traffic that belongs to no pair of a kind.
@@ -69,9 +94,9 @@ pub(super) struct EndpointSeries {
     pub service: usize,
     pub dip: Addr,
     pub bytes: Tally,
-    /// Handshakes that were answered, and how long that took, milliseconds in all.
+    /// Handshakes that were answered, and how long that took, microseconds in all.
     pub handshakes: Tally,
-    pub handshake_ms: Tally,
+    pub handshake_us: Tally,
     /// Of pairs without a series.
     pub other: Others,
     /// Of pairs that are not followed.
@@ -235,6 +260,9 @@ impl Catalog {
         };
         lead(&mut self.service_of, service.id, key, &mut self.services[key].slots);
         self.protocol_of.insert(service.id, service.protocol);
+        if service.protocol != Protocol::Udp {
+            self.services[key].handshakes.get_or_insert_default();
+        }
         for endpoint in &service.endpoints {
             self.home_of.insert(endpoint.id, service.id);
             let dip = Addr::from(endpoint.address.ip());
@@ -245,7 +273,7 @@ impl Catalog {
                     dip,
                     bytes: Tally::default(),
                     handshakes: Tally::default(),
-                    handshake_ms: Tally::default(),
+                    handshake_us: Tally::default(),
                     other: Others::default(),
                     stray: Others::default(),
                     window: 0,
@@ -339,11 +367,14 @@ impl Catalog {
             series.bytes.settle();
             series.other_packets.settle();
             series.stray_packets.settle();
+            if let Some(handshakes) = &mut series.handshakes {
+                handshakes.settle();
+            }
         }
         for (_, series) in &mut self.endpoints {
             series.window += series.bytes.settle();
             series.handshakes.settle();
-            series.handshake_ms.settle();
+            series.handshake_us.settle();
             series.other.settle();
             series.stray.settle();
             if window_ends {

@@ -231,9 +231,11 @@ families! {
         ENDED_BADLY = Counter "pollux_connection_errors_total" ["error"];
     }
     "Handshakes", Engine {
-        /// TCP handshakes that an endpoint answered with a SYN-ACK; with DSR none is seen.
+        /// How long clients of a service waited for the endpoint's SYN-ACK or INIT ACK, from their first SYN or INIT, as the engine saw them: to the microsecond, of SCTP rounded up to the next millisecond. With DSR none is seen; services of UDP alone have no sample.
+        SERVICE_HANDSHAKE_SECONDS = Histogram "pollux_handshake_seconds" ["service"];
+        /// TCP and SCTP handshakes that an endpoint answered with a SYN-ACK or INIT ACK; with DSR none is seen.
         HANDSHAKES = Counter "pollux_handshakes_total" ["service", "dip"];
-        /// How long these answers took in all, from the client's first SYN to the SYN-ACK as the engine saw them; each to the millisecond.
+        /// How long these answers took in all, from the client's first SYN or INIT as the engine saw them: to the microsecond, of SCTP to the millisecond.
         HANDSHAKE_SECONDS = Counter "pollux_handshake_seconds_total" ["service", "dip"];
     }
     "Modes", Engine {

@@ -17,7 +17,7 @@ use super::families::{self, Family, Kind, Source};
 use super::flows::{Amount, Labels, Pending, Sip, number};
 use super::totals::{BAD_ENDS, LatencyTotals, REFUSALS, SNAT_STATES};
 use crate::config::Protocol;
-use crate::counters::{FlowState, Term};
+use crate::counters::{FlowState, HANDSHAKE_BOUNDS_US, Term};
 use crate::health::{BOUNDS, Histogram};
 use crate::listener::{CODES, REJECTIONS};
 use crate::pipeline::DropReason;
@@ -112,6 +112,7 @@ impl Aggregator {
             }
             self.connections(&samples);
             self.services(&samples);
+            self.handshakes(&mut samples);
             self.traffic(&mut samples, &labels);
             self.firewall(&samples);
             self.shares(&mut samples, &labels);
@@ -195,6 +196,17 @@ impl Aggregator {
         }
     }
 
+    fn handshakes(&self, to: &mut Samples) {
+        let bounds = HANDSHAKE_BOUNDS_US.map(|micros| f64::from(micros) / 1e6);
+        for (_, series) in &self.catalog.services {
+            let Some(handshakes) = &series.handshakes else { continue };
+            let buckets = handshakes.buckets.map(|tally| tally.settled);
+            let sum = handshakes.micros.settled as f64 / 1e6;
+            let all = (buckets.iter().sum(), sum);
+            to.histogram(&families::SERVICE_HANDSHAKE_SECONDS, &[&series.label], (&bounds, &buckets), all);
+        }
+    }
+
     fn traffic(&self, to: &mut Samples, labels: &Labels) {
         let totals = &self.totals;
         to.counter(&families::PROCESSED_BYTES_TOTAL, &[], totals.bytes.settled);
@@ -213,7 +225,7 @@ impl Aggregator {
             labels.of_endpoint(&mut bytes, key, |out| number(out, series.bytes.settled));
             labels.of_endpoint(&mut handshakes, key, |out| number(out, series.handshakes.settled));
             labels.of_endpoint(&mut seconds, key, |out| {
-                let _ = write!(out, "{}", series.handshake_ms.settled as f64 / 1e3);
+                let _ = write!(out, "{}", series.handshake_us.settled as f64 / 1e6);
             });
         }
         to.ordered.extend([

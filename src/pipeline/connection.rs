@@ -95,10 +95,9 @@ impl<F: Frame> Shard<F> {
         if let Some(error) = step.error {
             self.count_error(self.conntrack.view(id).service(), error);
         }
-        if let Some(ms) = step.answered_ms {
-            let endpoint = self.writer.bank().endpoint(self.conntrack.view(id).endpoint_id());
-            endpoint.handshakes.add(1);
-            endpoint.handshake_ms.add(u64::from(ms));
+        if let Some(answered) = step.answered {
+            let view = self.conntrack.view(id);
+            self.writer.handshake(view.service(), view.endpoint_id(), answered);
         }
         step.pass
     }

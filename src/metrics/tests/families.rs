@@ -86,6 +86,11 @@ const OWN: &[(&str, &[&str])] = &[
     ("mempool in use", &["pollux_mempool_buffers_in_use", "pollux_mempool_buffers"]),
     ("busy ratio, cycles per packet", &["pollux_worker_busy_ratio", "pollux_worker_cycles_per_packet"]),
     ("latency", &["pollux_burst_seconds", "pollux_packet_residence_seconds"]),
+    (
+        "handshakes",
+        &["pollux_handshake_seconds", "pollux_handshakes_total", "pollux_handshake_seconds_total"],
+    ),
+    ("certificate expiry", &["pollux_certificate_expiry_timestamp_seconds"]),
     ("hand-off depth", &["pollux_handoff_ring_packets", "pollux_handoff_packets_total"]),
     (
         "endpoints",

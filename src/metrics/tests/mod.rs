@@ -253,7 +253,9 @@ fn check_conservation(s: &Scrape) -> Result<(), String> {
 
 /// No series falls while it is shown, and none appears with a value.
 fn check_monotony(before: &Scrape, after: &Scrape) -> Result<(), String> {
-    let grows = |name: &String| after.types[name] == "counter" || name.starts_with("total_fw_drops");
+    // A histogram's samples have no type of their own.
+    let counts = |name: &String| after.types.get(name).is_none_or(|kind| kind == "counter");
+    let grows = |name: &String| counts(name) || name.starts_with("total_fw_drops");
     for ((name, labels), value) in after.samples.iter().filter(|((name, _), _)| grows(name)) {
         let value: f64 = value.parse().unwrap();
         match before.samples.get(&(name.clone(), labels.clone())) {

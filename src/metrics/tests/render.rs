@@ -5,7 +5,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::*;
 use crate::config::{EndpointState, Protocol, ServiceLabel};
-use crate::counters::{FlowState, Term};
+use crate::conntrack::Answered;
+use crate::counters::{FlowState, HANDSHAKE_BOUNDS_US, Term};
 use crate::health::{EndpointHealth, Histogram, ProbeHealth, Results, Verdict};
 use crate::listener::ListenerStats;
 use crate::metrics::families::{self, Kind};
@@ -542,14 +543,53 @@ fn handshakes_of_an_endpoint() {
     assert!(dip(&before, "pollux_handshakes_total").iter().all(|(_, value)| value == "0"));
     let counters = b.writer.bank().endpoint(EndpointId(0));
     counters.handshakes.add(3);
-    counters.handshake_ms.add(4_250);
+    counters.handshake_us.add(4_250_001);
     let after = b.tick();
     let moved = |family| {
         dip(&after, family).into_iter().filter(|(_, value)| value != "0").map(|(_, v)| v).collect::<Vec<_>>()
     };
     assert_eq!(moved("pollux_handshakes_total"), ["3"]);
-    assert_eq!(moved("pollux_handshake_seconds_total"), ["4.25"]);
+    assert_eq!(moved("pollux_handshake_seconds_total"), ["4.250001"]);
     assert_eq!(dip(&after, "pollux_handshakes_total").len(), dip(&after, "endpoint_traffic_bytes").len());
+}
+
+#[test]
+fn handshakes_of_a_service_by_how_long_they_took() {
+    let mut b = Bench::new(10, &names());
+    let all = |text: &str| {
+        let of_services = |line: &&str| {
+            ["bucket{", "sum{", "count{"]
+                .iter()
+                .any(|end| line.starts_with(&format!("pollux_handshake_seconds_{end}")))
+        };
+        text.lines().filter(of_services).map(str::to_owned).collect::<Vec<_>>()
+    };
+    b.tick();
+    // Of a service of UDP there is nothing to tell.
+    assert_eq!(all(&b.text()).len(), HANDSHAKE_BOUNDS_US.len() + 3);
+    let handshakes = &b.writer.bank().service(ServiceId(0)).handshakes;
+    for (micros, at_most) in [(80, 80), (100, 100), (2000, 3000), (3_000_000, 3_000_000)] {
+        handshakes.count(Answered { micros, at_most });
+    }
+    b.tick();
+    let service = "service=\"203.0.113.100:80\"";
+    let wanted: Vec<_> = [
+        "0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25",
+        "1", "+Inf",
+    ]
+    .into_iter()
+    .zip([2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4])
+    .map(|(le, n)| format!("pollux_handshake_seconds_bucket{{{service},le=\"{le}\"}} {n}"))
+    .chain([
+        format!("pollux_handshake_seconds_sum{{{service}}} 3.00218"),
+        format!("pollux_handshake_seconds_count{{{service}}} 4"),
+    ])
+    .collect();
+    assert_eq!(all(&b.text()), wanted);
+    // Its total is there once, whatever the configuration does meanwhile.
+    b.aggregator.reconfigure(b.now, &settings(10).metrics, &names(), 2);
+    b.tick();
+    assert_eq!(all(&b.text()), wanted);
 }
 
 #[test]

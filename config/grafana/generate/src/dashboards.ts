@@ -99,7 +99,16 @@ export const services = page('pollux-services', 'Pollux / Services and endpoints
     stacked('Endpoints by state', unit.count, [[`sum by (service, state) (pollux_service_endpoints${svc})`, '{{service}} {{state}}']]),
     series('Traffic by endpoint', unit.bits, [[`${rate('endpoint_traffic_bytes', ep)} * 8`, '{{service}} {{dip}}']]),
     series('Share of the service', unit.ratio, [[`endpoint_load_dists_per_service${ep}`, '{{service}} {{dip}}']], 'Of the last whole metrics.distribution_tick.'),
-    series('Handshake', unit.seconds, [[`${rate('pollux_handshake_seconds_total', ep)} / (${rate('pollux_handshakes_total', ep)} > 0)`, '{{service}} {{dip}}']], 'Mean time from SYN to SYN-ACK, as the engine saw them: the way to the endpoint and back, and its kernel.'),
+    series(
+      'Handshakes',
+      unit.seconds,
+      [0.5, 0.95].map((share): [string, string] => [
+        `histogram_quantile(${share}, sum by (service, le) (rate(pollux_handshake_seconds_bucket${svc}[$__rate_interval])))`,
+        `{{service}} ${share}`,
+      ]),
+      'From SYN to SYN-ACK, or INIT to INIT ACK, as the engine saw them: half of the handshakes and 95 % of them took no longer.',
+    ),
+    series('Handshakes by endpoint', unit.seconds, [[`${rate('pollux_handshake_seconds_total', ep)} / (${rate('pollux_handshakes_total', ep)} > 0)`, '{{service}} {{dip}}']], 'Mean time from SYN to SYN-ACK, or INIT to INIT ACK, as the engine saw them: the way to the endpoint and back, and its kernel.'),
     series('Unevenness', unit.count, [[`stddev by (service) (endpoint_load_dists_per_service${svc}) * count by (service) (endpoint_load_dists_per_service${svc})`, '{{service}}']], 'Coefficient of variation of the endpoints’ shares: 0: all alike. Weights count as unevenness.'),
     series('Probes by result', unit.perSecond, [[rate('pollux_probes_total'), '{{instance}} {{kind}} {{result}}']]),
     series('Probes: 95th percentile', unit.seconds, [[`histogram_quantile(0.95, sum by (service, endpoint, le) (rate(pollux_probe_seconds_bucket${svc}[5m])))`, '{{service}} {{endpoint}}']]),
