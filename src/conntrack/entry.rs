@@ -11,6 +11,7 @@ use crate::config::{ClientAddress, Protocol};
 use crate::counters::FlowState;
 use crate::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
 use crate::parse::Whole;
+use crate::wire::{raw, u16_at, u32_at};
 
 /// A handshake that makes no progress is given up after this, milliseconds.
 const HALF_OPEN_MS: u32 = 10_000;
@@ -87,13 +88,12 @@ impl Kind {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Entry {
-    /// Addresses of IPv4; of a connection that is wide, the low halves of the low halves.
-    client: u32,
-    vip: u32,
-    endpoint: u32,
-    client_port: u16,
-    vip_port: u16,
-    endpoint_port: u16,
+    /// Addresses of VIP, client and endpoint as they are on the wire, of IPv4; of a connection that is wide, the low halves of
+    /// the low halves. Two neighbours are a packet's source and destination as it goes on, read as one word: to the endpoint the
+    /// latter two, back the first two.
+    addresses: [u8; 12],
+    /// Their ports likewise.
+    ports: [u8; 6],
     source_port: u16,
     kind: Kind,
     source: SourceId,
@@ -102,7 +102,7 @@ pub struct Entry {
     pub(super) touched_ms: u32,
     pair: PairSlot,
     next_hop: [u32; 2],
-    /// Of the original direction.
+    /// Of the original direction, as they are on the wire.
     delta: [u16; 2],
     /// The firewall epoch in the upper 24 bits, the port of the first packet in the others.
     epoch_and_ingress: u32,
@@ -117,15 +117,14 @@ impl Entry {
     /// Of a connection that has not seen a packet yet.
     #[inline(always)]
     pub(super) fn new(flow: &Flow, machine: Machine, touched_ms: u32) -> Self {
-        let low = |addr: Addr| addr.0 as u32;
         let wide = !(flow.client.is_v4() && flow.vip.is_v4() && flow.endpoint.is_v4());
         Self {
-            client: low(flow.client),
-            vip: low(flow.vip),
-            endpoint: low(flow.endpoint),
-            client_port: flow.client_port,
-            vip_port: flow.vip_port,
-            endpoint_port: flow.endpoint_port,
+            addresses: bytemuck::cast(
+                [flow.vip, flow.client, flow.endpoint].map(|addr| (addr.0 as u32).to_be_bytes()),
+            ),
+            ports: bytemuck::cast(
+                [flow.vip_port, flow.client_port, flow.endpoint_port].map(u16::to_be_bytes),
+            ),
             source_port: flow.source_port,
             kind: Kind::new(flow.protocol, flow.form, wide),
             source: flow.source,
@@ -133,7 +132,7 @@ impl Entry {
             touched_ms,
             pair: flow.pair,
             next_hop: flow.next_hop,
-            delta: flow.delta,
+            delta: flow.delta.map(raw::u16),
             epoch_and_ingress: flow.epoch << (32 - EPOCH_BITS) | u32::from(flow.ingress.0),
         }
     }
@@ -181,7 +180,7 @@ impl Entry {
         if matches!(direction, Direction::Original) { original } else { reply }
     }
 
-    /// What a translation adds to the IPv4 header checksum, and to the L4 checksum.
+    /// What a translation adds to the IPv4 header checksum, and to the L4 checksum, as those are [on the wire](raw).
     #[inline]
     #[must_use]
     pub const fn delta(&self, direction: Direction) -> [u16; 2] {
@@ -206,14 +205,18 @@ impl Entry {
     #[inline(always)]
     #[must_use]
     pub const fn ends_v4(&self) -> [(u32, u16); 3] {
-        [(self.client, self.client_port), (self.vip, self.vip_port), (self.endpoint, self.endpoint_port)]
+        [
+            (u32_at::<4, _>(&self.addresses), u16_at::<2, _>(&self.ports)),
+            (u32_at::<0, _>(&self.addresses), u16_at::<0, _>(&self.ports)),
+            (u32_at::<8, _>(&self.addresses), u16_at::<4, _>(&self.ports)),
+        ]
     }
 
     /// The endpoint's port.
     #[inline]
     #[must_use]
     pub const fn endpoint_port(&self) -> u16 {
-        self.endpoint_port
+        u16_at::<4, _>(&self.ports)
     }
 
     /// Full NAT: which address and which port the endpoint sees; a tunnel's source, and the port that GUE is sent to.
@@ -245,35 +248,26 @@ impl Entry {
         self.epoch_and_ingress = epoch << (32 - EPOCH_BITS) | u32::from(self.ingress().0);
     }
 
-    /// Of a connection that [is plain](Self::is_plain), addresses and ports of packets that go this way as they come: the source in
-    /// the upper half of each word. Directions come in no order, so that a branch on them would be mispredicted: the words are
+    /// Of a connection that [is plain](Self::is_plain), source and destination address and port of packets that go this way, as they
+    /// come, all [as on the wire](raw). Directions come in no order, so that a branch on them would be mispredicted: the words are
     /// selected, here and below.
     #[inline(always)]
     #[must_use]
     pub fn comes_v4(&self, direction: Direction) -> (u64, u32) {
-        let original = direction == Direction::Original;
-        (
-            select_unpredictable(original, pair(self.client, self.vip), pair(self.endpoint, self.client)),
-            select_unpredictable(
-                original,
-                ports(self.client_port, self.vip_port),
-                ports(self.endpoint_port, self.client_port),
-            ),
-        )
+        // Before the packet goes back, the one that it is from is the one that it went to.
+        let (addresses, ports) = self.goes_v4(direction.reverse());
+        (addresses.rotate_left(32), ports.rotate_left(16))
     }
 
     /// The same as they go on.
     #[inline(always)]
     #[must_use]
     pub fn goes_v4(&self, direction: Direction) -> (u64, u32) {
+        let Self { addresses, ports, .. } = self;
         let original = direction == Direction::Original;
         (
-            select_unpredictable(original, pair(self.client, self.endpoint), pair(self.vip, self.client)),
-            select_unpredictable(
-                original,
-                ports(self.client_port, self.endpoint_port),
-                ports(self.vip_port, self.client_port),
-            ),
+            select_unpredictable(original, raw::u64_at::<4, _>(addresses), raw::u64_at::<0, _>(addresses)),
+            select_unpredictable(original, raw::u32_at::<2, _>(ports), raw::u32_at::<0, _>(ports)),
         )
     }
 
@@ -303,36 +297,28 @@ impl Entry {
         }
     }
 
+    /// Whether packets that go this way are like this one; nothing where it is no plain connection of this protocol.
+    #[inline(always)]
+    pub(super) fn has_plain(&self, direction: Direction, packet: &Whole) -> Option<bool> {
+        let plain = self.kind == Kind::plain(packet.protocol());
+        plain.then(|| packet.is_v4 && self.comes_v4(direction) == (packet.v4, packet.ports))
+    }
+
     /// Whether packets that go this way are from and to these, both of IPv4: of a connection that [is plain](Self::is_plain).
     #[inline(always)]
     fn has_v4(&self, direction: Direction, tuple: &Tuple) -> bool {
-        let (addresses, both) = self.comes_v4(direction);
-        let low = |addr: Addr| addr.0 as u32;
-        addresses == pair(low(tuple.src), low(tuple.dst)) && both == ports(tuple.sport, tuple.dport)
+        let addresses = raw::addresses(tuple.src.0 as u32, tuple.dst.0 as u32);
+        self.comes_v4(direction) == (addresses, raw::ports(tuple.sport, tuple.dport))
     }
 }
 
-#[inline(always)]
-const fn pair(source: u32, destination: u32) -> u64 {
-    (source as u64) << 32 | destination as u64
-}
-
-#[inline(always)]
-const fn ports(source: u16, destination: u16) -> u32 {
-    (source as u32) << 16 | destination as u32
-}
-
-/// By direction, of the one of the original direction: the complement undoes it. One's complement has two zeroes, of which the
-/// negative one changes no checksum that there is.
+/// By direction, of the one of the original direction: the complement undoes it. One's complement has two zeroes; the complement of the
+/// negative one is the other, and neither changes a checksum that there is.
 #[inline]
 pub(super) const fn delta_by([l3, l4]: [u16; 2], direction: Direction) -> [u16; 2] {
-    const fn undone(delta: u16) -> u16 {
-        if delta == u16::MAX { delta } else { !delta }
-    }
-    match direction {
-        Direction::Original => [l3, l4],
-        Direction::Reply => [undone(l3), undone(l4)],
-    }
+    // No branch: directions come in no order.
+    let undo = (direction as u16).wrapping_neg();
+    [l3 ^ undo, l4 ^ undo]
 }
 
 /// Client, VIP and endpoint of a connection that is wide.
@@ -448,16 +434,15 @@ impl<'t> View<'t> {
             let [client, vip, endpoint, _] = self.wide;
             [Addr(*client), Addr(*vip), Addr(*endpoint)]
         } else {
-            [self.entry.client, self.entry.vip, self.entry.endpoint].map(|addr| Addr::v4(addr.to_be_bytes()))
+            self.entry.ends_v4().map(|(addr, _)| Addr::v4(addr.to_be_bytes()))
         }
     }
 
     /// All of it.
     #[must_use]
     pub fn flow(&self) -> Flow {
-        let Entry {
-            client_port, vip_port, endpoint_port, source_port, source, pair, next_hop, delta, ..
-        } = *self.entry;
+        let Entry { source_port, source, pair, next_hop, delta, .. } = *self.entry;
+        let [(_, client_port), (_, vip_port), (_, endpoint_port)] = self.entry.ends_v4();
         let [client, vip, endpoint] = self.addresses();
         Flow {
             client,
@@ -471,7 +456,7 @@ impl<'t> View<'t> {
             service: self.service(),
             endpoint_id: self.endpoint_id(),
             pair,
-            delta,
+            delta: delta.map(raw::u16),
             next_hop,
             epoch: self.entry.epoch_and_ingress >> (32 - EPOCH_BITS),
             idle_timeout_ms: self.rest.owner.idle_ms(),
@@ -490,19 +475,17 @@ impl<'t> View<'t> {
         self.entry.protocol() == tuple.protocol && self.tuple(direction, own) == *tuple
     }
 
-    /// [`Self::has_tuple`] of a packet's.
-    #[inline(always)]
+    /// [`Self::has_tuple`] of a packet's, where [`Entry::has_plain`] does not tell.
+    #[inline]
     pub(super) fn has_packet(&self, direction: Direction, packet: &Whole, own: &OwnAddresses) -> bool {
-        if self.entry.kind == Kind::plain(packet.protocol()) {
-            return packet.is_v4 && self.entry.comes_v4(direction) == (packet.v4, packet.ports);
-        }
         self.entry.protocol() == packet.protocol() && self.tuple(direction, own) == packet.tuple()
     }
 
     /// [`Flow::tuple_by`].
     #[inline]
     pub(super) fn tuple(&self, direction: Direction, own: &OwnAddresses) -> Tuple {
-        let Entry { client_port, vip_port, endpoint_port, source_port, source, .. } = *self.entry;
+        let Entry { source_port, source, .. } = *self.entry;
+        let [(_, client_port), (_, vip_port), (_, endpoint_port)] = self.entry.ends_v4();
         let [client, vip, endpoint] = self.addresses();
         let (client, vip) = ((client, client_port), (vip, vip_port));
         let form = self.entry.form();
@@ -573,6 +556,6 @@ mod tests {
                 assert_eq!(apply(apply(sum, there), back), sum);
             }
         }
-        assert_eq!(back, [delta(&[9, 9, 0, 1], &[1, 2, 3, 4]), delta(&[5, 5], &[5, 5])]);
+        assert_eq!(back, [delta(&[9, 9, 0, 1], &[1, 2, 3, 4]), !delta(&[5, 5], &[5, 5])]);
     }
 }

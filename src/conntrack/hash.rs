@@ -14,6 +14,8 @@ use siphasher::sip::SipHasher13;
 
 use super::Tuple;
 use crate::addr::Addr;
+use crate::config::Protocol;
+use crate::wire::raw;
 
 /// The expanded key.
 pub(crate) struct TupleHash {
@@ -51,7 +53,8 @@ impl TupleHash {
         // 0 for an IPv4 address.
         let upper = |a: Addr| (a.0 >> 64) as u64 | (a.0 as u64) >> 32 ^ 0xffff;
         if upper(t.src) | upper(t.dst) == 0 {
-            return self.of_v4((t.src.0 as u64) << 32 | u64::from(t.dst.0 as u32), rest(t));
+            let addresses = raw::addresses(t.src.0 as u32, t.dst.0 as u32);
+            return self.of_v4(addresses, rest_v4(raw::ports(t.sport, t.dport), t.protocol));
         }
         let [k0, k1, k2, k3, k4, k5] = self.nh;
         self.finish(
@@ -61,8 +64,8 @@ impl TupleHash {
         )
     }
 
-    /// [`of`](Self::of) for a tuple of IPv4: its addresses, the source's in the upper half; its ports likewise in 32 bits, and below
-    /// them 16 bits with the protocol's number.
+    /// [`of`](Self::of) for a tuple of IPv4: its addresses [as they are on the wire](raw), and [the rest](rest_v4); or for any other
+    /// two words.
     #[inline(always)]
     pub(crate) fn of_v4(&self, addresses: u64, rest: u64) -> u64 {
         let [k0, k1] = self.nh4;
@@ -75,6 +78,12 @@ impl TupleHash {
         // One round of a murmur finaliser: neighbouring ports are an arithmetic progression up to here.
         (h ^ h >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(32)
     }
+}
+
+/// What of a tuple of IPv4 is no address: its ports as they are on the wire, and its protocol.
+#[inline(always)]
+pub(super) fn rest_v4(ports: u32, protocol: Protocol) -> u64 {
+    u64::from(ports) << 16 | u64::from(protocol.number())
 }
 
 /// What of a tuple is no address.
@@ -97,7 +106,6 @@ const fn fold(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Protocol;
 
     const BUCKETS: usize = 1 << 13;
 

@@ -69,6 +69,18 @@ pub enum Direction {
     Reply,
 }
 
+impl Direction {
+    /// The other one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reverse(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
 /// Index of an entry; good until the entry is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowId(pub u32);

@@ -9,7 +9,7 @@ use std::fmt;
 use arrayvec::ArrayVec;
 
 use super::entry::{Entry, PAST_ALL_TIMEOUTS_MS, Rest, View, Wide};
-use super::hash::TupleHash;
+use super::hash::{TupleHash, rest_v4};
 use super::index::{Index, Key, Probe};
 use super::machine::Machine;
 use super::vacant::Vacant;
@@ -168,7 +168,7 @@ impl Conntrack {
     #[must_use]
     pub fn hash_of(&self, packet: &Whole) -> u64 {
         if packet.is_v4 {
-            self.hash.of_v4(packet.v4, u64::from(packet.ports) << 16 | u64::from(packet.protocol().number()))
+            self.hash.of_v4(packet.v4, rest_v4(packet.ports, packet.protocol()))
         } else {
             self.hash.of(&packet.tuple())
         }
@@ -227,7 +227,12 @@ impl Conntrack {
     pub fn confirm(&self, lead: Lead, packet: &Whole) -> Option<(FlowId, Direction)> {
         let Lead(key) = lead;
         let (id, direction) = (key.id(), key.direction());
-        self.get(id)?.has_packet(direction, packet, &self.own).then_some((id, direction))
+        let entry = self.entries.get(id.0 as usize)?;
+        let same = match entry.has_plain(direction, packet) {
+            Some(same) => same,
+            None => self.get(id)?.has_packet(direction, packet, &self.own),
+        };
+        same.then_some((id, direction))
     }
 
     #[inline(always)]

@@ -102,13 +102,6 @@ const FINS: (u32, u32) = (3, 2);
 
 const BOTH: u8 = 3;
 
-const fn other(direction: Direction) -> Direction {
-    match direction {
-        Original => Reply,
-        Reply => Original,
-    }
-}
-
 /// `low − SLACK ≤ n ≤ high + SLACK` in the circle of sequence numbers, `low` and `high` in any order.
 const fn near(n: u32, low: u32, high: u32) -> bool {
     let (low, span) = match high.wrapping_sub(low) {
@@ -198,7 +191,7 @@ impl State {
     /// What a side would send now if it had nothing to say: with the numbers that the other side expects, or, where segments are under
     /// way, answers with its own. Nothing where the server has not been heard, and the client's next SYN begins anew.
     pub(super) fn keepalive(&self, direction: Direction) -> Option<Segment> {
-        let (sent, received) = (self.sent[direction as usize], self.sent[other(direction) as usize]);
+        let (sent, received) = (self.sent[direction as usize], self.sent[direction.reverse() as usize]);
         let segment = Segment { flags: ACK, payload: 0, seq: sent.get(), ack: received.get() };
         (!matches!(self.phase(), Phase::SynSent | Phase::Closed)).then_some(segment)
     }
@@ -363,7 +356,7 @@ impl State {
 
     fn reset(&mut self, direction: Direction, segment: &Segment) -> Reaction {
         let d = direction as usize;
-        let plausible = near(segment.seq, self.acked[other(direction) as usize].get(), self.sent[d].get());
+        let plausible = near(segment.seq, self.acked[direction.reverse() as usize].get(), self.sent[d].get());
         let (ends, error) = match (self.phase(), direction) {
             (Phase::PickedUp | Phase::SynSent, Original) => (plausible, None),
             // Of a connection that it does not know (RFC 9293 §3.10.7.1).

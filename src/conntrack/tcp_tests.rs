@@ -27,7 +27,7 @@ impl Talk {
 
     /// The next segment of a side that has received everything.
     fn segment(&self, direction: Direction, flags: u8, payload: u32) -> Segment {
-        let ack = if flags & ACK == 0 { 0 } else { self.next[other(direction) as usize] };
+        let ack = if flags & ACK == 0 { 0 } else { self.next[direction.reverse() as usize] };
         Segment { flags, payload, seq: self.next[direction as usize], ack }
     }
 

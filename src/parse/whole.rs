@@ -7,7 +7,7 @@ use crate::config::Protocol;
 use crate::conntrack::Tuple;
 use crate::pipeline::RxChecksum;
 use crate::wire::ethernet::{self, ethertype};
-use crate::wire::{array_at, ipv4, ipv6, protocol, tcp, u16_at, u32_at, udp};
+use crate::wire::{array_at, ipv4, ipv6, protocol, raw, tcp, u16_at, udp};
 
 /// First octets of IPv4 addresses that the full parser judges: 0, 127, 224–239, 255.
 const SPECIAL: [bool; 256] = {
@@ -35,14 +35,15 @@ const IMPOSSIBLE: [bool; 256] = {
 };
 
 /// One of those. All of it is scalars that are written and read one by one where they lie: a copy of what was just written in pieces
-/// would have to wait until those are in the cache. Pairs of fields that come and are compared together are one word.
+/// would have to wait until those are in the cache. Pairs of fields that come and are compared together are one word, and those that
+/// are only compared and replaced stay [as they are on the wire](crate::wire::raw).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Whole {
-    /// Of IPv4: source address, and in the lower half destination address.
+    /// Of IPv4: source and destination address, as they are on the wire.
     pub v4: u64,
     /// Of TCP: sequence number, and in the lower half acknowledgement number.
     pub numbers: u64,
-    /// Source port, and in the lower half destination port.
+    /// Source and destination port, as they are on the wire.
     pub ports: u32,
     /// Bytes of payload, of TCP.
     pub payload: u32,
@@ -69,28 +70,28 @@ impl Whole {
     #[inline]
     #[must_use]
     pub const fn src(&self) -> Addr {
-        if self.is_v4 { Addr::v4(((self.v4 >> 32) as u32).to_be_bytes()) } else { self.v6[0] }
+        if self.is_v4 { Addr::v4((self.v4 as u32).to_le_bytes()) } else { self.v6[0] }
     }
 
     /// Destination address.
     #[inline]
     #[must_use]
     pub const fn dst(&self) -> Addr {
-        if self.is_v4 { Addr::v4((self.v4 as u32).to_be_bytes()) } else { self.v6[1] }
+        if self.is_v4 { Addr::v4(((self.v4 >> 32) as u32).to_le_bytes()) } else { self.v6[1] }
     }
 
     /// Source port.
     #[inline]
     #[must_use]
     pub const fn sport(&self) -> u16 {
-        (self.ports >> 16) as u16
+        (self.ports as u16).swap_bytes()
     }
 
     /// Destination port.
     #[inline]
     #[must_use]
     pub const fn dport(&self) -> u16 {
-        self.ports as u16
+        ((self.ports >> 16) as u16).swap_bytes()
     }
 
     /// Sequence number, of TCP.
@@ -208,12 +209,17 @@ const USUAL: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + tcp::HEADER_LEN;
 /// `out`.
 #[inline(always)]
 #[must_use]
-pub fn whole(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> bool {
+pub fn whole(
+    station: &Station,
+    frame: &[u8],
+    checksum: impl Fn() -> RxChecksum + Copy,
+    out: &mut Whole,
+) -> bool {
     // Where the length is known the bounds of all fields are, too: they are not checked again one by one.
     let is_whole = if station.vlan == 0 && frame.len() >= USUAL {
         untagged(station, frame, checksum, out)
     } else {
-        unusual(station, frame, checksum, out)
+        unusual(station, frame, checksum(), out)
     };
     is_whole.is_some()
 }
@@ -221,6 +227,7 @@ pub fn whole(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Wh
 /// With a tag, or UDP without padding.
 #[inline(never)]
 fn unusual(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> Option<()> {
+    let checksum = || checksum;
     if station.vlan == 0 {
         return untagged(station, frame, checksum, out);
     }
@@ -230,24 +237,31 @@ fn unusual(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whol
     if !station.is_to(eth) || kind != ethertype::VLAN || u16_at::<0, _>(tag) & 0x0fff != station.vlan {
         return None;
     }
-    network(u16_at::<2, _>(tag), ip, ethernet::TAGGED_LEN as u16, checksum, out)
+    network(raw::u16_at::<2, _>(tag), ip, ethernet::TAGGED_LEN as u16, checksum, out)
 }
 
 #[inline(always)]
-fn untagged(station: &Station, frame: &[u8], checksum: RxChecksum, out: &mut Whole) -> Option<()> {
+fn untagged(
+    station: &Station,
+    frame: &[u8],
+    checksum: impl Fn() -> RxChecksum,
+    out: &mut Whole,
+) -> Option<()> {
     let (eth, ip) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
     if !station.is_to(eth) {
         return None;
     }
-    let kind = u16_at::<{ ethernet::field::ETHERTYPE.start }, _>(eth);
+    let kind = raw::u16_at::<{ ethernet::field::ETHERTYPE.start }, _>(eth);
     network(kind, ip, ethernet::HEADER_LEN as u16, checksum, out)
 }
 
 #[inline(always)]
-fn network(kind: u16, ip: &[u8], l3: u16, checksum: RxChecksum, out: &mut Whole) -> Option<()> {
+fn network(kind: u16, ip: &[u8], l3: u16, checksum: impl Fn() -> RxChecksum, out: &mut Whole) -> Option<()> {
+    const IPV4: u16 = raw::u16(ethertype::IPV4);
+    const IPV6: u16 = raw::u16(ethertype::IPV6);
     match kind {
-        ethertype::IPV4 => v4(ip, l3, checksum, out),
-        ethertype::IPV6 => v6(ip, l3, out),
+        IPV4 => v4(ip, l3, checksum, out),
+        IPV6 => v6(ip, l3, out),
         _ => None,
     }
 }
@@ -255,49 +269,51 @@ fn network(kind: u16, ip: &[u8], l3: u16, checksum: RxChecksum, out: &mut Whole)
 /// What an IPv4 header's first eight bytes must be, where [`FIXED`] has bits: version 4, no options, no fragment.
 const PLAIN: u64 = u64::from_le_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
 const FIXED: u64 = u64::from_le_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
+/// "Don't fragment" in them.
+const DONT_FRAGMENT: u64 = u64::from_le_bytes([0, 0, 0, 0, 0, 0, (ipv4::DONT_FRAGMENT >> 8) as u8, 0]);
 
 #[inline(always)]
-fn v4(bytes: &[u8], l3: u16, checksum: RxChecksum, out: &mut Whole) -> Option<()> {
+fn v4(bytes: &[u8], l3: u16, checksum: impl Fn() -> RxChecksum, out: &mut Whole) -> Option<()> {
     use ipv4::field;
-    let header: &[u8; ipv4::HEADER_LEN] = bytes.first_chunk()?;
-    let word = |bytes| u64::from_le_bytes(bytes);
-    let (first, second) = (word(array_at::<0, 8, _>(header)), word(array_at::<8, 8, _>(header)));
+    let (header, rest) = bytes.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
+    let (first, second) = (raw::u64_at::<0, _>(header), raw::u64_at::<8, _>(header));
     let special =
         SPECIAL[usize::from(header[field::SRC.start])] | SPECIAL[usize::from(header[field::DST.start])];
     if first & FIXED != PLAIN || special {
         return None;
     }
-    if checksum != RxChecksum::Good && (checksum == RxChecksum::Bad || !is_right(header, first, second)) {
+    if checksum() != RxChecksum::Good && (checksum() == RxChecksum::Bad || !is_right(header, first, second)) {
         return None;
     }
-    let total = usize::from(u16_at::<{ field::LENGTH.start }, _>(header));
-    out.v4 = u64::from_be_bytes(array_at::<{ field::SRC.start }, 8, _>(header));
+    let total = u32::from(u16_at::<{ field::LENGTH.start }, _>(header));
+    out.v4 = raw::u64_at::<{ field::SRC.start }, _>(header);
     out.is_v4 = true;
     out.ttl = header[field::TTL];
-    out.dont_fragment = header[field::FRAGMENT.start] & (ipv4::DONT_FRAGMENT >> 8) as u8 != 0;
+    out.dont_fragment = first & DONT_FRAGMENT != 0;
     out.l3 = l3;
-    out.l3_len = total as u32;
-    l4(header[field::PROTOCOL], bytes.get(ipv4::HEADER_LEN..total)?, out)
+    out.l3_len = total;
+    l4(header[field::PROTOCOL], rest, total.checked_sub(ipv4::HEADER_LEN as u32)?, out)
 }
 
 /// Whether the checksum of a header without options is right; its first words are these.
 #[inline(always)]
 fn is_right(header: &[u8; ipv4::HEADER_LEN], first: u64, second: u64) -> bool {
-    let last = u64::from(u32::from_le_bytes(array_at::<16, 4, _>(header)));
+    let last = u64::from(raw::u32_at::<16, _>(header));
     let (sum, carry) = first.overflowing_add(second);
     let (sum, again) = sum.overflowing_add(last + u64::from(carry));
-    // All ones, of which there are two forms before the last carry is in; a header is never all zero.
-    let sum = (sum & 0xffff_ffff) + (sum >> 32) + u64::from(again);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    sum == 0xffff
+    // After a carry little is left: there is no third one.
+    let sum = sum.wrapping_add(u64::from(again));
+    // Upper and lower half added crosswise: the upper one gets the carry out of the lower, which is its own.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    // All ones, of which there is one form, for a header is never all zero.
+    sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
 }
 
 #[inline(never)]
 fn v6(bytes: &[u8], l3: u16, out: &mut Whole) -> Option<()> {
     use ipv6::field;
-    let header: &[u8; ipv6::HEADER_LEN] = bytes.first_chunk()?;
-    let total = ipv6::HEADER_LEN + usize::from(u16_at::<{ field::LENGTH.start }, _>(header));
+    let (header, rest) = bytes.split_first_chunk::<{ ipv6::HEADER_LEN }>()?;
+    let len = u32::from(u16_at::<{ field::LENGTH.start }, _>(header));
     let src = Addr::v6(array_at::<{ field::SRC.start }, 16, _>(header));
     let dst = Addr::v6(array_at::<{ field::DST.start }, 16, _>(header));
     let special = |addr: Addr| addr.0 <= 1 || addr.is_multicast() || addr.is_v4();
@@ -309,31 +325,35 @@ fn v6(bytes: &[u8], l3: u16, out: &mut Whole) -> Option<()> {
     out.ttl = header[field::HOP_LIMIT];
     out.dont_fragment = true;
     out.l3 = l3;
-    out.l3_len = total as u32;
-    l4(header[field::NEXT_HEADER], bytes.get(ipv6::HEADER_LEN..total)?, out)
+    out.l3_len = ipv6::HEADER_LEN as u32 + len;
+    l4(header[field::NEXT_HEADER], rest, len, out)
 }
 
+/// `rest` begins with an L4 header and payload of `len` bytes, and may go on with padding.
 #[inline(always)]
-fn l4(number: u8, bytes: &[u8], out: &mut Whole) -> Option<()> {
+fn l4(number: u8, rest: &[u8], len: u32, out: &mut Whole) -> Option<()> {
+    if len as usize > rest.len() {
+        return None;
+    }
     match number {
         protocol::TCP => {
-            let header: &[u8; tcp::HEADER_LEN] = bytes.first_chunk()?;
-            let header_len = usize::from(header[tcp::field::OFFSET] >> 4) * 4;
+            let header: &[u8; tcp::HEADER_LEN] = rest.first_chunk()?;
+            let header_len = u32::from(header[tcp::field::OFFSET] >> 4) * 4;
             let flags = header[tcp::field::FLAGS];
             out.ports = ports(header)?;
-            if header_len < tcp::HEADER_LEN || header_len > bytes.len() || IMPOSSIBLE[usize::from(flags)] {
+            if header_len < tcp::HEADER_LEN as u32 || header_len > len || IMPOSSIBLE[usize::from(flags)] {
                 return None;
             }
             out.numbers = u64::from_be_bytes(array_at::<{ tcp::field::SEQ.start }, 8, _>(header));
-            out.payload = (bytes.len() - header_len) as u32;
+            out.payload = len - header_len;
             (out.flags, out.is_tcp) = (flags, true);
             Some(())
         }
         protocol::UDP => {
-            let header: &[u8; udp::HEADER_LEN] = bytes.first_chunk()?;
-            let len = usize::from(u16_at::<{ udp::field::LENGTH.start }, _>(header));
+            let header: &[u8; udp::HEADER_LEN] = rest.first_chunk()?;
+            let claimed = u32::from(u16_at::<{ udp::field::LENGTH.start }, _>(header));
             out.ports = ports(header)?;
-            if len < udp::HEADER_LEN || len > bytes.len() {
+            if claimed < udp::HEADER_LEN as u32 || claimed > len {
                 return None;
             }
             (out.flags, out.is_tcp) = (0, false);
@@ -346,6 +366,6 @@ fn l4(number: u8, bytes: &[u8], out: &mut Whole) -> Option<()> {
 /// Both ports; neither is 0.
 #[inline(always)]
 fn ports<const N: usize>(header: &[u8; N]) -> Option<u32> {
-    let ports = u32_at::<0, _>(header);
+    let ports = raw::u32_at::<0, _>(header);
     (ports >> 16 != 0 && ports as u16 != 0).then_some(ports)
 }

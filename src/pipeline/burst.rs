@@ -192,55 +192,59 @@ impl<F: Frame> Shard<F> {
     /// for itself.
     #[inline(never)]
     fn parse_all<T>(
-        &self,
+        &mut self,
         tables: &Tables,
         slots: &mut [Slot; MAX_BURST],
         frames: &[T],
         look: impl Fn(&T) -> (PortId, &F),
         sort: bool,
     ) {
-        let mut at: Option<(PortId, Station)> = None;
         let mut last = LastVip::default();
-        for frame in frames {
-            fetch_rest(look(frame).1.data());
-        }
-        for (slot, frame) in slots.iter_mut().zip(frames) {
-            let (port, frame) = look(frame);
-            let station = match &at {
-                Some((same, station)) if *same == port => station,
-                _ => &at.insert((port, Station::new(&link(&tables.ports[port.index()])))).1,
-            };
-            slot.whole = parse::whole(station, frame.data(), frame.rx_checksum(), &mut slot.packet);
-            slot.lead = Lead::NONE;
-            slot.owner = None;
-            if slot.whole {
-                if sort {
-                    slot.owner = self.other_owner(tables, &slot.packet, &mut last);
-                }
-                if slot.owner.is_none() {
-                    slot.hash = self.conntrack.hash_of(&slot.packet);
-                    self.conntrack.prefetch(slot.hash);
-                }
+        if self.long_headers {
+            for frame in frames {
+                fetch_rest(look(frame).1.data());
             }
         }
+        let mut long_headers = false;
+        let mut slots = slots.iter_mut();
+        for of_a_port in frames.chunk_by(|a, b| look(a).0 == look(b).0) {
+            let Some(port) = of_a_port.first().map(|frame| look(frame).0) else { continue };
+            let station = Station::new(&link(&tables.ports[port.index()]));
+            for (frame, slot) in of_a_port.iter().zip(slots.by_ref()) {
+                let (_, frame) = look(frame);
+                slot.whole = parse::whole(&station, frame.data(), || frame.rx_checksum(), &mut slot.packet);
+                slot.lead = Lead::NONE;
+                slot.owner = None;
+                if slot.whole {
+                    if sort {
+                        slot.owner = self.other_owner(tables, &slot.packet, &mut last);
+                    }
+                    if slot.owner.is_none() {
+                        slot.hash = self.conntrack.hash_of(&slot.packet);
+                        self.conntrack.prefetch(slot.hash);
+                    }
+                }
+                long_headers |= !slot.packet.is_v4;
+            }
+        }
+        self.long_headers = long_headers;
     }
 
     /// Second stage; whether some packets are of connections that are not known.
     #[inline(never)]
     fn probe_all(&self, slots: &mut [Slot]) -> bool {
-        let (mut further, mut unknown) = (false, false);
+        let mut sure = true;
         for slot in slots.iter_mut().filter(|slot| slot.is_ours()) {
             slot.lead = self.conntrack.probe(slot.hash, !slot.packet.is_v4);
-            further |= slot.lead.is_further();
-            unknown |= slot.lead == Lead::NONE;
+            sure &= slot.lead.connection().is_some();
         }
-        if further {
-            for slot in slots.iter_mut().filter(|slot| slot.lead.is_further()) {
-                slot.lead = self.conntrack.probe_further(slot.hash, !slot.packet.is_v4);
-                unknown |= slot.lead == Lead::NONE;
-            }
+        if sure {
+            return false;
         }
-        unknown
+        for slot in slots.iter_mut().filter(|slot| slot.is_ours() && slot.lead.is_further()) {
+            slot.lead = self.conntrack.probe_further(slot.hash, !slot.packet.is_v4);
+        }
+        slots.iter().any(Slot::is_unknown)
     }
 
     /// Third stage, for those whose connection was found: which way they go; fetches their pairs' counters, and where a header will
@@ -260,9 +264,7 @@ impl<F: Frame> Shard<F> {
         for (slot, frame) in slots.iter_mut().zip(frames) {
             slot.way = Way::Long;
             let packet = &slot.packet;
-            if !slot.is_ours() {
-                continue;
-            }
+            // Of what is not ours there is no lead.
             let Some((id, direction)) = self.conntrack.confirm(slot.lead, packet) else { continue };
             let entry = self.conntrack.entry(id);
             prefetch(bank.pair(entry.pair()));
@@ -317,11 +319,10 @@ impl<F: Frame> Shard<F> {
             if let Some(foreseen) = slot.foreseen
                 && !self.pairs.prefetch_slot(&self.writer, foreseen.pair)
             {
-                self.pairs.prefetch_fresh(&self.writer, fresh);
                 fresh += 1;
             }
         }
-        self.pairs.prefetch_forgotten(&self.writer, fresh);
+        self.pairs.prefetch_fresh(&self.writer, fresh);
     }
 
     /// [`is_misdirected`](Self::is_misdirected), of a packet whose connection was recognised.

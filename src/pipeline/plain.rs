@@ -9,10 +9,12 @@ use std::slice;
 use super::burst::{Slot, Way};
 use super::egress::restation;
 use super::shard::{Shard, Turn, Via};
-use super::{Account, DropReason, Frame, Output};
+use super::{Account, Frame, Output};
 use crate::ids::PortId;
 use crate::neighbor::NextHop;
 use crate::rewrite;
+use crate::tables::Port;
+use crate::wire::ethernet;
 
 /// What is left of a burst: what is known of its packets, the packets, and those of the next burst that are not fetched yet.
 pub(super) type Queue<'b, 's, F, I> = (&'b mut slice::Iter<'s, Slot>, &'b mut I, &'b mut slice::Iter<'s, F>);
@@ -28,12 +30,17 @@ impl<F: Frame> Shard<F> {
         forwarded: &mut u64,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
         let Turn { tables, now, out } = turn;
+        let ports: &[Port] = &tables.ports;
         let now_ms = self.conntrack.now_ms();
-        while let Some(slot) = slots.as_slice().first()
-            && slot.way == Way::Plain
-        {
+        let mut sent = 0;
+        let odd = loop {
+            let Some(slot) = slots.as_slice().first() else { break None };
+            if slot.way != Way::Plain {
+                break None;
+            }
             slots.next();
-            let (port, mut frame, via) = take(frames.next()?);
+            let Some(next) = frames.next() else { break None };
+            let (port, mut frame, via) = take(next);
             if let Some(ahead) = ahead.next() {
                 ahead.prefetch();
             }
@@ -42,36 +49,40 @@ impl<F: Frame> Shard<F> {
             let Some((direction, entry)) =
                 connection.and_then(|(id, d)| Some((d, self.conntrack.get_mut(id)?)))
             else {
-                return Some((slot, (port, frame, via)));
+                break Some((slot, (port, frame, via)));
             };
             let hop = NextHop::from_bits(entry.next_hop(direction));
             let Some((egress, mac)) = self.neighbors.ready(hop, *now) else {
-                return Some((slot, (port, frame, via)));
+                break Some((slot, (port, frame, via)));
             };
-            let Some(config) = tables.ports.get(egress.index()) else {
-                return Some((slot, (port, frame, via)));
+            let Some(config) = ports.get(egress.index()) else {
+                break Some((slot, (port, frame, via)));
             };
             if packet.l3_len > u32::from(config.mtu)
                 || config.l2_len() != usize::from(packet.l3)
                 || !entry.follow(direction, packet, now_ms)
             {
-                return Some((slot, (port, frame, via)));
+                break Some((slot, (port, frame, via)));
             }
-            let account = Account { pair: entry.pair(), bytes: packet.l3_len, icmp_error: None };
             let bytes = frame.data_mut();
-            if rewrite::translate_plain(bytes, packet, entry, direction).is_none()
-                || restation(bytes, *mac, config).is_none()
-            {
-                // The parser has seen these bytes: it cannot be.
-                self.writer.bank().dropped(DropReason::FrameTooShort).add(1);
-                out.drop(port, frame, DropReason::FrameTooShort);
-                continue;
+            let translated = if config.vlan == 0 {
+                rewrite::translate_plain::<{ ethernet::HEADER_LEN }>(bytes, packet, entry, direction)
+            } else {
+                rewrite::translate_plain::<{ ethernet::TAGGED_LEN }>(bytes, packet, entry, direction)
+            };
+            if translated.and_then(|()| restation(bytes, *mac, config)).is_none() {
+                break Some((slot, (port, frame, via)));
             }
             // Padding is of the link that the packet came by.
             frame.truncate(usize::from(packet.l3) + packet.l3_len as usize);
-            *forwarded += 1;
-            out.forward(egress, frame, account);
-        }
-        None
+            sent += 1;
+            out.forward(
+                egress,
+                frame,
+                Account { pair: entry.pair(), bytes: packet.l3_len, icmp_error: None },
+            );
+        };
+        *forwarded += sent;
+        odd
     }
 }

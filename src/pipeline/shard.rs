@@ -105,6 +105,8 @@ pub struct Shard<F> {
     pub(super) slots: Option<Box<Slots>>,
     /// Whether most of a device's last burst were other workers' packets.
     pub(super) astray: bool,
+    /// Whether there was IPv6 in the last burst, as there is then in the next one, mostly: its headers do not fit in one line.
+    pub(super) long_headers: bool,
     /// Entries removed so far: what was looked up before a removal is looked up again.
     pub(super) removals: u64,
 }
@@ -143,6 +145,7 @@ impl<F: Frame> Shard<F> {
             sweep: None,
             slots: Some(Box::default()),
             astray: false,
+            long_headers: false,
             removals: 0,
         }
     }

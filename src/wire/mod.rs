@@ -17,6 +17,7 @@ pub mod ipv6;
 pub mod ndp;
 pub mod protocol;
 pub mod quic;
+pub(crate) mod raw;
 pub mod sctp;
 pub mod sctp_params;
 pub mod tcp;
