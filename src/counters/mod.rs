@@ -230,11 +230,11 @@ impl Writer {
     pub fn transmitted(&self, port: PortId, len: usize, account: Option<&Account>) {
         self.sent(port, 1, len as u64);
         if let Some(account) = account {
-            self.processed(account);
+            self.processed([*account]);
         }
     }
 
-    /// A device has taken so many frames, so many bytes long together; [`processed`](Self::processed) is said of each of them.
+    /// A device has taken so many frames, so many bytes long together; [`processed`](Self::processed) is said of those that were forwarded.
     #[inline]
     pub fn sent(&self, port: PortId, frames: u64, bytes: u64) {
         let bank = self.bank();
@@ -244,18 +244,34 @@ impl Writer {
         counters.tx_bytes.add(bytes);
     }
 
-    /// A forwarded packet is among what a device has taken.
+    /// These forwarded packets are among what a device has taken. Packets of one pair often follow each other: they are added up first,
+    /// for each addition in memory has to wait for the one before.
     #[inline]
-    pub fn processed(&self, account: &Account) {
+    pub fn processed(&self, accounts: impl IntoIterator<Item = Account>) {
         let bank = self.bank();
-        let pair = bank.pair(account.pair);
-        pair.packets.add(1);
-        pair.bytes.add(u64::from(account.bytes));
-        if let Some(service) = account.icmp_error {
-            let service = bank.service(service);
-            service.icmp_error_packets.add(1);
-            service.icmp_error_bytes.add(u64::from(account.bytes));
+        let credit = |pair, packets, bytes| {
+            let pair = bank.pair(pair);
+            pair.packets.add(packets);
+            pair.bytes.add(bytes);
+        };
+        let mut accounts = accounts.into_iter().inspect(|account| {
+            if let Some(service) = account.icmp_error {
+                let service = bank.service(service);
+                service.icmp_error_packets.add(1);
+                service.icmp_error_bytes.add(u64::from(account.bytes));
+            }
+        });
+        let Some(Account { mut pair, bytes, .. }) = accounts.next() else { return };
+        let (mut packets, mut bytes) = (1, u64::from(bytes));
+        for next in accounts {
+            if next.pair != pair {
+                credit(pair, packets, bytes);
+                (pair, packets, bytes) = (next.pair, 0, 0);
+            }
+            packets += 1;
+            bytes += u64::from(next.bytes);
         }
+        credit(pair, packets, bytes);
     }
 
     /// A full TX queue has refused a frame.

@@ -230,30 +230,25 @@ impl Pairs {
         false
     }
 
-    /// Fetches what the `n`-th pair from now on will be given, if all are new.
+    /// Fetches what the next `n` pairs will be given, if all are new: slots that never were used, or rested ones. Where the keys of
+    /// those are to be forgotten is told by their records, which were fetched when this was said of the burst before.
     #[inline]
     pub fn prefetch_fresh(&self, writer: &Writer, n: usize) {
-        let unused = self.used as usize + n;
-        let slot = match self.idle.get(n) {
-            _ if unused < self.freely => unused as u32,
-            Some(&(slot, _)) => slot,
-            None if unused < writer.directory().records.len() => unused as u32,
-            None => return,
+        let directory = writer.directory();
+        let fetch = |slot| {
+            directory.prefetch(slot);
+            memory::prefetch(writer.bank().pair(PairSlot(slot)));
         };
-        writer.directory().prefetch(slot);
-        memory::prefetch(writer.bank().pair(PairSlot(slot)));
-    }
-
-    /// After [`prefetch_fresh`](Self::prefetch_fresh) of so many: fetches where the pairs whose slots they get are to be forgotten.
-    #[inline]
-    pub fn prefetch_forgotten(&self, writer: &Writer, n: usize) {
-        if (self.used as usize) < self.freely {
-            return;
+        let unused = (self.used as usize + n).min(self.freely);
+        if n == 0 || (self.used as usize) < unused {
+            return (self.used..unused as u32).for_each(fetch);
         }
-        for &(slot, _) in self.idle.iter().take(n) {
-            let key = writer.directory().records[slot as usize].key();
+        let mut idle = self.idle.iter().map(|(slot, _)| *slot);
+        for slot in idle.by_ref().take(n) {
+            let key = directory.records[slot as usize].key();
             memory::prefetch(&self.index[self.home(self.tag(&key))]);
         }
+        idle.take(n).for_each(fetch);
     }
 
     /// Fetches what [`release`](Self::release) writes.

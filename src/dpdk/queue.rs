@@ -78,6 +78,10 @@ impl RxQueue {
     /// Frames of several segments are made one; where that cannot be, they are freed and their lengths appended to `refused`.
     #[inline]
     pub fn join_segments(frames: &mut ArrayVec<Mbuf, MAX_BURST>, refused: &mut ArrayVec<usize, MAX_BURST>) {
+        // Hardly ever: looked at by itself, without a decision for each.
+        if !frames.iter().fold(false, |any, frame| any | frame.is_segmented()) {
+            return;
+        }
         let mut at = 0;
         while let Some(frame) = frames.get_mut(at) {
             if frame.is_segmented() && !frame.linearize() {

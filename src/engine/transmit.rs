@@ -32,8 +32,8 @@ const PENDING: usize = 64;
 pub(super) struct TxPort {
     id: PortId,
     frames: Box<ArrayVec<Mbuf, TX_BUFFER>>,
-    /// One for each of `frames`.
-    notes: Box<ArrayVec<Note, TX_BUFFER>>,
+    /// For each of `frames` the one at its place.
+    notes: Box<[Note; TX_BUFFER]>,
     /// Bytes of `frames`.
     bytes: u64,
     /// Frames that found the buffer full, not counted yet.
@@ -55,14 +55,14 @@ const _: () = assert!(size_of::<Note>() == 16);
 
 /// No slot.
 const NOBODY: PairSlot = PairSlot(u32::MAX);
+/// Of a frame that is nobody's.
+const NOTHING: Note = Note { pair: NOBODY, bytes: 0, service: None };
 
 impl Note {
     #[inline(always)]
-    fn new(account: Option<Account>) -> Self {
-        match account {
-            Some(Account { pair, bytes, icmp_error }) => Self { pair, bytes, service: icmp_error },
-            None => Self { pair: NOBODY, bytes: 0, service: None },
-        }
+    fn new(account: Account) -> Self {
+        let Account { pair, bytes, icmp_error } = account;
+        Self { pair, bytes, service: icmp_error }
     }
 
     #[inline(always)]
@@ -114,7 +114,7 @@ impl Relay {
 
 impl TxPort {
     pub fn new(id: PortId, way: Way) -> Self {
-        Self { id, frames: Box::default(), notes: Box::default(), bytes: 0, overflow: 0, way }
+        Self { id, frames: Box::default(), notes: Box::new([NOTHING; TX_BUFFER]), bytes: 0, overflow: 0, way }
     }
 
     /// The port.
@@ -125,14 +125,13 @@ impl TxPort {
     /// Puts a frame into the buffer; it comes back where that is full.
     #[inline(always)]
     fn push(&mut self, frame: Mbuf, account: Option<Account>) -> Option<Mbuf> {
-        let len = frame.data().len() as u64;
+        let (len, place) = (frame.data().len() as u64, self.frames.len());
         if let Err(error) = self.frames.try_push(frame) {
             self.overflow += 1;
             return Some(error.element());
         }
         self.bytes += len;
-        // As many as frames.
-        let _ = self.notes.try_push(Note::new(account));
+        self.notes[place] = account.map_or(NOTHING, Note::new);
         None
     }
 
@@ -150,7 +149,8 @@ impl TxPort {
         if relays_first {
             relay_all(way);
         }
-        if !frames.is_empty() {
+        let waiting = frames.len();
+        if waiting > 0 {
             let taken = {
                 let staged = tap.stage(*id, frames);
                 let taken = match way {
@@ -163,17 +163,12 @@ impl TxPort {
                 taken
             };
             tap.not_sent(*id, frames);
-            for note in &notes[..taken] {
-                if let Some(account) = note.account() {
-                    writer.processed(&account);
-                }
-            }
+            writer.processed(notes[..taken].iter().filter_map(|note| note.account()));
             let left: u64 = frames.iter().map(|frame| frame.data().len() as u64).sum();
             writer.sent(*id, taken as u64, std::mem::take(bytes) - left);
-            for _ in taken..notes.len() {
+            for _ in taken..waiting {
                 writer.tx_dropped(*id);
             }
-            notes.clear();
             free_all(frames);
         }
         for _ in 0..std::mem::take(overflow) {
@@ -218,7 +213,6 @@ pub(super) struct Io {
     punted: Option<Producer<AtPort>>,
     freed: ArrayVec<Mbuf, MAX_BURST>,
     relays_first: bool,
-    crowded: bool,
 }
 
 impl Io {
@@ -246,13 +240,11 @@ impl Io {
             punted,
             freed: ArrayVec::new(),
             relays_first: false,
-            crowded: false,
         }
     }
 
     /// At the end of a turn: sends, counts, frees. Whether other workers' frames were sent.
     pub fn flush(&mut self, writer: &Writer) -> bool {
-        self.crowded = false;
         // In turn, so that under a full queue neither side's frames always lose.
         self.relays_first = !self.relays_first;
         let mut busy = false;
@@ -275,7 +267,7 @@ impl Io {
 
     /// In the middle of a turn: sends where a TX buffer has so much that a burst cut into fragments might not fit.
     pub fn relieve(&mut self, writer: &Writer) {
-        if self.crowded {
+        if self.ports.iter().any(|tx| tx.frames.len() >= TX_BUFFER / 8) {
             self.flush(writer);
         }
     }
@@ -329,7 +321,6 @@ impl Io {
     fn send(&mut self, port: PortId, frame: Mbuf, account: Option<Account>) {
         let Some(tx) = self.ports.get_mut(port.index()) else { return self.free(frame) };
         let refused = tx.push(frame, account);
-        self.crowded |= tx.frames.len() >= TX_BUFFER / 8;
         if let Some(frame) = refused {
             self.tap.not_sent(port, std::slice::from_ref(&frame));
             self.free(frame);

@@ -37,45 +37,47 @@ pub(super) struct Inlet {
     port: PortId,
     /// The device's other ports, by their VLANs.
     others: Box<[(u16, PortId)]>,
+    /// The burst in hand.
+    frames: Box<ArrayVec<Mbuf, MAX_BURST>>,
     /// Behind a full burst there is another one, whose turn is the next. It is read already, so that its lines come from memory while
     /// the one before is worked on: in the device's ring it would wait as long.
-    ahead: ArrayVec<Mbuf, MAX_BURST>,
+    ahead: Box<ArrayVec<Mbuf, MAX_BURST>>,
     /// When that was read, if it is timed.
     read: Option<Instant>,
 }
 
 impl Inlet {
     pub fn new(queue: RxQueue, port: PortId, others: Box<[(u16, PortId)]>) -> Self {
-        Self { queue, port, others, ahead: ArrayVec::new(), read: None }
+        Self { queue, port, others, frames: Box::default(), ahead: Box::default(), read: None }
     }
 
     pub fn queue(&mut self) -> &mut RxQueue {
         &mut self.queue
     }
 
-    /// The next burst of at most so many, and when it was read, if that is timed. Lengths of what is refused are appended to `refused`.
+    /// Takes the next burst of at most so many in hand, where the one before has been taken; says when it was read, if that is timed.
+    /// Lengths of what is refused are appended to `refused`.
     #[inline]
     fn next(
         &mut self,
         burst: usize,
-        frames: &mut ArrayVec<Mbuf, MAX_BURST>,
         refused: &mut ArrayVec<usize, MAX_BURST>,
         mut time: impl FnMut() -> Option<Instant>,
     ) -> Option<Instant> {
-        std::mem::swap(frames, &mut self.ahead);
+        std::mem::swap(&mut self.frames, &mut self.ahead);
         let mut read = self.read.take();
-        if frames.is_empty() {
-            self.queue.read(burst, frames);
-            for frame in &*frames {
+        if self.frames.is_empty() {
+            self.queue.read(burst, &mut self.frames);
+            for frame in &*self.frames {
                 frame.prefetch();
             }
-            read = if frames.is_empty() { None } else { time() };
+            read = if self.frames.is_empty() { None } else { time() };
         }
-        if frames.len() >= burst {
+        if self.frames.len() >= burst {
             self.queue.read(burst, &mut self.ahead);
             self.read = if self.ahead.is_empty() { None } else { time() };
         }
-        RxQueue::join_segments(frames, refused);
+        RxQueue::join_segments(&mut self.frames, refused);
         read
     }
 
@@ -258,18 +260,17 @@ impl Worker {
             }
         }
 
-        let mut frames = ArrayVec::<Mbuf, MAX_BURST>::new();
         let mut refused = ArrayVec::<usize, MAX_BURST>::new();
         for inlet in rx {
-            let read = inlet.next(*burst, &mut frames, &mut refused, || stopwatch.arrived(*clock));
-            let Inlet { port, others, ahead, .. } = inlet;
+            let read = inlet.next(*burst, &mut refused, || stopwatch.arrived(*clock));
+            let Inlet { port, others, frames, ahead, .. } = inlet;
             for len in refused.drain(..) {
                 shard.refuse(*port, len, DropReason::Segmented);
                 io.tap.refused(*port, len, DropReason::Segmented);
                 worked = true;
             }
             for &(vlan, other) in &**others {
-                let mut tagged = Inlet::tagged(&mut frames, vlan);
+                let mut tagged = Inlet::tagged(frames, vlan);
                 if !tagged.is_empty() {
                     io.tap.received(other, &tagged);
                     let before = forwarded(shard);
@@ -280,9 +281,9 @@ impl Worker {
                 }
             }
             if !frames.is_empty() {
-                io.tap.received(*port, &frames);
+                io.tap.received(*port, frames);
                 let before = forwarded(shard);
-                shard.receive_before(tables, now, *port, &mut frames, ahead, io);
+                shard.receive_before(tables, now, *port, frames, ahead, io);
                 stopwatch.judged(read, forwarded(shard).wrapping_sub(before));
                 io.relieve(shard.writer());
                 worked = true;
