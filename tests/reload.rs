@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
@@ -289,6 +289,7 @@ fn reloads() {
     connections_go_on_under_a_hundred_reloads(&mut world);
     a_series_that_goes_is_retired_and_comes_back_at_0(&mut world);
     a_drained_endpoint_stays_drained_over_reloads(&mut world);
+    a_file_that_takes_long_to_read_holds_nobody_up(&world);
     a_bad_file_changes_nothing(&world);
     what_takes_a_restart_is_refused_whole(&world);
     slots_are_added_as_they_are_needed(&mut world);
@@ -414,6 +415,29 @@ fn a_drained_endpoint_stays_drained_over_reloads(world: &mut World) {
     let sent = world.ask(200..200 + CLIENTS);
     world.answered(sent);
     assert!((200..200 + CLIENTS).any(|client| world.at[&client] == 10));
+}
+
+/// The file is a pipe that is written to when a drain has been answered.
+fn a_file_that_takes_long_to_read_holds_nobody_up(world: &World) {
+    let pipe = world.file.with_extension("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let reloader = &world.reloader;
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| reloader.reload(Some(&pipe)));
+        // Opened once it is being read.
+        let mut writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        let (tell, told) = mpsc::channel();
+        scope.spawn(move || {
+            let drained = reloader.drain("dns", "10.1.0.11");
+            let _ = tell.send(drained.and_then(|_| reloader.undrain("dns", "10.1.0.11")));
+        });
+        let told = told.recv_timeout(Duration::from_secs(10));
+        writer.write_all(&fs::read(&world.file).unwrap()).unwrap();
+        drop(writer);
+        assert!(reading.join().unwrap().unwrap().changes.is_empty());
+        assert_eq!(told.unwrap().unwrap().state, "up");
+    });
+    reloader.reload(Some(&world.file)).unwrap();
 }
 
 /// A thousand spoilt files in a row, each at another place.
