@@ -180,7 +180,7 @@ impl Entry {
         if matches!(direction, Direction::Original) { original } else { reply }
     }
 
-    /// What a translation adds to the IPv4 header checksum, and to the L4 checksum, as those are [on the wire](raw).
+    /// What a translation adds to the IPv4 header checksum, and to the L4 checksum, as those are on the wire (`wire::raw`).
     #[inline]
     #[must_use]
     pub const fn delta(&self, direction: Direction) -> [u16; 2] {
@@ -249,7 +249,7 @@ impl Entry {
     }
 
     /// Of a connection that [is plain](Self::is_plain), source and destination address and port of packets that go this way, as they
-    /// come, all [as on the wire](raw). Directions come in no order, so that a branch on them would be mispredicted: the words are
+    /// come, all as on the wire (`wire::raw`). Directions come in no order, so that a branch on them would be mispredicted: the words are
     /// selected, here and below.
     #[inline(always)]
     #[must_use]

@@ -36,7 +36,7 @@ const IMPOSSIBLE: [bool; 256] = {
 
 /// One of those. All of it is scalars that are written and read one by one where they lie: a copy of what was just written in pieces
 /// would have to wait until those are in the cache. Pairs of fields that come and are compared together are one word, and those that
-/// are only compared and replaced stay [as they are on the wire](crate::wire::raw).
+/// are only compared and replaced stay as they are on the wire (`wire::raw`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Whole {
     /// Of IPv4: source and destination address, as they are on the wire.

@@ -25,8 +25,8 @@ pub fn translate_plain<const L3: usize>(
     upper(l4, packet.is_tcp, ports, l4_delta)
 }
 
-/// The same for any connection: makes it a packet between these ends, in the same family. The deltas are as checksums are [on the
-/// wire](raw).
+/// The same for any connection: makes it a packet between these ends, in the same family. The deltas are as checksums are on the
+/// wire (`wire::raw`).
 #[inline]
 pub fn translate_whole(
     bytes: &mut [u8],
