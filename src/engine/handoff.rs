@@ -116,15 +116,30 @@ impl Outlet {
     }
 }
 
-/// Takes a burst of frames that were counted out up to `tick`.
-pub(super) fn take(from: &mut Consumer<Ticked>, tick: u32, frames: &mut ArrayVec<Handed<Mbuf>, MAX_BURST>) {
-    let Ok(chunk) = from.read_chunk(from.slots().min(frames.remaining_capacity())) else { return };
-    let (first, second) = chunk.as_slices();
-    let ready = first.iter().chain(second).take_while(|ticked| !is_after(ticked.tick, tick)).count();
-    frames.extend(chunk.into_iter().take(ready).map(|Ticked { handed, .. }| handed));
-    // They were in another CPU's cache last.
-    for handed in &*frames {
-        handed.frame.prefetch();
+/// The end of a ring that frames are taken from.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    ring: Consumer<Ticked>,
+    /// Taken, and not worked on yet.
+    pub frames: Box<ArrayVec<Handed<Mbuf>, MAX_BURST>>,
+}
+
+impl Inbox {
+    pub fn new(ring: Consumer<Ticked>) -> Self {
+        Self { ring, frames: Box::default() }
+    }
+
+    /// Takes a burst of frames that were counted out up to `tick`. They were in another CPU's cache last, and are fetched: best
+    /// something else is worked on meanwhile.
+    pub fn take(&mut self, tick: u32) {
+        let Self { ring, frames } = self;
+        let Ok(chunk) = ring.read_chunk(ring.slots().min(frames.remaining_capacity())) else { return };
+        let (first, second) = chunk.as_slices();
+        let ready = first.iter().chain(second).take_while(|ticked| !is_after(ticked.tick, tick)).count();
+        frames.extend(chunk.into_iter().take(ready).map(|Ticked { handed, .. }| handed));
+        for handed in &**frames {
+            handed.frame.prefetch();
+        }
     }
 }
 

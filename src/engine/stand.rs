@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::handoff;
+use super::handoff::{self, Inbox};
 use super::idle::Rest;
 use super::listing::Clerk;
 use super::publish::Publisher;
@@ -106,7 +106,7 @@ pub(crate) fn stands(config: &StandConfig<'_>, seats: Vec<Vec<Seat>>) -> Vec<(St
             tables: Arc::clone(config.tables),
             subscription: Publisher::new(1).1.remove(0),
             rx,
-            frames_from: ends.frames_from,
+            frames_from: ends.frames_from.into_iter().map(Inbox::new).collect(),
             updates_from: ends.updates_from,
             injected: None,
             // Nobody asks.

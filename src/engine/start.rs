@@ -6,6 +6,7 @@ use std::thread;
 
 use rtrb::{Consumer, RingBuffer};
 
+use super::handoff::Inbox;
 use super::idle::Rest;
 use super::listing::Clerk;
 use super::publish::Subscription;
@@ -74,7 +75,8 @@ impl Engine {
                 io.tap.touch();
                 let _ = told.send(Ok((index, shard.connections().1)));
                 drop(told);
-                let (frames_from, rest) = (ends.frames_from, Rest::new(idle));
+                let frames_from = ends.frames_from.into_iter().map(Inbox::new).collect();
+                let rest = Rest::new(idle);
                 Worker {
                     shard,
                     tables,

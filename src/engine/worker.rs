@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use rtrb::Consumer;
 
 use super::exchange::AtPort;
-use super::handoff::{self, Ticked};
+use super::handoff::Inbox;
 use super::idle::Rest;
 use super::listing::Clerk;
 use super::publish::Subscription;
@@ -16,7 +16,7 @@ use super::transmit::Io;
 use crate::counters::{Meter, Term};
 use crate::dpdk::{Clock, Mbuf, RxQueue};
 use crate::ids::PortId;
-use crate::pipeline::{DropReason, Frame, Handed, MAX_BURST, NeighborUpdate, Shard};
+use crate::pipeline::{DropReason, Frame, MAX_BURST, NeighborUpdate, Shard};
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::wire::ethernet::Ethernet;
@@ -152,7 +152,7 @@ pub(super) struct Worker {
     pub tables: Arc<Tables>,
     pub subscription: Subscription,
     pub rx: Vec<Inlet>,
-    pub frames_from: Vec<Consumer<Ticked>>,
+    pub frames_from: Vec<Inbox>,
     pub updates_from: Vec<Consumer<NeighborUpdate>>,
     /// What the kernel sends, at one of the workers.
     pub injected: Option<Consumer<AtPort>>,
@@ -250,14 +250,8 @@ impl Worker {
             }
         }
 
-        for ring in frames_from {
-            let mut frames = ArrayVec::<Handed<Mbuf>, MAX_BURST>::new();
-            handoff::take(ring, io.tick, &mut frames);
-            if !frames.is_empty() {
-                shard.receive_handed(tables, now, &mut frames, io);
-                io.relieve(shard.writer());
-                worked = true;
-            }
+        for inbox in &mut *frames_from {
+            inbox.take(io.tick);
         }
 
         let mut refused = ArrayVec::<usize, MAX_BURST>::new();
@@ -285,6 +279,14 @@ impl Worker {
                 let before = forwarded(shard);
                 shard.receive_before(tables, now, *port, frames, ahead, io);
                 stopwatch.judged(read, forwarded(shard).wrapping_sub(before));
+                io.relieve(shard.writer());
+                worked = true;
+            }
+        }
+
+        for Inbox { frames, .. } in frames_from {
+            if !frames.is_empty() {
+                shard.receive_handed(tables, now, frames, io);
                 io.relieve(shard.writer());
                 worked = true;
             }

@@ -108,12 +108,29 @@ struct Entry {
     generation: u16,
     /// Of the last confirmation, solicitation or give-up, by state.
     since: Instant,
+    /// Before this moment its MAC is known, and nothing has to be asked.
+    until: Instant,
     used: bool,
     /// An endpoint's or gateway's: never given away, however many clients there are on the link.
     pinned: bool,
     /// Is in `asking`.
     listed: bool,
 }
+
+impl Entry {
+    /// Goes over to a state. `assume`: what is reachable stays so.
+    fn enter(&mut self, state: State, since: Instant, assume: bool) {
+        self.state = state;
+        self.since = since;
+        self.until = match state {
+            State::Reachable if !assume => Instant(since.0.saturating_add(REACHABLE.as_nanos() as u64)),
+            State::Reachable | State::Static | State::Probe | State::Search => Instant(u64::MAX),
+            State::Incomplete | State::Unreachable => Instant::ZERO,
+        };
+    }
+}
+
+const _: () = assert!(size_of::<Entry>() == 64);
 
 type Index = HashMap<(PortId, Addr), u16, BuildHasherDefault<SipHasher13>>;
 
@@ -171,15 +188,15 @@ impl Neighbors {
     /// A neighbour that is known is configured from now on: always right.
     pub fn fix(&mut self, port: PortId, addr: Addr) {
         if let Some(&slot) = self.index.get(&(port, addr)) {
-            self.entries[slot as usize].state = State::Static;
+            let entry = &mut self.entries[slot as usize];
+            entry.enter(State::Static, entry.since, self.assume);
         }
     }
 
     /// A neighbour is no longer configured: it is in use as it is, and asked when it is next used.
     pub fn release(&mut self, port: PortId, addr: Addr) {
         if let Some(&slot) = self.index.get(&(port, addr)) {
-            let entry = &mut self.entries[slot as usize];
-            (entry.state, entry.since) = (State::Reachable, Instant::ZERO);
+            self.entries[slot as usize].enter(State::Reachable, Instant::ZERO, self.assume);
         }
     }
 
@@ -225,14 +242,7 @@ impl Neighbors {
     #[inline]
     pub fn ready(&mut self, hop: NextHop, now: Instant) -> Option<(PortId, &Mac)> {
         let entry = self.entries.get_mut(hop.slot as usize)?;
-        let fresh = match entry.state {
-            State::Static | State::Probe | State::Search => true,
-            State::Reachable => {
-                self.assume || now.0.saturating_sub(entry.since.0) < REACHABLE.as_nanos() as u64
-            }
-            State::Incomplete | State::Unreachable => false,
-        };
-        if entry.generation != hop.generation || !fresh {
+        if entry.generation != hop.generation || now >= entry.until {
             return None;
         }
         entry.used = true;
@@ -263,8 +273,7 @@ impl Neighbors {
         let entry = &mut self.entries[slot as usize];
         if entry.state != State::Static {
             entry.mac = update.mac;
-            entry.state = State::Reachable;
-            entry.since = now;
+            entry.enter(State::Reachable, now, self.assume);
         }
         Some(self.handle(slot))
     }
@@ -294,14 +303,16 @@ impl Neighbors {
             if now.since(entry.since) < RETRANSMIT {
                 continue;
             }
-            let next = if entry.solicitations < MAX_SOLICITATIONS {
-                Entry { solicitations: entry.solicitations + 1, since: now, ..*entry }
+            let (state, solicitations) = if entry.solicitations < MAX_SOLICITATIONS {
+                (entry.state, entry.solicitations + 1)
             } else if entry.state == State::Probe {
                 // The known station is silent: perhaps another has the address now.
-                Entry { state: State::Search, solicitations: 1, since: now, ..*entry }
+                (State::Search, 1)
             } else {
-                Entry { state: State::Unreachable, since: now, ..*entry }
+                (State::Unreachable, entry.solicitations)
             };
+            let mut next = Entry { solicitations, ..*entry };
+            next.enter(state, now, self.assume);
             let taken = match next.state {
                 State::Unreachable => lost(NextHop { slot, generation: entry.generation }),
                 _ => ask(solicitation(&next)),
@@ -329,8 +340,7 @@ impl Neighbors {
 
     fn begin(&mut self, slot: u16, state: State, now: Instant, ask: impl FnOnce(Solicit)) {
         let entry = &mut self.entries[slot as usize];
-        entry.state = state;
-        entry.since = now;
+        entry.enter(state, now, self.assume);
         entry.solicitations = 1;
         ask(solicitation(entry));
         // A slot that answered within this round is still on the list.
@@ -340,17 +350,19 @@ impl Neighbors {
     }
 
     fn add(&mut self, hop: Hop, mac: Mac, state: State, since: Instant) -> Option<u16> {
-        let entry = Entry {
+        let mut entry = Entry {
             hop,
             mac,
             state,
             solicitations: 0,
             generation: 0,
             since,
+            until: Instant::ZERO,
             used: false,
             pinned: false,
             listed: false,
         };
+        entry.enter(state, since, self.assume);
         let slot = if self.entries.len() < CAPACITY {
             self.entries.push(entry);
             u16::try_from(self.entries.len() - 1).ok()?
