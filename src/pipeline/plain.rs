@@ -10,8 +10,11 @@ use super::burst::{Slot, Way};
 use super::egress::restation;
 use super::shard::{Shard, Turn, Via};
 use super::{Account, Frame, Output};
+use crate::addr::Mac;
+use crate::conntrack::{Direction, Entry};
 use crate::ids::PortId;
 use crate::neighbor::NextHop;
+use crate::parse::Whole;
 use crate::rewrite;
 use crate::tables::Port;
 use crate::wire::ethernet;
@@ -58,31 +61,56 @@ impl<F: Frame> Shard<F> {
             let Some(config) = ports.get(egress.index()) else {
                 break Some((slot, (port, frame, via)));
             };
-            if packet.l3_len > u32::from(config.mtu)
-                || config.l2_len() != usize::from(packet.l3)
-                || !entry.follow(direction, packet, now_ms)
-            {
-                break Some((slot, (port, frame, via)));
-            }
-            let bytes = frame.data_mut();
-            let translated = if config.vlan == 0 {
-                rewrite::translate_plain::<{ ethernet::HEADER_LEN }>(bytes, packet, entry, direction)
+            let pair = entry.pair();
+            // Each with its bounds known beforehand.
+            let done = if config.vlan == 0 {
+                readdress::<{ ethernet::HEADER_LEN }, F>(
+                    &mut frame,
+                    packet,
+                    (entry, direction),
+                    (*mac, config),
+                    now_ms,
+                )
             } else {
-                rewrite::translate_plain::<{ ethernet::TAGGED_LEN }>(bytes, packet, entry, direction)
+                readdress::<{ ethernet::TAGGED_LEN }, F>(
+                    &mut frame,
+                    packet,
+                    (entry, direction),
+                    (*mac, config),
+                    now_ms,
+                )
             };
-            if translated.and_then(|()| restation(bytes, *mac, config)).is_none() {
+            if done.is_none() {
                 break Some((slot, (port, frame, via)));
             }
-            // Padding is of the link that the packet came by.
-            frame.truncate(usize::from(packet.l3) + packet.l3_len as usize);
             sent += 1;
-            out.forward(
-                egress,
-                frame,
-                Account { pair: entry.pair(), bytes: packet.l3_len, icmp_error: None },
-            );
+            out.forward(egress, frame, Account { pair, bytes: packet.l3_len, icmp_error: None });
         };
         *forwarded += sent;
         odd
     }
+}
+
+/// Makes the packet that of the other side, to go out of this port to this station, where Ethernet's header is as long as it was,
+/// `L2`; else, and where anything is not as usual, `None`, and the frame is as it was.
+#[inline(always)]
+fn readdress<const L2: usize, F: Frame>(
+    frame: &mut F,
+    packet: &Whole,
+    (entry, direction): (&mut Entry, Direction),
+    (mac, config): (Mac, &Port),
+    now_ms: u32,
+) -> Option<()> {
+    if usize::from(packet.l3) != L2
+        || packet.l3_len > u32::from(config.mtu)
+        || !entry.follow(direction, packet, now_ms)
+    {
+        return None;
+    }
+    let bytes = frame.data_mut();
+    rewrite::translate_plain::<L2>(bytes, packet, entry, direction)?;
+    restation(bytes, mac, config)?;
+    // Padding is of the link that the packet came by.
+    frame.truncate(L2 + packet.l3_len as usize);
+    Some(())
 }
