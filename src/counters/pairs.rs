@@ -45,23 +45,27 @@ const _: () = assert!(size_of::<Record>() == 32);
 /// Who holds a slot.
 #[derive(Clone, Copy, Debug)]
 struct Hold {
-    /// Connections that hold it.
+    /// Connections that hold it, and packets of theirs: fewer than 2³⁰ of them together.
     holders: u32,
     /// Whether it is in the idle queue, once at most.
     queued: bool,
+    /// Whether it was let go in a later tick than the one in which it was queued.
+    again: bool,
     /// The tick in which it was last let go.
     let_go: u32,
 }
 
 impl Hold {
     const QUEUED: u32 = 1 << 31;
+    const AGAIN: u32 = 1 << 30;
 
     #[inline]
     const fn from_bits(bits: u64) -> Self {
         let count = bits as u32;
         Self {
-            holders: count & !Self::QUEUED,
+            holders: count & !(Self::QUEUED | Self::AGAIN),
             queued: count & Self::QUEUED != 0,
+            again: count & Self::AGAIN != 0,
             let_go: (bits >> 32) as u32,
         }
     }
@@ -69,7 +73,8 @@ impl Hold {
     #[inline]
     const fn to_bits(self) -> u64 {
         let queued = if self.queued { Self::QUEUED } else { 0 };
-        (self.let_go as u64) << 32 | (self.holders | queued) as u64
+        let again = if self.again { Self::AGAIN } else { 0 };
+        (self.let_go as u64) << 32 | (self.holders | queued | again) as u64
     }
 }
 
@@ -173,10 +178,10 @@ impl Place {
 /// The worker's index of its pairs: open addressing over a fixed array, keyed hash, never rehashed.
 #[derive(Debug)]
 pub struct Pairs {
-    /// At most half of the places in use.
+    /// At most four of seven places in use.
     index: Pages<Place>,
-    /// Slots that were let go, with the tick of that; of a slot that was held or let go again since, the line is old.
-    idle: VecDeque<(u32, u32)>,
+    /// Slots that were let go, in the order of the ticks of that; of a slot that was held or let go again since, the line is old.
+    idle: VecDeque<u32>,
     used: u32,
     /// [`USED_FREELY`], or all there are.
     freely: usize,
@@ -198,13 +203,13 @@ impl Pairs {
     }
 
     const fn places(pairs: usize) -> usize {
-        2 * pairs + 1
+        pairs + pairs / 4 * 3 + 4
     }
 
     /// Bytes that an index for `pairs` slots comes to take, and what is known of each.
     #[must_use]
     pub fn bytes(pairs: usize) -> usize {
-        Self::places(pairs) * size_of::<Place>() + pairs * (size_of::<(u32, u32)>() + size_of::<Record>())
+        Self::places(pairs) * size_of::<Place>() + pairs * (size_of::<u32>() + size_of::<Record>())
     }
 
     /// First of two steps: fetches where the slot of `key` is looked for, and says by what [tag](Self::tag).
@@ -243,7 +248,7 @@ impl Pairs {
         if n == 0 || (self.used as usize) < unused {
             return (self.used..unused as u32).for_each(fetch);
         }
-        let mut idle = self.idle.iter().map(|(slot, _)| *slot);
+        let mut idle = self.idle.iter().copied();
         for slot in idle.by_ref().take(n) {
             let key = directory.records[slot as usize].key();
             memory::prefetch(&self.index[self.home(self.tag(&key))]);
@@ -311,12 +316,15 @@ impl Pairs {
         debug_assert!(hold.holders > 0, "a slot was let go more often than held");
         hold.holders = hold.holders.saturating_sub(1);
         if hold.holders == 0 {
-            hold.let_go = writer.tick();
+            let tick = writer.tick();
             // In the queue already: its line is found old when met, and renewed then.
-            if !hold.queued {
+            if hold.queued {
+                hold.again |= tick != hold.let_go;
+            } else {
                 hold.queued = true;
-                self.idle.push_back((slot.0, hold.let_go));
+                self.idle.push_back(slot.0);
             }
+            hold.let_go = tick;
         }
         record.set_hold(hold);
     }
@@ -346,19 +354,20 @@ impl Pairs {
     fn rested(&mut self, writer: &Writer) -> Option<u32> {
         let directory = writer.directory();
         for _ in 0..ATTEMPTS {
-            let &(slot, tick) = self.idle.front()?;
+            let &slot = self.idle.front()?;
             let record = &directory.records[slot as usize];
             let hold = record.hold();
-            if hold.holders == 0 && hold.let_go == tick && writer.tick().wrapping_sub(tick) < REST {
+            let is_new = hold.holders == 0 && !hold.again;
+            if is_new && writer.tick().wrapping_sub(hold.let_go) < REST {
                 return None; // those behind it have rested no longer
             }
             self.idle.pop_front();
-            if hold.holders > 0 {
-                record.set_hold(Hold { queued: false, ..hold }); // queued again when it is let go
-            } else if hold.let_go != tick {
-                self.idle.push_back((slot, hold.let_go));
-            } else {
-                record.set_hold(Hold { queued: false, ..hold });
+            // One that is held is queued again when it is let go.
+            let goes_on = hold.holders == 0 && hold.again;
+            record.set_hold(Hold { queued: goes_on, again: false, ..hold });
+            if goes_on {
+                self.idle.push_back(slot);
+            } else if is_new {
                 self.forget(&record.key(), slot);
                 return Some(slot);
             }
