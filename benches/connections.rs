@@ -152,7 +152,7 @@ fn counting(c: &mut Criterion) {
             b.iter(|| {
                 // A step that leaves no line to a prefetcher.
                 at = (at + 300_007) % pairs;
-                let account = Account { pair: slots[at], bytes: 64, icmp_error: None };
+                let account = Account { flow: None, pair: slots[at], bytes: 64, icmp_error: None };
                 writer.transmitted(PortId(1), 64, Some(black_box(&account)));
             });
         });

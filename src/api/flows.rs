@@ -86,6 +86,8 @@ pub(super) async fn flows(
         age_seconds: age.age_ms as f64 / 1e3,
         expires_seconds: f64::from(age.left_ms) / 1e3,
         worker,
+        packets: age.packets,
+        bytes: age.bytes,
         pair_packets: pair.map(|pair| pair.packets),
         pair_bytes: pair.map(|pair| pair.bytes),
     });

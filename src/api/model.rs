@@ -497,6 +497,10 @@ pub struct Flow {
     pub expires_seconds: f64,
     /// The worker that has it.
     pub worker: usize,
+    /// Packets that it has let pass, of both directions.
+    pub packets: u64,
+    /// Their L3 bytes, as received.
+    pub bytes: u64,
     /// Of all the client's connections with the endpoint; null where they have no series.
     pub pair_packets: Option<u64>,
     /// Likewise, L3 bytes.

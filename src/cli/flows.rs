@@ -21,10 +21,9 @@ Columns:
   age            since the connection began, to a tenth of a second
   idle           since its last packet (half-open: since the handshake's last step)
   expires        when it is forgotten if no packet comes
-  pair packets, pair bytes
-                 of ALL connections of this client with this endpoint in this service, both
-                 directions, as of the last tick: lb_rule_interaction_packets and _bytes. A
-                 connection has no counters of its own. -: the pair has no series";
+  packets, bytes of this connection, both directions, since it began: what it has let pass, IP
+                 header and all, as received. With --json also those of all connections of its
+                 client with its endpoint, as /metrics has them: pair_packets, pair_bytes";
 
 /// Arguments of `pollux flows`.
 #[derive(Debug, Args)]
@@ -89,18 +88,8 @@ pub fn run(args: &FlowsArgs) -> Result<ExitCode, Failure> {
 
 fn table(list: &FlowList) -> Table {
     let mut table = Table::new(&[
-        "service",
-        "proto",
-        "client",
-        "vip",
-        "endpoint",
-        "state",
-        "age",
-        "idle",
-        "expires",
-        "worker",
-        "pair packets",
-        "pair bytes",
+        "service", "proto", "client", "vip", "endpoint", "state", "age", "idle", "expires", "worker",
+        "packets", "bytes",
     ]);
     for f in &list.flows {
         let tone = match f.state.as_str() {
@@ -108,7 +97,6 @@ fn table(list: &FlowList) -> Table {
             "half_open" => Tone::Odd,
             _ => Tone::Faint,
         };
-        let known = |value: Option<String>| number(value.unwrap_or_else(|| "-".to_owned()));
         table.row([
             text(f.service.clone().unwrap_or_else(|| "-".to_owned())),
             text(&f.protocol),
@@ -120,8 +108,8 @@ fn table(list: &FlowList) -> Table {
             number(span(f.idle_seconds)),
             number(span(f.expires_seconds)),
             number(f.worker.to_string()),
-            known(f.pair_packets.map(count)),
-            known(f.pair_bytes.map(bytes)),
+            number(count(f.packets)),
+            number(bytes(f.bytes)),
         ]);
     }
     table

@@ -4,6 +4,7 @@
 use std::hint::select_unpredictable;
 
 use super::machine::Machine;
+use super::tally::Recent;
 use super::wheel::Links;
 use super::{Answered, Direction, Flow, Form, OwnAddresses, Tuple};
 use crate::addr::Addr;
@@ -28,14 +29,15 @@ const MAX_IDLE_MS: u32 = 1 << 30;
 /// Longer than any timeout, in milliseconds.
 pub(super) const PAST_ALL_TIMEOUTS_MS: u32 = 1 << 31;
 
-/// What is done with its packets, for which protocol, and where its addresses are, in a byte.
+/// What is done with its packets, for which protocol, and where its addresses are, in six bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Kind(u8);
 
 impl Kind {
     const FORM_SHIFT: u32 = 2;
     /// Addresses are in the wide half.
-    const WIDE: u8 = 1 << 7;
+    const WIDE: u8 = 1 << 5;
+    const ALL: u8 = (1 << Recent::OTHERS) - 1;
     const FORMS: [Form; 7] = [
         Form::Dnat,
         Form::FullNat(ClientAddress::None),
@@ -94,16 +96,16 @@ pub struct Entry {
     addresses: [u8; 12],
     /// Their ports likewise.
     ports: [u8; 6],
-    source_port: u16,
-    kind: Kind,
-    source: SourceId,
     pub(super) machine: Machine,
+    /// What it has carried of late, and below that its [`Kind`].
+    pub(super) recent: Recent,
     /// When the timeout began to run: low 32 bits of the time in milliseconds.
     pub(super) touched_ms: u32,
     pair: PairSlot,
     next_hop: [u32; 2],
-    /// Of the original direction, as they are on the wire.
-    delta: [u16; 2],
+    /// Where the destination alone is replaced, what that adds to checksums as they are on the wire, of the original direction; else
+    /// the source's port, and its [`SourceId`].
+    by_form: [u16; 2],
     /// The firewall epoch in the upper 24 bits, the port of the first packet in the others.
     epoch_and_ingress: u32,
 }
@@ -125,16 +127,30 @@ impl Entry {
             ports: bytemuck::cast(
                 [flow.vip_port, flow.client_port, flow.endpoint_port].map(u16::to_be_bytes),
             ),
-            source_port: flow.source_port,
-            kind: Kind::new(flow.protocol, flow.form, wide),
-            source: flow.source,
             machine,
+            recent: Recent(Kind::new(flow.protocol, flow.form, wide).0.into()),
             touched_ms,
             pair: flow.pair,
             next_hop: flow.next_hop,
-            delta: flow.delta.map(raw::u16),
+            by_form: if flow.form == Form::Dnat {
+                flow.delta.map(raw::u16)
+            } else {
+                [flow.source_port, flow.source.0.into()]
+            },
             epoch_and_ingress: flow.epoch << (32 - EPOCH_BITS) | u32::from(flow.ingress.0),
         }
+    }
+
+    #[inline]
+    const fn kind(&self) -> Kind {
+        Kind(self.recent.0 as u8 & Kind::ALL)
+    }
+
+    /// Counts a packet that it has carried, of so many L3 bytes. Whether [`Conntrack::carry`](super::Conntrack::carry) is to be called.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(&mut self, bytes: u32) -> bool {
+        self.recent.add(bytes)
     }
 
     /// Whose traffic this is.
@@ -148,28 +164,28 @@ impl Entry {
     #[inline]
     #[must_use]
     pub fn protocol(&self) -> Protocol {
-        self.kind.protocol()
+        self.kind().protocol()
     }
 
     /// What is done with its packets.
     #[inline]
     #[must_use]
     pub fn form(&self) -> Form {
-        self.kind.form()
+        self.kind().form()
     }
 
     /// Whether it is a connection of IPv4 alone whose destination is replaced: what is said of others is in [`Form`].
     #[inline]
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.kind.0 <= Kind::plain(Protocol::Sctp).0
+        self.kind().0 <= Kind::plain(Protocol::Sctp).0
     }
 
     /// Whether one of its addresses is of IPv6.
     #[inline]
     #[must_use]
     pub const fn is_wide(&self) -> bool {
-        self.kind.is_wide()
+        self.kind().is_wide()
     }
 
     /// Next hop of packets that go this way: opaque to the table.
@@ -180,11 +196,23 @@ impl Entry {
         if matches!(direction, Direction::Original) { original } else { reply }
     }
 
-    /// What a translation adds to the IPv4 header checksum, and to the L4 checksum, as those are on the wire (`wire::raw`).
+    /// What a translation adds to the IPv4 header checksum, and to the L4 checksum, as those are on the wire (`wire::raw`), where that is
+    /// kept: where not both ends are replaced.
     #[inline]
     #[must_use]
-    pub const fn delta(&self, direction: Direction) -> [u16; 2] {
-        delta_by(self.delta, direction)
+    pub fn delta(&self, direction: Direction) -> Option<[u16; 2]> {
+        match self.form() {
+            Form::Dnat => Some(self.plain_delta(direction)),
+            Form::FullNat(_) => None,
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => Some([0; 2]),
+        }
+    }
+
+    /// The same, of a connection that [is plain](Self::is_plain).
+    #[inline]
+    #[must_use]
+    pub const fn plain_delta(&self, direction: Direction) -> [u16; 2] {
+        delta_by(self.by_form, direction)
     }
 
     /// Whether it was last allowed under this firewall epoch.
@@ -222,8 +250,9 @@ impl Entry {
     /// Full NAT: which address and which port the endpoint sees; a tunnel's source, and the port that GUE is sent to.
     #[inline]
     #[must_use]
-    pub const fn source(&self) -> (SourceId, u16) {
-        (self.source, self.source_port)
+    pub fn source(&self) -> (SourceId, u16) {
+        let [port, source] = self.by_form;
+        if self.form() == Form::Dnat { (SourceId(0), 0) } else { (SourceId(source as u8), port) }
     }
 
     /// [`Conntrack::step`](super::Conntrack::step) for a packet that changes no state, as most do: `false`, and no change, for any
@@ -300,7 +329,7 @@ impl Entry {
     /// Whether packets that go this way are like this one; nothing where it is no plain connection of this protocol.
     #[inline(always)]
     pub(super) fn has_plain(&self, direction: Direction, packet: &Whole) -> Option<bool> {
-        let plain = self.kind == Kind::plain(packet.protocol());
+        let plain = self.kind() == Kind::plain(packet.protocol());
         plain.then(|| packet.is_v4 && self.comes_v4(direction) == (packet.v4, packet.ports))
     }
 
@@ -441,7 +470,8 @@ impl<'t> View<'t> {
     /// All of it.
     #[must_use]
     pub fn flow(&self) -> Flow {
-        let Entry { source_port, source, pair, next_hop, delta, .. } = *self.entry;
+        let Entry { pair, next_hop, by_form, .. } = *self.entry;
+        let ((source, source_port), form) = (self.entry.source(), self.entry.form());
         let [(_, client_port), (_, vip_port), (_, endpoint_port)] = self.entry.ends_v4();
         let [client, vip, endpoint] = self.addresses();
         Flow {
@@ -456,11 +486,11 @@ impl<'t> View<'t> {
             service: self.service(),
             endpoint_id: self.endpoint_id(),
             pair,
-            delta: delta.map(raw::u16),
+            delta: if form == Form::Dnat { by_form.map(raw::u16) } else { [0; 2] },
             next_hop,
             epoch: self.entry.epoch_and_ingress >> (32 - EPOCH_BITS),
             idle_timeout_ms: self.rest.owner.idle_ms(),
-            form: self.entry.form(),
+            form,
             source,
             source_port,
         }
@@ -469,7 +499,7 @@ impl<'t> View<'t> {
     /// Whether [`Flow::tuple_by`] is `tuple`.
     #[inline(always)]
     pub(super) fn has_tuple(&self, direction: Direction, tuple: &Tuple, own: &OwnAddresses) -> bool {
-        if self.entry.kind == Kind::plain(tuple.protocol) {
+        if self.entry.kind() == Kind::plain(tuple.protocol) {
             return tuple.src.is_v4() && tuple.dst.is_v4() && self.entry.has_v4(direction, tuple);
         }
         self.entry.protocol() == tuple.protocol && self.tuple(direction, own) == *tuple
@@ -484,7 +514,6 @@ impl<'t> View<'t> {
     /// [`Flow::tuple_by`].
     #[inline]
     pub(super) fn tuple(&self, direction: Direction, own: &OwnAddresses) -> Tuple {
-        let Entry { source_port, source, .. } = *self.entry;
         let [(_, client_port), (_, vip_port), (_, endpoint_port)] = self.entry.ends_v4();
         let [client, vip, endpoint] = self.addresses();
         let (client, vip) = ((client, client_port), (vip, vip_port));
@@ -493,6 +522,7 @@ impl<'t> View<'t> {
             Direction::Original => (client, vip),
             Direction::Reply if form.is_one_sided() => (vip, client),
             Direction::Reply if form.is_full_nat() => {
+                let (source, source_port) = self.entry.source();
                 ((endpoint, endpoint_port), (own.get(source), source_port))
             }
             Direction::Reply => ((endpoint, endpoint_port), client),

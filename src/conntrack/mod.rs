@@ -4,6 +4,7 @@
 //! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due; `vacant`: which are free
 //! - `entry`: the 64 bytes of a connection that its packets need, and what else there is of it
 //! - `machine`: its state machine, whichever of `tcp`, `udp`, `sctp`, pure and without a clock, or `one_sided`, of what is seen of a DSR connection
+//! - `tally`: what it has carried
 //! - `paths`: the further paths of multi-homed SCTP associations
 //! - `form`: what is done with its packets
 
@@ -18,6 +19,7 @@ mod one_sided;
 mod paths;
 mod sctp;
 mod table;
+mod tally;
 mod tcp;
 mod udp;
 mod vacant;
@@ -110,8 +112,8 @@ pub struct Flow {
     pub endpoint_id: EndpointId,
     /// Whose traffic this is.
     pub pair: PairSlot,
-    /// Compiled rewrite, of the original direction: what to add (one's complement) to the IPv4 header checksum and to the L4
-    /// checksum. [`Self::delta_by`] has the other one.
+    /// Compiled rewrite where nothing but the destination is replaced, of the original direction: what to add (one's complement) to
+    /// the IPv4 header checksum and to the L4 checksum. [`Self::delta_by`] has the other one. Of other forms it is not kept.
     pub delta: [u16; 2],
     /// Next hop, by [`Direction`]: opaque to the table.
     pub next_hop: [u32; 2],
@@ -177,6 +179,10 @@ pub struct Age {
     pub idle_ms: u32,
     /// Until it expires if no packet comes, milliseconds.
     pub left_ms: u32,
+    /// Packets that it has let pass, of both directions.
+    pub packets: u64,
+    /// Their L3 bytes as received.
+    pub bytes: u64,
 }
 
 /// An entry that has expired and is no more.

@@ -2,7 +2,8 @@
 //!
 //! Memory is taken in [`Conntrack::new`] and never grows, moves or is rehashed; its pages are touched as connections come. A lookup
 //! touches one bucket (64 bytes; a second for one key of eleven at worst) and one entry (64 bytes; of IPv6, 128); inserting touches
-//! a bucket for each of the two tuples, the entry, its quarter line beside, and that of the entry in whose timer list it goes.
+//! a bucket for each of the two tuples, the entry, its quarter and its eighth of a line beside, and that quarter of the entry in
+//! whose timer list it goes.
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use super::entry::{Entry, PAST_ALL_TIMEOUTS_MS, Rest, View, Wide};
 use super::hash::{TupleHash, rest_v4};
 use super::index::{Index, Key, Probe};
 use super::machine::Machine;
+use super::tally::{Carried, Great};
 use super::vacant::Vacant;
 use super::wheel::{Wheel, tick};
 use super::{
@@ -75,6 +77,21 @@ pub struct Departed<'t> {
 /// What the age of a connection is counted in, milliseconds: it fits 32 bits for 13 years.
 const BORN_MS: u64 = 100;
 
+/// What of a connection only listings ask for, and what its packets write once in a while.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    /// When it was created, in units of [`BORN_MS`].
+    born: u32,
+    carried: Carried,
+}
+
+impl Past {
+    #[inline]
+    fn new(now_ms: u64) -> Self {
+        Self { born: (now_ms / BORN_MS) as u32, carried: Carried::default() }
+    }
+}
+
 /// The table of one worker.
 ///
 /// A [`FlowId`] is good until its entry is removed. One that was good once is never out of bounds, so that a stale one cannot
@@ -90,8 +107,9 @@ pub struct Conntrack {
     entries: Vec<Entry>,
     /// By the number of the entry, as are those below.
     rests: Vec<Rest>,
-    /// When each was created, in units of [`BORN_MS`]: for listings alone.
-    born: Vec<u32>,
+    pasts: Vec<Past>,
+    /// On small pages: one is taken where a connection has carried 8 GiB, or four million packets.
+    greats: Pages<Great>,
     /// Pages that no connection of IPv6 has used cost nothing.
     wides: Pages<Wide>,
     wheel: Wheel,
@@ -125,7 +143,8 @@ impl Conntrack {
             index: Index::new(2 * capacity),
             entries: huge_vec(capacity),
             rests: huge_vec(capacity),
-            born: huge_vec(capacity),
+            pasts: huge_vec(capacity),
+            greats: Pages::sparse(capacity),
             wides: Pages::zeroed(capacity),
             wheel: Wheel::new(),
             vacant: Vacant::new(),
@@ -148,11 +167,12 @@ impl Conntrack {
         &self.own
     }
 
-    /// Bytes that a table for `capacity` connections comes to take as they fill it; `wide`: as those of IPv6 do.
+    /// Bytes that a table for `capacity` connections comes to take as they fill it; `wide`: as those of IPv6 do. Not the
+    /// eight of one that has carried more than 8 GiB, or four million packets.
     #[must_use]
     pub fn bytes(capacity: usize, wide: bool) -> usize {
-        let born = size_of::<u32>();
-        let entry = size_of::<Entry>() + size_of::<Rest>() + born + if wide { size_of::<Wide>() } else { 0 };
+        let past = size_of::<Past>();
+        let entry = size_of::<Entry>() + size_of::<Rest>() + past + if wide { size_of::<Wide>() } else { 0 };
         Index::bytes(2 * capacity).saturating_add(capacity.saturating_mul(entry))
     }
 
@@ -275,6 +295,24 @@ impl Conntrack {
         self.now_ms as u32
     }
 
+    /// After [`Entry::count`] has asked for it.
+    #[cold]
+    #[inline(never)]
+    pub fn carry(&mut self, id: FlowId) {
+        let id = id.0 as usize;
+        if let (Some(entry), Some(past)) = (self.entries.get_mut(id), self.pasts.get_mut(id)) {
+            past.carried.take(&mut entry.recent, || &mut self.greats[id]);
+        }
+    }
+
+    /// Counts a packet that a connection has carried, of so many L3 bytes.
+    #[inline]
+    pub fn count(&mut self, id: FlowId, bytes: u32) {
+        if self.get_mut(id).is_some_and(|entry| entry.count(bytes)) {
+            self.carry(id);
+        }
+    }
+
     /// Where its packets that go this way are sent from now on.
     #[inline]
     pub fn set_next_hop(&mut self, id: FlowId, direction: Direction, hop: u32) {
@@ -350,13 +388,13 @@ impl Conntrack {
             (Some(vacant), Some(rest)) => {
                 *vacant = entry;
                 *rest = Rest::new(flow);
-                self.born[id.0 as usize] = (now_ms / BORN_MS) as u32;
+                self.pasts[id.0 as usize] = Past::new(now_ms);
             }
             // Within the capacity taken at the start: does not allocate.
             _ => {
                 self.entries.push(entry);
                 self.rests.push(Rest::new(flow));
-                self.born.push((now_ms / BORN_MS) as u32);
+                self.pasts.push(Past::new(now_ms));
             }
         }
         let deadline = now_ms + u64::from(self.view(id).left_ms(now_ms));
@@ -384,12 +422,12 @@ impl Conntrack {
     pub fn prefetch_vacant(&mut self, n: usize) {
         if let Some(id) = self.vacant.nth(n) {
             let id = id as usize;
-            if let (Some(entry), Some(rest), Some(born)) =
-                (self.entries.get(id), self.rests.get(id), self.born.get(id))
+            if let (Some(entry), Some(rest), Some(past)) =
+                (self.entries.get(id), self.rests.get(id), self.pasts.get(id))
             {
                 prefetch(entry);
                 prefetch(rest);
-                prefetch(born);
+                prefetch(past);
             }
         } else if let Some(n) = n.checked_sub(self.vacant.len()) {
             // Those that never were used.
@@ -592,11 +630,15 @@ impl Conntrack {
             if view.entry.machine == Machine::Vacant || !wanted(&view) {
                 continue;
             }
+            let Past { born, carried } = self.pasts[n];
+            let (packets, bytes) = carried.total(view.entry.recent, || self.greats[n]);
             let age = Age {
-                age_ms: self.now_ms.saturating_sub(u64::from(self.born[n]) * BORN_MS),
+                age_ms: self.now_ms.saturating_sub(u64::from(born) * BORN_MS),
                 state: view.entry.machine.flow_state(),
                 idle_ms: view.entry.silent_ms(self.now_ms),
                 left_ms: view.left_ms(self.now_ms),
+                packets,
+                bytes,
             };
             if !see(view.flow(), age) {
                 return Some(n);

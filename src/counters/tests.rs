@@ -31,7 +31,7 @@ fn counts_of_a_tick_rest_until_the_next_is_asked_for() {
 #[test]
 fn a_forwarded_frame_counts_as_processed_when_the_device_takes_it() {
     let (_, writer) = WorkerCounters::new(SIZES);
-    let account = Account { pair: PairSlot(3), bytes: 100, icmp_error: None };
+    let account = Account { flow: None, pair: PairSlot(3), bytes: 100, icmp_error: None };
     writer.transmitted(PortId(1), 114, Some(&account));
     writer.transmitted(
         PortId(1),

@@ -131,6 +131,19 @@ impl<T: Zeroable> Pages<T> {
     /// Where the kernel gives no address space for them: as the allocator does, at the start.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
+        Self::advised(len, Advice::LinuxHugepage)
+    }
+
+    /// The same, of which few elements will ever be used: on pages that are as small as the kernel has.
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn sparse(len: usize) -> Self {
+        Self::advised(len, Advice::LinuxNoHugepage)
+    }
+
+    fn advised(len: usize, advice: Advice) -> Self {
         const { assert!(align_of::<T>() <= HUGE && size_of::<T>() > 0) };
         let bytes = len.max(1).checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(HUGE));
         let bytes = bytes.expect("a table that fits in the address space");
@@ -149,7 +162,7 @@ impl<T: Zeroable> Pages<T> {
         // SAFETY: `skip` is below `HUGE`, by which the mapping is longer than the elements; the result is aligned for them.
         let start = unsafe { mapping.add(skip) }.cast::<T>();
         // SAFETY: the range lies inside the mapping, which is ours. Where the advice is refused, pages are small.
-        let _ = unsafe { madvise(start.as_ptr().cast(), bytes - HUGE, Advice::LinuxHugepage) };
+        let _ = unsafe { madvise(start.as_ptr().cast(), bytes - HUGE, advice) };
         Self { start, len, mapping: (mapping, bytes), _owns: PhantomData }
     }
 }

@@ -84,7 +84,7 @@ const BLANK: Listed = (
         source: SourceId(0),
         source_port: 0,
     },
-    Age { state: FlowState::Closed, age_ms: 0, idle_ms: 0, left_ms: 0 },
+    Age { state: FlowState::Closed, age_ms: 0, idle_ms: 0, left_ms: 0, packets: 0, bytes: 0 },
 );
 
 /// A worker has not answered.

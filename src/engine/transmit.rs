@@ -61,14 +61,14 @@ const NOTHING: Note = Note { pair: NOBODY, bytes: 0, service: None };
 impl Note {
     #[inline(always)]
     fn new(account: Account) -> Self {
-        let Account { pair, bytes, icmp_error } = account;
+        let Account { pair, bytes, icmp_error, .. } = account;
         Self { pair, bytes, service: icmp_error }
     }
 
     #[inline(always)]
     fn account(self) -> Option<Account> {
         let Self { pair, bytes, service } = self;
-        (pair != NOBODY).then_some(Account { pair, bytes, icmp_error: service })
+        (pair != NOBODY).then_some(Account { flow: None, pair, bytes, icmp_error: service })
     }
 }
 

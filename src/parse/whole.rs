@@ -6,6 +6,7 @@ use crate::addr::{Addr, Mac};
 use crate::config::Protocol;
 use crate::conntrack::Tuple;
 use crate::pipeline::RxChecksum;
+use crate::rewrite::Ends;
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::{array_at, ipv4, ipv6, protocol, raw, tcp, u16_at, udp};
 
@@ -113,6 +114,13 @@ impl Whole {
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
         if self.is_tcp { Protocol::Tcp } else { Protocol::Udp }
+    }
+
+    /// Source and destination, with their ports.
+    #[inline]
+    #[must_use]
+    pub const fn ends(&self) -> Ends {
+        ((self.src(), self.sport()), (self.dst(), self.dport()))
     }
 
     /// Its 5-tuple.

@@ -221,11 +221,9 @@ impl<F: Frame> Shard<F> {
             source,
             source_port,
         };
-        flow.delta = match flow.form {
-            Form::Dnat => rewrite::deltas(&flow),
-            Form::FullNat(_) => rewrite::full_nat_deltas(&flow, turn.tables.own.get(source)),
-            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => [0; 2],
-        };
+        if flow.form == Form::Dnat {
+            flow.delta = rewrite::deltas(&flow);
+        }
         if !rewrite::is_intact(arrival.frame.data(), packet, &flow) {
             self.pairs.release(&self.writer, pair);
             self.modes.unbind(turn.tables, &flow, turn.now);
@@ -285,7 +283,7 @@ impl<F: Frame> Shard<F> {
         };
         let flow = path.map_or_else(|| self.conntrack.flow(id), |path| self.flow_on(path));
         if flow.form != Form::Dnat {
-            let account = account(&flow, &arrival.packet, true);
+            let account = account(Some(id), &flow, &arrival.packet, true);
             let passage = Passage { id, flow: &flow, direction, exit, account };
             return self.error_by_mode(turn, arrival, quoted, &passage);
         }
@@ -297,7 +295,7 @@ impl<F: Frame> Shard<F> {
             direction,
         ) {
             Ok(()) => {
-                let account = account(&flow, &arrival.packet, true);
+                let account = account(Some(id), &flow, &arrival.packet, true);
                 self.send(turn, arrival, exit, account);
             }
             Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
@@ -315,7 +313,7 @@ impl<F: Frame> Shard<F> {
         exit: Exit,
     ) {
         if flow.form != Form::Dnat {
-            let account = account(flow, &arrival.packet, false);
+            let account = account(Some(id), flow, &arrival.packet, false);
             return self.forward_by_mode(turn, arrival, &Passage { id, flow, direction, exit, account });
         }
         let egress = &turn.tables.ports[exit.port().index()];
@@ -324,7 +322,7 @@ impl<F: Frame> Shard<F> {
         let offload = whole.then_some(egress.l2_len());
         match rewrite::translate(&mut arrival.frame, &arrival.packet, flow, direction, offload) {
             Ok(()) => {
-                let account = account(flow, &arrival.packet, false);
+                let account = account(Some(id), flow, &arrival.packet, false);
                 self.send(turn, arrival, exit, account);
             }
             Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),
@@ -458,6 +456,7 @@ pub(super) fn service_of<'t, O>(turn: &Turn<'t, O>, packet: &Packet) -> Option<&
     turn.tables.services.lookup(packet.dst, packet.ports().1, protocol)
 }
 
-pub(super) fn account(flow: &Flow, packet: &Packet, icmp_error: bool) -> Account {
-    Account { pair: flow.pair, bytes: packet.l3_len, icmp_error: icmp_error.then_some(flow.service) }
+pub(super) fn account(id: Option<FlowId>, flow: &Flow, packet: &Packet, icmp_error: bool) -> Account {
+    let icmp_error = icmp_error.then_some(flow.service);
+    Account { flow: id, pair: flow.pair, bytes: packet.l3_len, icmp_error }
 }

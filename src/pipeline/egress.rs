@@ -102,9 +102,10 @@ impl<F: Frame> Shard<F> {
             // Only whole packets wait.
             Exit::Wait(..) => return self.drop(turn, ingress, frame, DropReason::NeighborUnresolved),
         };
-        let bank = self.writer.bank();
         match exit {
             Exit::To(..) => {
+                self.count(&account);
+                let bank = self.writer.bank();
                 bank.term(Term::Forwarded).add(1);
                 turn.out.forward(egress, frame, account);
                 if let Some(rest) = rest {
@@ -120,12 +121,21 @@ impl<F: Frame> Shard<F> {
             }
             Exit::Wait(_, hop) => match self.hold.push(Held { hop, ingress, egress, frame, account }) {
                 Ok(()) => {
-                    bank.term(Term::HeldIn).add(1);
+                    self.count(&account);
+                    self.writer.bank().term(Term::HeldIn).add(1);
                     // The slot must stay this pair's until the packet is credited.
                     self.pairs.hold(&self.writer, account.pair);
                 }
                 Err(held) => self.drop(turn, ingress, held.frame, DropReason::HoldFull),
             },
+        }
+    }
+
+    /// Counts a packet of a connection that is sent, or that waits for nothing but its next hop's MAC.
+    #[inline(always)]
+    pub(super) fn count(&mut self, account: &Account) {
+        if let Some(flow) = account.flow {
+            self.conntrack.count(flow, account.bytes);
         }
     }
 

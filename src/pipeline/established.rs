@@ -17,6 +17,7 @@ use crate::neighbor::NextHop;
 use crate::parse::Whole;
 use crate::rewrite;
 use crate::tables::Port;
+use crate::wire::raw;
 
 impl<F: Frame> Shard<F> {
     /// Takes the packet, or gives the frame back.
@@ -47,13 +48,13 @@ impl<F: Frame> Shard<F> {
             self.drop(turn, port, frame, reason);
             return Ok(());
         }
-        let entry = self.conntrack.entry(id);
-        let delta = entry.delta(direction);
-        let account = Account { pair, bytes: packet.l3_len, icmp_error: None };
+        let account = Account { flow: Some(id), pair, bytes: packet.l3_len, icmp_error: None };
         let data = frame.data_mut();
         let translated = if let Some(ends) =
             modes::whole_ends(self.conntrack.view(id), self.conntrack.own(), packet, direction)
         {
+            let delta = self.conntrack.entry(id).delta(direction);
+            let delta = delta.unwrap_or_else(|| rewrite::deltas_between(packet.ends(), ends).map(raw::u16));
             rewrite::translate_whole(data, packet, ends, delta)
         } else {
             let arrival = Arrival { port, frame, packet: packet.packet() };
@@ -70,7 +71,7 @@ impl<F: Frame> Shard<F> {
     /// Puts the L2 header before a packet that was translated, and sends it.
     #[inline(always)]
     pub(super) fn send_whole<O: Output<F>>(
-        &self,
+        &mut self,
         turn: &mut Turn<'_, O>,
         (port, mut frame): (PortId, F),
         packet: &Whole,
@@ -85,6 +86,7 @@ impl<F: Frame> Shard<F> {
         // Padding is of the link that the packet came by.
         frame.truncate(usize::from(packet.l3) + packet.l3_len as usize);
         *forwarded += 1;
+        self.count(&account);
         turn.out.forward(egress, frame, account);
     }
 }

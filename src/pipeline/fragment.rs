@@ -143,7 +143,7 @@ impl<F: Frame> Shard<F> {
             })
             .and_then(|exit| {
                 rewrite::translate_piece(&mut arrival.frame, &packet, &flow, direction)?;
-                Ok((exit, account(&flow, &packet, false)))
+                Ok((exit, account(Some(id), &flow, &packet, false)))
             });
         match translated {
             Ok((exit, account)) => self.send(turn, arrival, exit, account),

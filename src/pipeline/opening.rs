@@ -82,9 +82,9 @@ impl<F: Frame> Shard<F> {
         // As every first packet that opens.
         self.writer.flow_state(service.protocol, endpoint.id, None, Some(FlowState::HalfOpen));
         let ends = ((flow.client, flow.client_port), (flow.endpoint, flow.endpoint_port));
-        let delta = self.conntrack.entry(id).delta(Direction::Original);
+        let delta = self.conntrack.entry(id).plain_delta(Direction::Original);
         let translated = rewrite::translate_whole(frame.data_mut(), packet, ends, delta);
-        let account = Account { pair, bytes: packet.l3_len, icmp_error: None };
+        let account = Account { flow: Some(id), pair, bytes: packet.l3_len, icmp_error: None };
         let onward = Onward { egress, mac, config, account };
         self.send_whole(turn, (port, frame), packet, translated, &onward, forwarded);
         Ok(())

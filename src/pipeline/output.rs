@@ -1,12 +1,16 @@
 //! Where packets go when the pipeline has decided: the one door out of the core.
 
 use crate::addr::{Addr, Mac};
+use crate::conntrack::FlowId;
 use crate::ids::{PairSlot, PortId, ServiceId, WorkerId};
 use crate::pipeline::{DropReason, Errand};
 
-/// What is credited once the TX burst has taken a forwarded packet (a packet counts as processed only then).
+/// What is credited once the TX burst has taken a forwarded packet (a packet counts as processed only then), and what the
+/// connection's own count has been told with the verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Account {
+    /// The connection that let it pass, where it has an entry.
+    pub flow: Option<FlowId>,
     /// The client–endpoint pair of the connection.
     pub pair: PairSlot,
     /// L3 bytes as received: IP header and everything after it, without padding.

@@ -49,8 +49,8 @@ impl<F: Frame> Shard<F> {
             }
             let packet = &slot.packet;
             let connection = slot.lead.connection();
-            let Some((direction, entry)) =
-                connection.and_then(|(id, d)| Some((d, self.conntrack.get_mut(id)?)))
+            let Some((id, direction, entry)) =
+                connection.and_then(|(id, d)| Some((id, d, self.conntrack.get_mut(id)?)))
             else {
                 break Some((slot, (port, frame, via)));
             };
@@ -83,8 +83,15 @@ impl<F: Frame> Shard<F> {
             if done.is_none() {
                 break Some((slot, (port, frame, via)));
             }
+            if entry.count(packet.l3_len) {
+                self.conntrack.carry(id);
+            }
             sent += 1;
-            out.forward(egress, frame, Account { pair, bytes: packet.l3_len, icmp_error: None });
+            out.forward(
+                egress,
+                frame,
+                Account { flow: Some(id), pair, bytes: packet.l3_len, icmp_error: None },
+            );
         };
         *forwarded += sent;
         odd

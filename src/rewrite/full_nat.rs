@@ -9,7 +9,7 @@ use crate::conntrack::{Direction, Flow};
 use crate::parse::{Packet, Quoted};
 use crate::pipeline::DropReason;
 use crate::siit;
-use crate::wire::checksum::{self, add, apply, apply_udp, delta};
+use crate::wire::checksum::{self, add, apply, apply_udp, delta, fold};
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::{ipv4, protocol, udp};
@@ -35,17 +35,19 @@ const fn reversed((a, b): Ends) -> Ends {
     (b, a)
 }
 
-/// The checksum deltas for [`Flow::delta`]; the first means nothing where families differ.
+/// What replacing these ends by those adds to the IPv4 header checksum, and to the L4 checksum, of which IPv6 has none of the first.
+#[inline]
 #[must_use]
-pub fn full_nat_deltas(flow: &Flow, source: Addr) -> [u16; 2] {
-    let (old, new) = ends(flow, Direction::Original, source);
-    let addresses = |((src, _), (dst, _)): Ends| {
-        let mut out = [0; 32];
-        out[..16].copy_from_slice(&src.v6_octets());
-        out[16..].copy_from_slice(&dst.v6_octets());
-        out
+pub fn deltas_between(((src, sport), (dst, dport)): Ends, new: Ends) -> [u16; 2] {
+    // Summed as words of 32 bits, and folded once (RFC 1071 §2).
+    let words = |addr: Addr| {
+        let halves = |half: u64| (half >> 32) + (half & 0xffff_ffff);
+        halves((addr.0 >> 64) as u64) + halves(addr.0 as u64)
     };
-    [delta(&addresses(old), &addresses(new)), siit::ends_delta(old, new)]
+    let ((new_src, new_sport), (new_dst, new_dport)) = new;
+    let addresses = words(Addr(!src.0)) + words(Addr(!dst.0)) + words(new_src) + words(new_dst);
+    let ports = [!sport, !dport, new_sport, new_dport].map(u64::from).iter().sum::<u64>();
+    [fold(addresses), fold(addresses + ports)]
 }
 
 /// What the IP header gets besides addresses.

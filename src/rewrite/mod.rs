@@ -7,7 +7,7 @@ mod whole;
 
 pub use fragment::{Rest, fragment};
 pub use full_nat::{
-    End, Ends, Renewed, ends, error_ends, full_nat_deltas, other_family, quoted_ends, replace_addresses,
+    End, Ends, Renewed, deltas_between, ends, error_ends, other_family, quoted_ends, replace_addresses,
     replace_ports, translate_error,
 };
 pub use icmp_error::translate_icmp_error;

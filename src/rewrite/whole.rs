@@ -16,7 +16,7 @@ pub fn translate_plain<const L3: usize>(
     direction: Direction,
 ) -> Option<()> {
     let (addresses, ports) = entry.goes_v4(direction);
-    let [l3_delta, l4_delta] = entry.delta(direction);
+    let [l3_delta, l4_delta] = entry.plain_delta(direction);
     // Now all bounds are known, and none is looked at again.
     if bytes.len() < L3 + ipv4::HEADER_LEN + tcp::HEADER_LEN {
         return None;

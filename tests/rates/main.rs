@@ -122,7 +122,7 @@ impl Generator {
             for term in [Term::Rx, Term::Forwarded] {
                 self.writer.bank().term(term).add(packets);
             }
-            let account = Account { pair, bytes: 100, icmp_error: None };
+            let account = Account { flow: None, pair, bytes: 100, icmp_error: None };
             for _ in 0..packets {
                 self.writer.transmitted(PortId(0), 114, Some(&account));
             }

@@ -484,6 +484,18 @@ fn flows(engine: &Running, document: &Value) {
     assert_eq!((at("10.1.0.10:53"), at("10.1.0.10:8080") + at("10.1.0.11")), (5, 40));
     assert_eq!(list(&["--limit", "7"]).len(), 7);
 
+    // What each has carried is what was sent: nothing of it came back, and the pair has the sum.
+    for flow in list(&["--service", "web"]) {
+        let port: u64 = flow["client"].as_str().unwrap().split(':').next_back().unwrap().parse().unwrap();
+        let sent = [2, 40 + 40 + 10 * (port - 4000)];
+        assert_eq!([&flow["packets"], &flow["bytes"]].map(|own| own.as_u64().unwrap()), sent, "{flow}");
+    }
+    let table = engine.ask(&["flows", "--client", "198.51.100.77"]).1;
+    let (head, row) = (table.lines().next().unwrap(), table.lines().nth(1).unwrap());
+    assert!(head.ends_with("  packets  bytes"), "{table}");
+    let of_one = (20 + 8 + 3).to_string();
+    assert_eq!(row.split_whitespace().rev().take(3).collect::<Vec<_>>(), ["B", &of_one, "1"], "{table}");
+
     // What the pair has counted is what /metrics says.
     let samples = engine.samples();
     for flow in list(&["--client", "198.51.100.3"]) {

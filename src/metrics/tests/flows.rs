@@ -171,7 +171,7 @@ fn clients_without_a_slot_in_the_workers_are_other() {
     let mut b = Bench::new(1000, &names());
     let slots: Vec<_> = (0..70).map(|n| b.slot(0, 0, client(n))).collect();
     assert!(slots[64..].iter().all(|slot| slot.endpoint() == Some(EndpointId(0))));
-    let account = Account { pair: slots[69], bytes: 60, icmp_error: None };
+    let account = Account { flow: None, pair: slots[69], bytes: 60, icmp_error: None };
     b.writer.transmitted(PortId(1), 74, Some(&account));
     let s = b.tick();
     assert_eq!(s.count("lb_rule_interaction_bytes", &pair("other", "10.0.0.1")), 60);

@@ -123,7 +123,7 @@ impl Bench {
     /// `packets` of 100 bytes.
     fn traffic(&mut self, service: u32, endpoint: u32, client: Addr, packets: u64) {
         let pair = self.slot(service, endpoint, client);
-        let account = Account { pair, bytes: 100, icmp_error: None };
+        let account = Account { flow: None, pair, bytes: 100, icmp_error: None };
         for _ in 0..packets {
             self.writer.transmitted(PortId(1), 114, Some(&account));
         }

@@ -351,8 +351,12 @@ impl World {
                 }
                 let (endpoint, client, pair) = w.open[i % w.open.len()];
                 let service = ServiceId(ENDPOINTS[endpoint].0);
-                let account =
-                    Account { pair, bytes: u32::from(bytes), icmp_error: icmp_error.then_some(service) };
+                let account = Account {
+                    flow: None,
+                    pair,
+                    bytes: u32::from(bytes),
+                    icmp_error: icmp_error.then_some(service),
+                };
                 // Some clients weigh far more than others, or nobody would have to give up a seat.
                 let packets = u64::from(packets) * if client % 3 == 0 { 30 } else { 1 };
                 for _ in 0..packets {

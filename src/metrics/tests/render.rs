@@ -219,7 +219,7 @@ fn traffic_by_protocol_leaves_icmp_errors_out() {
     b.traffic(0, 0, client(1), 10);
     b.traffic(1, 2, client(1), 4);
     let pair = b.slot(0, 1, client(1));
-    let error = Account { pair, bytes: 56, icmp_error: Some(ServiceId(0)) };
+    let error = Account { flow: None, pair, bytes: 56, icmp_error: Some(ServiceId(0)) };
     b.writer.transmitted(PortId(0), 70, Some(&error));
     let s = b.tick();
     assert_eq!((s.count("processed_packets_total", &[]), s.count("processed_bytes_total", &[])), (15, 1456));

@@ -142,7 +142,7 @@ impl<F: Frame> Shard<F> {
         match self.stateless_exit(turn, &arrival, &flow) {
             Ok(exit) => {
                 self.writer.bank().modes.stateless.add(1);
-                let account = account(&flow, &arrival.packet, false);
+                let account = account(None, &flow, &arrival.packet, false);
                 self.forward_dsr(turn, arrival, &flow, exit, account);
             }
             Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),

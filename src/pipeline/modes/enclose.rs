@@ -75,7 +75,7 @@ impl<F: Frame> Shard<F> {
         let entry = self.conntrack.entry(id);
         let (hop, account) = (
             NextHop::from_bits(entry.next_hop(direction)),
-            Account { pair: entry.pair(), bytes: packet.l3_len, icmp_error: None },
+            Account { flow: Some(id), pair: entry.pair(), bytes: packet.l3_len, icmp_error: None },
         );
         let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
         let port = &turn.tables.ports[egress.index()];
@@ -100,6 +100,7 @@ impl<F: Frame> Shard<F> {
         match enclosed {
             Ok(()) => {
                 *forwarded += 1;
+                self.count(&account);
                 turn.out.forward(egress, frame, account);
             }
             Err(reason) => self.drop(turn, ingress, frame, reason),

@@ -190,8 +190,8 @@ impl Modes {
         now: Instant,
     ) -> Result<Option<Wrap>, DropReason> {
         let packet = arrival.packet;
-        let (_, new) = rewrite::ends(flow, direction, source);
-        let [l3_delta, l4_delta] = flow.delta_by(direction);
+        let (old, new) = rewrite::ends(flow, direction, source);
+        let [l3_delta, l4_delta] = rewrite::deltas_between(old, new);
         let crosses = flow.client.is_v4() != flow.endpoint.is_v4();
         // To the endpoint all clients' packets come from the same few addresses.
         let id = match (packet.fragment, direction) {

@@ -257,7 +257,7 @@ impl<F: Frame> Shard<F> {
         });
         match allowed {
             Ok(exit) => {
-                let account = account(flow, &arrival.packet, false);
+                let account = account(Some(id), flow, &arrival.packet, false);
                 self.forward_by_mode(turn, arrival, &Passage { id, flow, direction, exit, account });
             }
             Err(reason) => self.drop(turn, arrival.port, arrival.frame, reason),

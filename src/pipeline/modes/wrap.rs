@@ -112,6 +112,7 @@ impl<F: Frame> Shard<F> {
         if set_l2(&mut frame, packet.l3 as usize, mac, config).is_none() {
             return self.drop(turn, port, frame, DropReason::NoHeadroom);
         }
+        self.count(&account);
         let bank = self.writer.bank();
         bank.term(Term::Forwarded).add(1);
         turn.out.forward(egress, frame, account);
