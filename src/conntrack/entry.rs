@@ -333,6 +333,31 @@ impl Entry {
         plain.then(|| packet.is_v4 && self.comes_v4(direction) == (packet.v4, packet.ports))
     }
 
+    /// The same of any connection of IPv4; nothing of others.
+    #[inline]
+    pub(super) fn has_v4_packet(
+        &self,
+        direction: Direction,
+        packet: &Whole,
+        own: &OwnAddresses,
+    ) -> Option<bool> {
+        if self.is_wide() || !packet.is_v4 {
+            return None;
+        }
+        let form = self.form();
+        let comes = match direction {
+            Direction::Reply if form.is_full_nat() => {
+                let [_, _, (endpoint, endpoint_port)] = self.ends_v4();
+                let (source, port) = self.source();
+                (raw::addresses(endpoint, own.get(source).0 as u32), raw::ports(endpoint_port, port))
+            }
+            // As the VIP.
+            Direction::Reply if form.is_one_sided() => self.goes_v4(direction),
+            _ => self.comes_v4(direction),
+        };
+        Some(self.protocol() == packet.protocol() && comes == (packet.v4, packet.ports))
+    }
+
     /// Whether packets that go this way are from and to these, both of IPv4: of a connection that [is plain](Self::is_plain).
     #[inline(always)]
     fn has_v4(&self, direction: Direction, tuple: &Tuple) -> bool {

@@ -250,7 +250,10 @@ impl Conntrack {
         let entry = self.entries.get(id.0 as usize)?;
         let same = match entry.has_plain(direction, packet) {
             Some(same) => same,
-            None => self.get(id)?.has_packet(direction, packet, &self.own),
+            None => match entry.has_v4_packet(direction, packet, &self.own) {
+                Some(same) => same,
+                None => self.get(id)?.has_packet(direction, packet, &self.own),
+            },
         };
         same.then_some((id, direction))
     }
@@ -282,10 +285,10 @@ impl Conntrack {
         self.view(id).flow()
     }
 
-    /// What a connection's packets need, to be [followed](Entry::follow).
+    /// What a connection's packets need, to be [followed](Entry::follow); and the addresses that it may name.
     #[inline(always)]
-    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Entry> {
-        self.entries.get_mut(id.0 as usize)
+    pub fn get_mut(&mut self, id: FlowId) -> Option<(&mut Entry, &OwnAddresses)> {
+        Some((self.entries.get_mut(id.0 as usize)?, &self.own))
     }
 
     /// The time of [`begin`](Self::begin), or a later one: the low 32 bits of milliseconds.
@@ -308,7 +311,7 @@ impl Conntrack {
     /// Counts a packet that a connection has carried, of so many L3 bytes.
     #[inline]
     pub fn count(&mut self, id: FlowId, bytes: u32) {
-        if self.get_mut(id).is_some_and(|entry| entry.count(bytes)) {
+        if self.get_mut(id).is_some_and(|(entry, _)| entry.count(bytes)) {
             self.carry(id);
         }
     }
@@ -414,7 +417,7 @@ impl Conntrack {
     #[inline]
     pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
         let now_ms = self.now_ms();
-        self.get_mut(id).is_some_and(|entry| entry.follow(direction, packet, now_ms))
+        self.get_mut(id).is_some_and(|(entry, _)| entry.follow(direction, packet, now_ms))
     }
 
     /// Fetches the entry that the `n`-th new connection from now on is to have, if none goes meanwhile.

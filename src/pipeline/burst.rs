@@ -7,6 +7,7 @@
 use arrayvec::ArrayVec;
 
 use super::foresee::{Foreseen, LastService};
+use super::modes;
 use super::owner::LastVip;
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
@@ -31,6 +32,8 @@ pub(super) enum Way {
     Short,
     /// [`Shard::enclosed_way`].
     Enclosed,
+    /// [`Shard::replaced_way`].
+    Replaced,
     /// [`Shard::plain_way`].
     Plain,
 }
@@ -138,10 +141,15 @@ impl<F: Frame> Shard<F> {
         while let Some(slot) = slots.as_slice().first() {
             // What was looked up before a removal is looked up again.
             let way = if self.removals == removals { slot.way } else { Way::Long };
-            if way == Way::Plain {
+            if matches!(way, Way::Plain | Way::Replaced) {
                 let queue = (&mut slots, &mut frames, &mut ahead);
+                let odd = if way == Way::Plain {
+                    self.plain_way(turn, queue, take, &mut forwarded)
+                } else {
+                    self.replaced_way(turn, queue, take, &mut forwarded)
+                };
                 // Mostly one that changes the connection's state.
-                if let Some((odd, (port, frame, via))) = self.plain_way(turn, queue, take, &mut forwarded)
+                if let Some((odd, (port, frame, via))) = odd
                     && let Err(frame) = self.short_way(turn, port, frame, odd, &mut forwarded)
                 {
                     self.long_way(turn, odd, (port, frame, via));
@@ -162,7 +170,7 @@ impl<F: Frame> Shard<F> {
                 Way::Short | Way::Enclosed if self.is_slot_misdirected(turn, &frame, slot) => Err(frame),
                 Way::Short => self.short_way(turn, port, frame, slot, &mut forwarded),
                 Way::Enclosed => self.enclosed_way(turn, port, frame, slot, &mut forwarded),
-                Way::Long | Way::Plain => Err(frame),
+                Way::Long | Way::Plain | Way::Replaced => Err(frame),
             };
             let Err(frame) = tried else { continue };
             let frame = match slot.foreseen {
@@ -273,8 +281,11 @@ impl<F: Frame> Shard<F> {
             if peculiar || !settled || !entry.is_of_epoch(tables.firewall_epoch) {
                 continue;
             }
-            if entry.is_plain() && (packet.is_tcp || !have_server_ids) {
+            let directed = packet.is_tcp || !have_server_ids;
+            if entry.is_plain() && directed {
                 slot.way = Way::Plain;
+            } else if modes::is_replaced_v4(entry, packet, direction) && directed {
+                slot.way = Way::Replaced;
             } else {
                 slot.way = way_of(entry.form(), direction);
                 if slot.way == Way::Enclosed {

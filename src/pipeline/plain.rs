@@ -1,4 +1,5 @@
-//! The shortest way: a run of whole packets of IPv4, in the midst of connections whose destination alone is replaced.
+//! The shortest way: a run of whole packets of IPv4, in the midst of connections whose destination alone is replaced; or both ends, or
+//! none.
 //!
 //! That is most of what there is, so all that can be known beforehand is: the packet was parsed and [recognised](super::burst), nothing
 //! about it is peculiar, its connection is allowed. What is left is done as [`connection`](super::connection) does it, in the same order
@@ -8,10 +9,11 @@ use std::slice;
 
 use super::burst::{Slot, Way};
 use super::egress::restation;
+use super::modes;
 use super::shard::{Shard, Turn, Via};
 use super::{Account, Frame, Output};
 use crate::addr::Mac;
-use crate::conntrack::{Direction, Entry};
+use crate::conntrack::{Direction, Entry, OwnAddresses};
 use crate::ids::PortId;
 use crate::neighbor::NextHop;
 use crate::parse::Whole;
@@ -22,15 +24,46 @@ use crate::wire::ethernet;
 /// What is left of a burst: what is known of its packets, the packets, and those of the next burst that are not fetched yet.
 pub(super) type Queue<'b, 's, F, I> = (&'b mut slice::Iter<'s, Slot>, &'b mut I, &'b mut slice::Iter<'s, F>);
 
+/// Source and destination of a packet of IPv4 as it goes on, addresses and ports, and what that adds to its checksums; all as on the
+/// wire.
+type Onto = ((u64, u32), [u16; 2]);
+
 impl<F: Frame> Shard<F> {
     /// Takes packets as long as they are plain: all of the run, or until one turns out not to be, which comes back.
     #[inline(never)]
     pub(super) fn plain_way<'s, T, O: Output<F>>(
         &mut self,
         turn: &mut Turn<'_, O>,
+        queue: Queue<'_, 's, F, impl Iterator<Item = T>>,
+        take: impl Fn(T) -> (PortId, F, Via),
+        forwarded: &mut u64,
+    ) -> Option<(&'s Slot, (PortId, F, Via))> {
+        self.run_of(Way::Plain, turn, queue, take, forwarded, |entry, _, direction, _| {
+            (entry.goes_v4(direction), entry.plain_delta(direction))
+        })
+    }
+
+    /// The same of those of other modes whose addresses and ports are [replaced at most](modes::onto_v4).
+    #[inline(never)]
+    pub(super) fn replaced_way<'s, T, O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        queue: Queue<'_, 's, F, impl Iterator<Item = T>>,
+        take: impl Fn(T) -> (PortId, F, Via),
+        forwarded: &mut u64,
+    ) -> Option<(&'s Slot, (PortId, F, Via))> {
+        self.run_of(Way::Replaced, turn, queue, take, forwarded, modes::onto_v4)
+    }
+
+    #[inline(always)]
+    fn run_of<'s, T, O: Output<F>>(
+        &mut self,
+        way: Way,
+        turn: &mut Turn<'_, O>,
         (slots, frames, ahead): Queue<'_, 's, F, impl Iterator<Item = T>>,
         take: impl Fn(T) -> (PortId, F, Via),
         forwarded: &mut u64,
+        onto: impl Fn(&Entry, &Whole, Direction, &OwnAddresses) -> Onto,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
         let Turn { tables, now, out } = turn;
         let ports: &[Port] = &tables.ports;
@@ -38,7 +71,7 @@ impl<F: Frame> Shard<F> {
         let mut sent = 0;
         let odd = loop {
             let Some(slot) = slots.as_slice().first() else { break None };
-            if slot.way != Way::Plain {
+            if slot.way != way {
                 break None;
             }
             slots.next();
@@ -49,7 +82,7 @@ impl<F: Frame> Shard<F> {
             }
             let packet = &slot.packet;
             let connection = slot.lead.connection();
-            let Some((id, direction, entry)) =
+            let Some((id, direction, (entry, own))) =
                 connection.and_then(|(id, d)| Some((id, d, self.conntrack.get_mut(id)?)))
             else {
                 break Some((slot, (port, frame, via)));
@@ -63,20 +96,24 @@ impl<F: Frame> Shard<F> {
             };
             let pair = entry.pair();
             // Each with its bounds known beforehand.
+            let onto = |entry: &Entry| onto(entry, packet, direction, own);
+            let to = (*mac, config);
             let done = if config.vlan == 0 {
                 readdress::<{ ethernet::HEADER_LEN }, F>(
                     &mut frame,
-                    packet,
-                    (entry, direction),
-                    (*mac, config),
+                    (packet, direction),
+                    entry,
+                    onto,
+                    to,
                     now_ms,
                 )
             } else {
                 readdress::<{ ethernet::TAGGED_LEN }, F>(
                     &mut frame,
-                    packet,
-                    (entry, direction),
-                    (*mac, config),
+                    (packet, direction),
+                    entry,
+                    onto,
+                    to,
                     now_ms,
                 )
             };
@@ -103,8 +140,9 @@ impl<F: Frame> Shard<F> {
 #[inline(always)]
 fn readdress<const L2: usize, F: Frame>(
     frame: &mut F,
-    packet: &Whole,
-    (entry, direction): (&mut Entry, Direction),
+    (packet, direction): (&Whole, Direction),
+    entry: &mut Entry,
+    onto: impl Fn(&Entry) -> Onto,
     (mac, config): (Mac, &Port),
     now_ms: u32,
 ) -> Option<()> {
@@ -115,7 +153,8 @@ fn readdress<const L2: usize, F: Frame>(
         return None;
     }
     let bytes = frame.data_mut();
-    rewrite::translate_plain::<L2>(bytes, packet, entry, direction)?;
+    let (ends, deltas) = onto(entry);
+    rewrite::translate_plain::<L2>(bytes, packet, ends, deltas)?;
     restation(bytes, mac, config)?;
     // Padding is of the link that the packet came by.
     frame.truncate(L2 + packet.l3_len as usize);

@@ -1,28 +1,38 @@
 //! The translation of whole packets without options, whose headers have one shape: each field is written at its fixed place.
 
 use super::{Ends, TTL_DELTA};
-use crate::conntrack::{Direction, Entry};
 use crate::parse::Whole;
-use crate::wire::checksum::{apply, apply_udp};
+use crate::wire::checksum::{apply, apply_udp, fold};
 use crate::wire::{ipv4, raw, tcp};
 
-/// Makes a packet of a connection that [is plain](Entry::is_plain), whose IP header starts at `L3`, that of its other side. `None`, and
-/// no change, where the frame ends before a TCP header would: a datagram without padding, or not what the parser saw.
+/// Makes a packet of IPv4 whose header starts at `L3` one between these ends, and adds to its checksums; all as [on the wire](raw).
+/// `None`, and no change, where the frame ends before a TCP header would: a datagram without padding, or not what the parser saw.
 #[inline(always)]
 pub fn translate_plain<const L3: usize>(
     bytes: &mut [u8],
     packet: &Whole,
-    entry: &Entry,
-    direction: Direction,
+    (addresses, ports): (u64, u32),
+    [l3_delta, l4_delta]: [u16; 2],
 ) -> Option<()> {
-    let (addresses, ports) = entry.goes_v4(direction);
-    let [l3_delta, l4_delta] = entry.plain_delta(direction);
     // Now all bounds are known, and none is looked at again.
     if bytes.len() < L3 + ipv4::HEADER_LEN + tcp::HEADER_LEN {
         return None;
     }
     let l4 = v4(&mut bytes[L3..], packet.ttl, addresses, l3_delta)?;
     upper(l4, packet.is_tcp, ports, l4_delta)
+}
+
+/// What replacing both ends of a packet of IPv4 by others adds to its header's checksum and to its L4 checksum; all as [on the
+/// wire](raw).
+#[inline(always)]
+#[must_use]
+pub const fn deltas_v4((addresses, ports): (u64, u32), (new_addresses, new_ports): (u64, u32)) -> [u16; 2] {
+    // Summed as words of 32 bits, and folded once (RFC 1071 §2).
+    const fn words(both: u64) -> u64 {
+        (both & 0xffff_ffff) + (both >> 32)
+    }
+    let l3 = words(!addresses) + words(new_addresses);
+    [fold(l3), fold(l3 + !ports as u64 + new_ports as u64)]
 }
 
 /// The same for any connection: makes it a packet between these ends, in the same family. The deltas are as checksums are on the

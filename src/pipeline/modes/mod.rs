@@ -21,8 +21,8 @@ use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output, ShardConfig};
 use crate::addr::Addr;
 use crate::client_address::Notes;
-use crate::config::Protocol;
-use crate::conntrack::{Direction, Flow, FlowId, Form, OwnAddresses, View};
+use crate::config::{ClientAddress, Protocol};
+use crate::conntrack::{Direction, Entry, Flow, FlowId, Form, OwnAddresses, View};
 use crate::counters::{FlowState, Writer};
 use crate::ids::SourceId;
 use crate::parse::Whole;
@@ -34,6 +34,7 @@ use crate::snat::{Binding, Ids, Rest, Snat, Usage};
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::tunnel::{self, Kind};
+use crate::wire::raw;
 
 /// What a shard has for them.
 pub(super) struct Modes {
@@ -189,6 +190,41 @@ pub(super) fn whole_ends(
         Direction::Original => (near, far),
         Direction::Reply => (vip_end, client_end),
     })
+}
+
+/// Whether [`onto_v4`] says where a packet of a connection goes on: all ends are of IPv4, and no more than addresses and ports is
+/// replaced.
+#[inline]
+pub(super) fn is_replaced_v4(entry: &Entry, packet: &Whole, direction: Direction) -> bool {
+    let replaced = match entry.form() {
+        Form::Dnat => true,
+        Form::DsrL2 => direction == Direction::Original,
+        // As in `whole_ends`.
+        Form::FullNat(ClientAddress::None) => packet.dont_fragment || direction == Direction::Reply,
+        _ => false,
+    };
+    replaced && packet.is_v4 && !entry.is_wide()
+}
+
+/// [`whole_ends`] of such a packet, and what it adds to checksums, all [as on the wire](raw).
+#[inline(always)]
+pub(super) fn onto_v4(
+    entry: &Entry,
+    packet: &Whole,
+    direction: Direction,
+    own: &OwnAddresses,
+) -> ((u64, u32), [u16; 2]) {
+    let comes = (packet.v4, packet.ports);
+    let goes = match (entry.form(), direction) {
+        (Form::DsrL2, _) => return (comes, [0; 2]),
+        (Form::FullNat(_), Direction::Original) => {
+            let [_, _, (endpoint, endpoint_port)] = entry.ends_v4();
+            let (source, port) = entry.source();
+            (raw::addresses(own.get(source).0 as u32, endpoint), raw::ports(port, endpoint_port))
+        }
+        _ => entry.goes_v4(direction),
+    };
+    (goes, rewrite::deltas_v4(comes, goes))
 }
 
 /// As [`growth`].
