@@ -60,10 +60,14 @@ impl Spent {
     }
 }
 
-/// What is measured where a turn of `median` looks at nothing, beside somebody who looks every now and then whether there is an
-/// answer: what of the others is the machine's, which takes the CPU away.
-fn nothing(turns: usize, median: Duration) -> Spent {
+/// Lines of memory that a piece of a listing reads: entries, a quarter line beside each, and when they began.
+const LINES: usize = PIECE + PIECE / 4 + 1;
+
+/// What is measured where a turn of `median` reads lines of memory one after the other, or none, beside somebody who looks every now
+/// and then whether there is an answer: what of the others is the machine's, which takes the CPU away, or is slow to give memory.
+fn nothing(turns: usize, median: Duration, memory: &[[u64; 8]]) -> Spent {
     let stop = AtomicBool::new(false);
+    let mut lines = memory.iter().cycle();
     std::thread::scope(|threads| {
         threads.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
@@ -74,7 +78,12 @@ fn nothing(turns: usize, median: Duration) -> Spent {
             .map(|_| {
                 let began = cpu_time();
                 let since = std::time::Instant::now();
-                while since.elapsed() < median {}
+                loop {
+                    std::hint::black_box(lines.by_ref().take(LINES).map(|line| line[0]).sum::<u64>());
+                    if since.elapsed() >= median {
+                        break;
+                    }
+                }
                 cpu_time() - began
             })
             .collect();
@@ -128,6 +137,7 @@ fn a_full_table_is_listed_piece_by_piece() {
         table.insert(flow(n), &L4::Udp { sport: 0, dport: 80 }, Now::ZERO).unwrap();
     }
     let table = Arc::new(table);
+    let memory = vec![[1; 8]; MANY as usize];
     let client = Wanted { client: Some(flow(MANY / 2).client), ..Wanted::default() };
     let rare = Wanted { client: Some(Addr::v4([192, 0, 2, 1])), ..Wanted::default() };
     let many = Wanted { service: Some(ServiceId(3)), ..Wanted::default() };
@@ -148,10 +158,12 @@ fn a_full_table_is_listed_piece_by_piece() {
                 (expected as usize, expected as usize),
                 "{name}: each once"
             );
-            let bare = nothing(spent.0.len(), spent.all_but(2));
+            let [bare, reading] =
+                [&[][..], &memory].map(|memory| nothing(spent.0.len(), spent.all_but(2), memory));
             println!(
                 "{name} of {MANY} connections, worker {}: {} found in {took:.2?}, {} turns, half of them within {:.1?}, \
-                 all but one in a thousand within {:.1?}, {} above {BOUND:?} (without looking at anything: {:.1?}, {})",
+                 all but one in a thousand within {:.1?}, {} above {BOUND:?} (without looking at anything: {:.1?}, {}; \
+                 reading as much memory and nothing else: {:.1?}, {})",
                 if busy { "busy" } else { "idle" },
                 found.len(),
                 spent.0.len(),
@@ -159,7 +171,9 @@ fn a_full_table_is_listed_piece_by_piece() {
                 spent.all_but(1000),
                 spent.late(),
                 bare.all_but(1000),
-                bare.late()
+                bare.late(),
+                reading.all_but(1000),
+                reading.late()
             );
         }
     }
