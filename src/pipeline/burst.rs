@@ -31,6 +31,8 @@ pub(super) enum Way {
     /// [`Shard::short_way`].
     Short,
     /// [`Shard::enclosed_way`].
+    EnclosedAlone,
+    /// [`Shard::enclosed_run`].
     Enclosed,
     /// [`Shard::replaced_way`].
     Replaced,
@@ -141,18 +143,22 @@ impl<F: Frame> Shard<F> {
         while let Some(slot) = slots.as_slice().first() {
             // What was looked up before a removal is looked up again.
             let way = if self.removals == removals { slot.way } else { Way::Long };
-            if matches!(way, Way::Plain | Way::Replaced) {
+            if matches!(way, Way::Plain | Way::Replaced | Way::Enclosed) {
                 let queue = (&mut slots, &mut frames, &mut ahead);
-                let odd = if way == Way::Plain {
-                    self.plain_way(turn, queue, take, &mut forwarded)
-                } else {
-                    self.replaced_way(turn, queue, take, &mut forwarded)
+                let odd = match way {
+                    Way::Plain => self.plain_way(turn, queue, take, &mut forwarded),
+                    Way::Replaced => self.replaced_way(turn, queue, take, &mut forwarded),
+                    _ => self.enclosed_run(turn, queue, take, &mut forwarded),
                 };
                 // Mostly one that changes the connection's state.
-                if let Some((odd, (port, frame, via))) = odd
-                    && let Err(frame) = self.short_way(turn, port, frame, odd, &mut forwarded)
-                {
-                    self.long_way(turn, odd, (port, frame, via));
+                if let Some((odd, (port, frame, via))) = odd {
+                    let tried = match way {
+                        Way::Enclosed => Err(frame),
+                        _ => self.short_way(turn, port, frame, odd, &mut forwarded),
+                    };
+                    if let Err(frame) = tried {
+                        self.long_way(turn, odd, (port, frame, via));
+                    }
                 }
                 continue;
             }
@@ -167,10 +173,10 @@ impl<F: Frame> Shard<F> {
                 continue;
             }
             let tried = match way {
-                Way::Short | Way::Enclosed if self.is_slot_misdirected(turn, &frame, slot) => Err(frame),
+                Way::Short | Way::EnclosedAlone if self.is_slot_misdirected(turn, &frame, slot) => Err(frame),
                 Way::Short => self.short_way(turn, port, frame, slot, &mut forwarded),
-                Way::Enclosed => self.enclosed_way(turn, port, frame, slot, &mut forwarded),
-                Way::Long | Way::Plain | Way::Replaced => Err(frame),
+                Way::EnclosedAlone => self.enclosed_way(turn, port, frame, slot, &mut forwarded),
+                Way::Long | Way::Plain | Way::Replaced | Way::Enclosed => Err(frame),
             };
             let Err(frame) = tried else { continue };
             let frame = match slot.foreseen {
@@ -290,6 +296,9 @@ impl<F: Frame> Shard<F> {
                 slot.way = way_of(entry.form(), direction);
                 if slot.way == Way::Enclosed {
                     look(frame).1.prefetch_front();
+                    if entry.is_wide() || !directed {
+                        slot.way = Way::EnclosedAlone;
+                    }
                 }
             }
         }

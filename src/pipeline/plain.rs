@@ -9,9 +9,9 @@ use std::slice;
 
 use super::burst::{Slot, Way};
 use super::egress::restation;
-use super::modes;
+use super::modes::{self, Modes};
 use super::shard::{Shard, Turn, Via};
-use super::{Account, Frame, Output};
+use super::{Account, DropReason, Frame, Output};
 use crate::addr::Mac;
 use crate::conntrack::{Direction, Entry, OwnAddresses};
 use crate::ids::PortId;
@@ -28,6 +28,26 @@ pub(super) type Queue<'b, 's, F, I> = (&'b mut slice::Iter<'s, Slot>, &'b mut I,
 /// wire.
 type Onto = ((u64, u32), [u16; 2]);
 
+/// A packet of such a run, its connection, and the way that it goes.
+pub(super) struct Passing<'p> {
+    pub packet: &'p Whole,
+    pub direction: Direction,
+    pub entry: &'p mut Entry,
+    pub own: &'p OwnAddresses,
+    pub egress: PortId,
+    pub mac: Mac,
+    pub config: &'p Port,
+    pub now_ms: u32,
+}
+
+/// Why a packet does not go on.
+pub(super) enum Odd {
+    /// It is not as usual, and its frame is as it was.
+    Untouched,
+    /// It is to be dropped.
+    Lost(DropReason),
+}
+
 impl<F: Frame> Shard<F> {
     /// Takes packets as long as they are plain: all of the run, or until one turns out not to be, which comes back.
     #[inline(never)]
@@ -38,8 +58,10 @@ impl<F: Frame> Shard<F> {
         take: impl Fn(T) -> (PortId, F, Via),
         forwarded: &mut u64,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
-        self.run_of(Way::Plain, turn, queue, take, forwarded, |entry, _, direction, _| {
-            (entry.goes_v4(direction), entry.plain_delta(direction))
+        self.run_of(Way::Plain, turn, queue, take, forwarded, |_, frame, passing| {
+            readdress(frame, passing, |entry, _, direction, _| {
+                (entry.goes_v4(direction), entry.plain_delta(direction))
+            })
         })
     }
 
@@ -52,18 +74,21 @@ impl<F: Frame> Shard<F> {
         take: impl Fn(T) -> (PortId, F, Via),
         forwarded: &mut u64,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
-        self.run_of(Way::Replaced, turn, queue, take, forwarded, modes::onto_v4)
+        self.run_of(Way::Replaced, turn, queue, take, forwarded, |_, frame, passing| {
+            readdress(frame, passing, modes::onto_v4)
+        })
     }
 
+    /// All that is the same for packets of such a run; `change` makes of each what goes on.
     #[inline(always)]
-    fn run_of<'s, T, O: Output<F>>(
+    pub(super) fn run_of<'s, T, O: Output<F>>(
         &mut self,
         way: Way,
         turn: &mut Turn<'_, O>,
         (slots, frames, ahead): Queue<'_, 's, F, impl Iterator<Item = T>>,
         take: impl Fn(T) -> (PortId, F, Via),
         forwarded: &mut u64,
-        onto: impl Fn(&Entry, &Whole, Direction, &OwnAddresses) -> Onto,
+        change: impl Fn(&mut Modes, &mut F, Passing<'_>) -> Result<(), Odd>,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
         let Turn { tables, now, out } = turn;
         let ports: &[Port] = &tables.ports;
@@ -88,37 +113,22 @@ impl<F: Frame> Shard<F> {
                 break Some((slot, (port, frame, via)));
             };
             let hop = NextHop::from_bits(entry.next_hop(direction));
-            let Some((egress, mac)) = self.neighbors.ready(hop, *now) else {
+            let Some((egress, &mac)) = self.neighbors.ready(hop, *now) else {
                 break Some((slot, (port, frame, via)));
             };
             let Some(config) = ports.get(egress.index()) else {
                 break Some((slot, (port, frame, via)));
             };
             let pair = entry.pair();
-            // Each with its bounds known beforehand.
-            let onto = |entry: &Entry| onto(entry, packet, direction, own);
-            let to = (*mac, config);
-            let done = if config.vlan == 0 {
-                readdress::<{ ethernet::HEADER_LEN }, F>(
-                    &mut frame,
-                    (packet, direction),
-                    entry,
-                    onto,
-                    to,
-                    now_ms,
-                )
-            } else {
-                readdress::<{ ethernet::TAGGED_LEN }, F>(
-                    &mut frame,
-                    (packet, direction),
-                    entry,
-                    onto,
-                    to,
-                    now_ms,
-                )
-            };
-            if done.is_none() {
-                break Some((slot, (port, frame, via)));
+            let passing = Passing { packet, direction, entry: &mut *entry, own, egress, mac, config, now_ms };
+            match change(&mut self.modes, &mut frame, passing) {
+                Ok(()) => {}
+                Err(Odd::Untouched) => break Some((slot, (port, frame, via))),
+                Err(Odd::Lost(reason)) => {
+                    self.writer.bank().dropped(reason).add(1);
+                    out.drop(port, frame, reason);
+                    continue;
+                }
             }
             if entry.count(packet.l3_len) {
                 self.conntrack.carry(id);
@@ -135,17 +145,31 @@ impl<F: Frame> Shard<F> {
     }
 }
 
-/// Makes the packet that of the other side, to go out of this port to this station, where Ethernet's header is as long as it was,
-/// `L2`; else, and where anything is not as usual, `None`, and the frame is as it was.
+/// Makes the packet that of the other side, to go out of its port to its station.
 #[inline(always)]
-fn readdress<const L2: usize, F: Frame>(
+fn readdress<F: Frame>(
     frame: &mut F,
-    (packet, direction): (&Whole, Direction),
-    entry: &mut Entry,
-    onto: impl Fn(&Entry) -> Onto,
-    (mac, config): (Mac, &Port),
-    now_ms: u32,
+    passing: Passing<'_>,
+    onto: impl Fn(&Entry, &Whole, Direction, &OwnAddresses) -> Onto,
+) -> Result<(), Odd> {
+    // Each with its bounds known beforehand.
+    let done = if passing.config.vlan == 0 {
+        readdress_at::<{ ethernet::HEADER_LEN }, F>(frame, passing, onto)
+    } else {
+        readdress_at::<{ ethernet::TAGGED_LEN }, F>(frame, passing, onto)
+    };
+    done.ok_or(Odd::Untouched)
+}
+
+/// The same where Ethernet's header is as long as it was, `L2`; else, and where anything is not as usual, `None`, and the frame is as
+/// it was.
+#[inline(always)]
+fn readdress_at<const L2: usize, F: Frame>(
+    frame: &mut F,
+    passing: Passing<'_>,
+    onto: impl Fn(&Entry, &Whole, Direction, &OwnAddresses) -> Onto,
 ) -> Option<()> {
+    let Passing { packet, direction, entry, own, mac, config, now_ms, .. } = passing;
     if usize::from(packet.l3) != L2
         || packet.l3_len > u32::from(config.mtu)
         || !entry.follow(direction, packet, now_ms)
@@ -153,7 +177,7 @@ fn readdress<const L2: usize, F: Frame>(
         return None;
     }
     let bytes = frame.data_mut();
-    let (ends, deltas) = onto(entry);
+    let (ends, deltas) = onto(entry, packet, direction, own);
     rewrite::translate_plain::<L2>(bytes, packet, ends, deltas)?;
     restation(bytes, mac, config)?;
     // Padding is of the link that the packet came by.

@@ -5,7 +5,7 @@ use crate::parse::Whole;
 use crate::wire::checksum::{apply, apply_udp, fold};
 use crate::wire::{ipv4, raw, tcp};
 
-/// Makes a packet of IPv4 whose header starts at `L3` one between these ends, and adds to its checksums; all as [on the wire](raw).
+/// Makes a packet of IPv4 whose header starts at `L3` one between these ends, and adds to its checksums; all as on the wire (`wire::raw`).
 /// `None`, and no change, where the frame ends before a TCP header would: a datagram without padding, or not what the parser saw.
 #[inline(always)]
 pub fn translate_plain<const L3: usize>(
@@ -22,8 +22,8 @@ pub fn translate_plain<const L3: usize>(
     upper(l4, packet.is_tcp, ports, l4_delta)
 }
 
-/// What replacing both ends of a packet of IPv4 by others adds to its header's checksum and to its L4 checksum; all as [on the
-/// wire](raw).
+/// What replacing both ends of a packet of IPv4 by others adds to its header's checksum and to its L4 checksum; all as on the
+/// wire (`wire::raw`).
 #[inline(always)]
 #[must_use]
 pub const fn deltas_v4((addresses, ports): (u64, u32), (new_addresses, new_ports): (u64, u32)) -> [u16; 2] {

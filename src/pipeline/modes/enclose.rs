@@ -7,9 +7,10 @@ use crate::conntrack::{Entry, Form, OwnAddresses};
 use crate::ids::{PortId, SourceId};
 use crate::neighbor::NextHop;
 use crate::parse::Whole;
-use crate::pipeline::burst::Slot;
+use crate::pipeline::burst::{Slot, Way};
 use crate::pipeline::egress::put_l2;
-use crate::pipeline::shard::{Shard, Turn};
+use crate::pipeline::plain::{Odd, Passing, Queue};
+use crate::pipeline::shard::{Shard, Turn, Via};
 use crate::pipeline::{Account, DropReason, Frame, Output};
 use crate::tables::Port;
 use crate::tunnel::Envelope;
@@ -60,7 +61,35 @@ impl Envelopes {
 }
 
 impl<F: Frame> Shard<F> {
-    /// Takes the packet, or gives the frame back.
+    /// [`plain_way`](Shard::plain_way) of packets of connections that are all of IPv4.
+    #[inline(never)]
+    pub(in crate::pipeline) fn enclosed_run<'s, T, O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        queue: Queue<'_, 's, F, impl Iterator<Item = T>>,
+        take: impl Fn(T) -> (PortId, F, Via),
+        forwarded: &mut u64,
+    ) -> Option<(&'s Slot, (PortId, F, Via))> {
+        self.run_of(Way::Enclosed, turn, queue, take, forwarded, |modes, frame, passing| {
+            let Passing { packet, direction, entry, own, egress, mac, config, now_ms } = passing;
+            let Modes { envelopes, ids, .. } = modes;
+            let [(client, client_port), (vip, vip_port), (endpoint, _)] = entry.ends_v4();
+            let [client, vip, endpoint] = [client, vip, endpoint].map(|addr| Addr::v4(addr.to_be_bytes()));
+            let Some(envelope) = envelopes.towards(endpoint, entry, own, (egress, config)) else {
+                return Err(Odd::Untouched);
+            };
+            if packet.l3_len as usize + envelope.tunnel().overhead() > usize::from(config.mtu)
+                || !entry.follow(direction, packet, now_ms)
+            {
+                return Err(Odd::Untouched);
+            }
+            let entropy = entropy_of((client, client_port), (vip, vip_port));
+            enclose(frame, packet, (envelope, entropy), (mac, config), || ids.fresh() as u16)
+                .map_err(Odd::Lost)
+        })
+    }
+
+    /// Takes a packet of any such connection, or gives the frame back.
     #[inline(never)]
     pub(in crate::pipeline) fn enclosed_way<O: Output<F>>(
         &mut self,
