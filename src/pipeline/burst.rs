@@ -51,9 +51,24 @@ pub(super) struct Slot {
     foreseen: Option<Foreseen>,
     /// The worker whose packet it is, where that is another.
     owner: Option<WorkerId>,
-    /// `packet` is valid; else the full parser is asked when it is the frame's turn.
-    whole: bool,
+    seen: Seen,
 }
+
+/// What the first look at a packet has shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Seen {
+    /// The full parser is asked when it is the frame's turn.
+    #[default]
+    Nothing,
+    /// [`Slot::packet`] is valid.
+    Whole,
+    /// And of the same tuple as the one before it, which is of this worker's: packets of a connection often come one after the other,
+    /// and what was found out for the first holds for all.
+    Next,
+}
+
+/// Of no packet that is [`Seen::Whole`]: ports are never 0.
+const NO_TUPLE: (u64, u32, bool) = (0, 0, false);
 
 /// One for each packet of a burst. A shard keeps them, so that they stay in the cache and need not be cleared.
 #[derive(Debug)]
@@ -68,8 +83,20 @@ impl Default for Slots {
 impl Slot {
     /// Whether the packet's connection is looked for here.
     #[inline(always)]
-    const fn is_ours(&self) -> bool {
-        self.whole && self.owner.is_none()
+    fn is_ours(&self) -> bool {
+        self.is_whole() && self.owner.is_none()
+    }
+
+    /// Whether `packet` is valid.
+    #[inline(always)]
+    fn is_whole(&self) -> bool {
+        self.seen != Seen::Nothing
+    }
+
+    /// Whether it is of the same tuple as the one before it.
+    #[inline(always)]
+    pub fn is_next(&self) -> bool {
+        self.seen == Seen::Next
     }
 
     /// Whether it is, and not found.
@@ -180,7 +207,7 @@ impl<F: Frame> Shard<F> {
             };
             let Err(frame) = tried else { continue };
             let frame = match slot.foreseen {
-                Some(foreseen) if slot.whole && slot.lead == Lead::NONE && foreseen.plain => {
+                Some(foreseen) if slot.is_whole() && slot.lead == Lead::NONE && foreseen.plain => {
                     match self.opening(
                         turn,
                         (port, frame, via),
@@ -224,18 +251,32 @@ impl<F: Frame> Shard<F> {
         for of_a_port in frames.chunk_by(|a, b| look(a).0 == look(b).0) {
             let Some(port) = of_a_port.first().map(|frame| look(frame).0) else { continue };
             let station = Station::new(&link(&tables.ports[port.index()]));
+            // The tuple of the packet before, where that is of IPv4 and ours, and its hash.
+            let (mut before, mut hash) = (NO_TUPLE, 0);
             for (frame, slot) in of_a_port.iter().zip(slots.by_ref()) {
                 let (_, frame) = look(frame);
-                slot.whole = parse::whole(&station, frame.data(), || frame.rx_checksum(), &mut slot.packet);
+                let whole = parse::whole(&station, frame.data(), || frame.rx_checksum(), &mut slot.packet);
                 slot.lead = Lead::NONE;
                 slot.owner = None;
-                if slot.whole {
+                slot.seen = if whole { Seen::Whole } else { Seen::Nothing };
+                let Whole { v4, ports, is_tcp, is_v4, .. } = slot.packet;
+                if whole && is_v4 && (v4, ports, is_tcp) == before {
+                    slot.seen = Seen::Next;
+                    slot.hash = hash;
+                    continue;
+                }
+                before = NO_TUPLE;
+                if whole {
                     if sort {
                         slot.owner = self.other_owner(tables, &slot.packet, &mut last);
                     }
                     if slot.owner.is_none() {
-                        slot.hash = self.conntrack.hash_of(&slot.packet);
-                        self.conntrack.prefetch(slot.hash);
+                        hash = self.conntrack.hash_of(&slot.packet);
+                        slot.hash = hash;
+                        self.conntrack.prefetch(hash);
+                        if is_v4 {
+                            before = (v4, ports, is_tcp);
+                        }
                     }
                 }
                 long_headers |= !slot.packet.is_v4;
@@ -248,8 +289,13 @@ impl<F: Frame> Shard<F> {
     #[inline(never)]
     fn probe_all(&self, slots: &mut [Slot]) -> bool {
         let mut sure = true;
+        let mut before = Lead::NONE;
         for slot in slots.iter_mut().filter(|slot| slot.is_ours()) {
-            slot.lead = self.conntrack.probe(slot.hash, !slot.packet.is_v4);
+            slot.lead = match slot.seen {
+                Seen::Next => before,
+                _ => self.conntrack.probe(slot.hash, !slot.packet.is_v4),
+            };
+            before = slot.lead;
             sure &= slot.lead.connection().is_some();
         }
         if sure {
@@ -275,15 +321,21 @@ impl<F: Frame> Shard<F> {
         let settled = self.sweep.is_none();
         let bank = self.writer.bank();
         let have_server_ids = tables.services.have_server_ids();
+        let mut before = Way::Long;
         for (slot, frame) in slots.iter_mut().zip(frames) {
-            slot.way = Way::Long;
             let packet = &slot.packet;
+            // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
+            let peculiar = packet.flags & flag::SYN != 0 || packet.ttl <= 1;
+            if slot.seen == Seen::Next && before == Way::Plain && !peculiar {
+                slot.way = before;
+                continue;
+            }
+            slot.way = Way::Long;
+            before = Way::Long;
             // Of what is not ours there is no lead.
             let Some((id, direction)) = self.conntrack.confirm(slot.lead, packet) else { continue };
             let entry = self.conntrack.entry(id);
             prefetch(bank.pair(entry.pair()));
-            // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
-            let peculiar = packet.flags & flag::SYN != 0 || packet.ttl <= 1;
             if peculiar || !settled || !entry.is_of_epoch(tables.firewall_epoch) {
                 continue;
             }
@@ -301,6 +353,7 @@ impl<F: Frame> Shard<F> {
                     }
                 }
             }
+            before = slot.way;
         }
     }
 
@@ -362,12 +415,12 @@ impl<F: Frame> Shard<F> {
         slot: &Slot,
         (port, frame, via): (PortId, F, Via),
     ) {
-        let parsed = if slot.whole {
+        let parsed = if slot.is_whole() {
             Ok(Parsed::Ip(slot.packet.packet()))
         } else {
             parse_fully(turn.tables, port, &frame)
         };
-        self.foreseen = if slot.whole && slot.lead == Lead::NONE { slot.foreseen } else { None };
+        self.foreseen = if slot.is_whole() && slot.lead == Lead::NONE { slot.foreseen } else { None };
         self.dispatch(turn, port, frame, via, &parsed);
         self.foreseen = None;
     }

@@ -93,16 +93,18 @@ impl<F: Frame> Shard<F> {
         let Turn { tables, now, out } = turn;
         let ports: &[Port] = &tables.ports;
         let now_ms = self.conntrack.now_ms();
-        let mut sent = 0;
+        let (mut sent, mut before) = (0, None);
+        // Of one's own, so that they can be in registers.
+        let (mut of_run, mut to_fetch) = (slots.clone(), ahead.clone());
         let odd = loop {
-            let Some(slot) = slots.as_slice().first() else { break None };
+            let Some(slot) = of_run.as_slice().first() else { break None };
             if slot.way != way {
                 break None;
             }
-            slots.next();
+            of_run.next();
             let Some(next) = frames.next() else { break None };
             let (port, mut frame, via) = take(next);
-            if let Some(ahead) = ahead.next() {
+            if let Some(ahead) = to_fetch.next() {
                 ahead.prefetch();
             }
             let packet = &slot.packet;
@@ -112,13 +114,22 @@ impl<F: Frame> Shard<F> {
             else {
                 break Some((slot, (port, frame, via)));
             };
-            let hop = NextHop::from_bits(entry.next_hop(direction));
-            let Some((egress, &mac)) = self.neighbors.ready(hop, *now) else {
-                break Some((slot, (port, frame, via)));
+            // The next of a connection goes where the one before it went.
+            let exit = match before {
+                Some(exit) if slot.is_next() => exit,
+                _ => {
+                    let hop = NextHop::from_bits(entry.next_hop(direction));
+                    let Some((egress, &mac)) = self.neighbors.ready(hop, *now) else {
+                        break Some((slot, (port, frame, via)));
+                    };
+                    let Some(config) = ports.get(egress.index()) else {
+                        break Some((slot, (port, frame, via)));
+                    };
+                    (egress, mac, config)
+                }
             };
-            let Some(config) = ports.get(egress.index()) else {
-                break Some((slot, (port, frame, via)));
-            };
+            before = Some(exit);
+            let (egress, mac, config) = exit;
             let pair = entry.pair();
             let passing = Passing { packet, direction, entry: &mut *entry, own, egress, mac, config, now_ms };
             match change(&mut self.modes, &mut frame, passing) {
@@ -140,6 +151,7 @@ impl<F: Frame> Shard<F> {
                 Account { flow: Some(id), pair, bytes: packet.l3_len, icmp_error: None },
             );
         };
+        (*slots, *ahead) = (of_run, to_fetch);
         *forwarded += sent;
         odd
     }
