@@ -2,6 +2,7 @@
 
 pub mod addr;
 pub mod ids;
+mod index;
 pub mod time;
 
 pub mod config;

@@ -4,10 +4,11 @@
 use std::cell::Cell;
 
 use super::hash::TupleHash;
-use super::index::{Index, Key};
+use super::key::Key;
 use super::{Direction, FlowId, Tuple};
 use crate::addr::Addr;
 use crate::config::Protocol;
+use crate::index::Index;
 
 const CONNECTIONS: usize = 1 << 16;
 

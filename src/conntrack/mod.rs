@@ -1,7 +1,7 @@
 //! Connections: one entry for both directions, found by the 5-tuple as it is on the wire.
 //!
 //! - `table`: the table itself, what it promises, and what an operation costs
-//! - `hash`: the keyed hash of a tuple; `index`: from hash to entry; `wheel`: which entries may be due; `vacant`: which are free
+//! - `hash`: the keyed hash of a tuple; `key`: what is found by it; `wheel`: which entries may be due; `vacant`: which are free
 //! - `entry`: the 64 bytes of a connection that its packets need, and what else there is of it
 //! - `machine`: its state machine, whichever of `tcp`, `udp`, `sctp`, pure and without a clock, or `one_sided`, of what is seen of a DSR connection
 //! - `tally`: what it has carried
@@ -13,7 +13,7 @@ mod collisions;
 mod entry;
 mod form;
 mod hash;
-mod index;
+mod key;
 mod machine;
 mod one_sided;
 mod paths;

@@ -6,10 +6,11 @@
 //! has those that fit.
 
 use super::hash::TupleHash;
-use super::index::{Index, Key};
+use super::key::Key;
 use super::{Direction, Flow, FlowId, Tuple};
 use crate::addr::Addr;
 use crate::config::Protocol;
+use crate::index::Index;
 
 const NIL: u32 = u32::MAX;
 
@@ -59,7 +60,7 @@ impl Path {
 /// The paths of one worker's associations. Each association that has any has its first one here, too, as the head of a list.
 pub struct Paths {
     hash: TupleHash,
-    index: Index,
+    index: Index<Key>,
     paths: Vec<Path>,
     vacant: u32,
     len: usize,

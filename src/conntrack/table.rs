@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use super::entry::{Entry, PAST_ALL_TIMEOUTS_MS, Rest, View, Wide};
 use super::hash::{TupleHash, rest_v4};
-use super::index::{Index, Key, Probe};
+use super::key::Key;
 use super::machine::Machine;
 use super::tally::{Carried, Great};
 use super::vacant::Vacant;
@@ -22,6 +22,7 @@ use super::{
 use crate::counters::FlowState;
 use crate::dpdk::memory::{Pages, huge_vec, prefetch};
 use crate::ids::EndpointId;
+use crate::index::{Index, Probe};
 use crate::parse::{L4, Whole};
 use crate::time::Instant;
 
@@ -103,7 +104,7 @@ impl Past {
 /// once a day.
 pub struct Conntrack {
     hash: TupleHash,
-    index: Index,
+    index: Index<Key>,
     entries: Vec<Entry>,
     /// By the number of the entry, as are those below.
     rests: Vec<Rest>,
@@ -173,7 +174,7 @@ impl Conntrack {
     pub fn bytes(capacity: usize, wide: bool) -> usize {
         let past = size_of::<Past>();
         let entry = size_of::<Entry>() + size_of::<Rest>() + past + if wide { size_of::<Wide>() } else { 0 };
-        Index::bytes(2 * capacity).saturating_add(capacity.saturating_mul(entry))
+        Index::<Key>::bytes(2 * capacity).saturating_add(capacity.saturating_mul(entry))
     }
 
     /// The keyed hash of a tuple.

@@ -5,16 +5,16 @@
 //! another pair only when the bank of the last tick in which it counted has been folded.
 
 use std::collections::VecDeque;
-
-use bytemuck::Zeroable;
+use std::fmt;
 
 use super::sync::{AtomicU32, AtomicU64, Ordering, Zeroes, zeroes};
 use super::{Bank, Sizes, Writer};
 use crate::addr::Addr;
 use crate::config::Protocol;
 use crate::conntrack::{Tuple, TupleHash};
-use crate::dpdk::memory::{self, Pages};
+use crate::dpdk::memory;
 use crate::ids::{EndpointId, PairSlot, ServiceId};
+use crate::index::{Index, Key, Probe};
 
 /// A client and the endpoint that it was balanced to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -143,9 +143,6 @@ impl Directory {
 /// third is for packets that were decided in the connection's last turn and taken by the device in the next.
 const REST: u32 = 3;
 
-/// Places of the index that are looked at beforehand: further from its home lies one key of twenty.
-const NEAR: usize = 4;
-
 /// Above so many used slots an idle one is taken before one that never was: what all clients so far have used is looked through at
 /// each tick.
 const USED_FREELY: usize = 1 << 18;
@@ -153,33 +150,21 @@ const USED_FREELY: usize = 1 << 18;
 /// Idle slots looked at for one new pair; bounds the work, the next pair goes on where this one stopped.
 const ATTEMPTS: usize = 16;
 
-/// A place of the index: the tag spares a look at most keys, and tells the home without one.
-#[derive(Clone, Copy, Debug, Zeroable)]
-struct Place {
-    tag: u32,
-    /// Plus one; 0 in an empty place.
-    slot: u32,
-}
-
-const EMPTY: Place = Place { tag: 0, slot: 0 };
-
-impl Place {
-    #[inline]
-    const fn of(tag: u32, slot: u32) -> Self {
-        Self { tag, slot: slot + 1 }
+impl Key for PairSlot {
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Self {
+        Self(bits)
     }
 
-    #[inline]
-    const fn slot(self) -> Option<u32> {
-        self.slot.checked_sub(1)
+    #[inline(always)]
+    fn to_bits(self) -> u32 {
+        self.0
     }
 }
 
-/// The worker's index of its pairs: open addressing over a fixed array, keyed hash, never rehashed.
-#[derive(Debug)]
+/// The worker's pairs: a keyed index over a fixed number of slots.
 pub struct Pairs {
-    /// At most four of seven places in use.
-    index: Pages<Place>,
+    index: Index<PairSlot>,
     /// Slots that were let go, in the order of the ticks of that; of a slot that was held or let go again since, the line is old.
     idle: VecDeque<u32>,
     used: u32,
@@ -188,13 +173,23 @@ pub struct Pairs {
     hash: TupleHash,
 }
 
+impl fmt::Debug for Pairs {
+    /// Without the index.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pairs")
+            .field("used", &self.used)
+            .field("idle", &self.idle.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Pairs {
     /// An empty index for banks of these sizes. `hash_key` is secret, against hash flooding.
     #[must_use]
     pub fn new(sizes: Sizes, hash_key: (u64, u64)) -> Self {
         let n = sizes.pairs;
         Self {
-            index: Pages::zeroed(Self::places(n)),
+            index: Index::new(n),
             idle: VecDeque::with_capacity(n),
             used: 0,
             freely: n.min(USED_FREELY),
@@ -202,37 +197,30 @@ impl Pairs {
         }
     }
 
-    const fn places(pairs: usize) -> usize {
-        pairs + pairs / 4 * 3 + 4
-    }
-
     /// Bytes that an index for `pairs` slots comes to take, and what is known of each.
     #[must_use]
     pub fn bytes(pairs: usize) -> usize {
-        Self::places(pairs) * size_of::<Place>() + pairs * (size_of::<u32>() + size_of::<Record>())
+        Index::<PairSlot>::bytes(pairs) + pairs * (size_of::<u32>() + size_of::<Record>())
     }
 
-    /// First of two steps: fetches where the slot of `key` is looked for, and says by what [tag](Self::tag).
+    /// First of two steps: fetches where the slot of `key` is looked for, and says by what [hash](Self::hash).
     #[inline]
-    pub fn prefetch(&self, key: &PairKey) -> u32 {
-        let tag = self.tag(key);
-        memory::prefetch(&self.index[self.home(tag)]);
-        tag
+    pub fn prefetch(&self, key: &PairKey) -> u64 {
+        let hash = self.hash(key);
+        self.index.prefetch(hash);
+        hash
     }
 
-    /// Second step: fetches what is known of the slot that seems to be the tag's, and its counters. Whether there seems to be one.
+    /// Second step: fetches what is known of the slot that seems to be the key's, and its counters. Whether there seems to be one.
     #[inline]
-    pub fn prefetch_slot(&self, writer: &Writer, tag: u32) -> bool {
-        let home = self.home(tag);
-        let near = self.index.get(home..).unwrap_or_default().iter().take(NEAR);
-        for (place, slot) in near.map_while(|place| Some((place, place.slot()?))) {
-            if place.tag == tag {
-                writer.directory().prefetch(slot);
-                memory::prefetch(writer.bank().pair(PairSlot(slot)));
-                return true;
-            }
-        }
-        false
+    pub fn prefetch_slot(&self, writer: &Writer, hash: u64) -> bool {
+        let slot = match self.index.probe(hash) {
+            Probe::Candidate(slot) => slot,
+            Probe::Absent | Probe::Second => return false,
+        };
+        writer.directory().prefetch(slot.0);
+        memory::prefetch(writer.bank().pair(slot));
+        true
     }
 
     /// Fetches what the next `n` pairs will be given, if all are new: slots that never were used, or rested ones. Where the keys of
@@ -250,8 +238,7 @@ impl Pairs {
         }
         let mut idle = self.idle.iter().copied();
         for slot in idle.by_ref().take(n) {
-            let key = directory.records[slot as usize].key();
-            memory::prefetch(&self.index[self.home(self.tag(&key))]);
+            self.index.prefetch(self.hash(&directory.records[slot as usize].key()));
         }
         idle.take(n).for_each(fetch);
     }
@@ -264,35 +251,28 @@ impl Pairs {
 
     /// The slot of `key`, one holder more. Where no slot is free: the endpoint's slot for all its other clients.
     pub fn acquire(&mut self, writer: &Writer, key: &PairKey) -> PairSlot {
-        self.acquire_at(writer, key, self.tag(key))
+        self.acquire_at(writer, key, self.hash(key))
     }
 
-    /// [`acquire`](Self::acquire), by the key's [tag](Self::tag).
+    /// [`acquire`](Self::acquire), by the key's [hash](Self::hash).
     #[inline]
-    pub fn acquire_at(&mut self, writer: &Writer, key: &PairKey, tag: u32) -> PairSlot {
+    pub fn acquire_at(&mut self, writer: &Writer, key: &PairKey, hash: u64) -> PairSlot {
         let records = &writer.directory().records;
-        let mut at = self.home(tag);
-        while let Some(slot) = self.index[at].slot() {
-            if self.index[at].tag == tag {
-                let record = &records[slot as usize];
-                if record.key() == *key {
-                    let hold = record.hold();
-                    record.set_hold(Hold { holders: hold.holders + 1, ..hold });
-                    return PairSlot(slot);
-                }
-            }
-            at = self.after(at);
+        if let Some(slot) = self.index.find(hash, |slot| records[slot.index()].key() == *key) {
+            let record = &records[slot.index()];
+            let hold = record.hold();
+            record.set_hold(Hold { holders: hold.holders + 1, ..hold });
+            return slot;
         }
-        let Some(slot) = self.fresh(writer) else { return Bank::other(key.endpoint) };
+        // Whatever is forgotten for it takes no room away.
+        let Some((room, slot)) = self.index.room(hash).and_then(|room| Some((room, self.fresh(writer)?)))
+        else {
+            return Bank::other(key.endpoint);
+        };
         let record = &records[slot as usize];
         record.set_key(key);
         record.set_hold(Hold { holders: 1, ..record.hold() });
-        // `fresh` may have moved places: look for an empty one again.
-        let mut at = self.home(tag);
-        while self.index[at].slot().is_some() {
-            at = self.after(at);
-        }
-        self.index[at] = Place::of(tag, slot);
+        self.index.put(room, PairSlot(slot));
         PairSlot(slot)
     }
 
@@ -368,40 +348,20 @@ impl Pairs {
             if goes_on {
                 self.idle.push_back(slot);
             } else if is_new {
-                self.forget(&record.key(), slot);
+                self.index.remove(self.hash(&record.key()), PairSlot(slot));
                 return Some(slot);
             }
         }
         None
     }
 
-    /// Takes a slot out of the index, closing the gap (backward shift).
-    fn forget(&mut self, key: &PairKey, slot: u32) {
-        let mut gap = self.home(self.tag(key));
-        while self.index[gap].slot() != Some(slot) {
-            gap = self.after(gap);
-        }
-        let len = self.index.len();
-        let behind = |at: usize, of: usize| if at >= of { at - of } else { at + len - of };
-        let mut at = self.after(gap);
-        while self.index[at].slot().is_some() {
-            let home = self.home(self.index[at].tag);
-            if behind(at, home) >= behind(at, gap) {
-                self.index[gap] = self.index[at];
-                gap = at;
-            }
-            at = self.after(at);
-        }
-        self.index[gap] = EMPTY;
-    }
-
     /// What a key is looked for by.
     #[inline]
     #[must_use]
-    pub fn tag(&self, key: &PairKey) -> u32 {
+    pub fn hash(&self, key: &PairKey) -> u64 {
         if key.client.is_v4() {
             let ends = u64::from(key.client.0 as u32) << 32 | u64::from(key.endpoint.0);
-            return self.hash.of_v4(ends, key.service.0.into()) as u32;
+            return self.hash.of_v4(ends, key.service.0.into());
         }
         // A pair as a tuple: different pairs are different ones.
         let ids = u128::from(key.service.0) << 32 | u128::from(key.endpoint.0);
@@ -413,19 +373,7 @@ impl Pairs {
             dport: 0,
             protocol: Protocol::Tcp,
         };
-        self.hash.of(&tuple) as u32
-    }
-
-    /// Where a tag is looked for first: its upper bits, for any number of places.
-    #[inline]
-    fn home(&self, tag: u32) -> usize {
-        ((u64::from(tag) * self.index.len() as u64) >> 32) as usize
-    }
-
-    /// The place after this one.
-    #[inline]
-    fn after(&self, at: usize) -> usize {
-        if at + 1 < self.index.len() { at + 1 } else { 0 }
+        self.hash.of(&tuple)
     }
 }
 

@@ -195,11 +195,11 @@ impl<F: Frame> Shard<F> {
             }
         };
         let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src };
-        let tag = match self.foreseen {
+        let hash = match self.foreseen {
             Some(foreseen) if foreseen.endpoint == endpoint.id => foreseen.pair,
-            _ => self.pairs.tag(&key),
+            _ => self.pairs.hash(&key),
         };
-        let pair = self.pairs.acquire_at(&self.writer, &key, tag);
+        let pair = self.pairs.acquire_at(&self.writer, &key, hash);
         prefetch(self.writer.bank().pair(pair));
         let mut flow = Flow {
             client: packet.src,

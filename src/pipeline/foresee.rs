@@ -21,8 +21,8 @@ pub(super) struct Foreseen {
     pub nth: u32,
     /// And its slot.
     pub endpoint: EndpointId,
-    /// Where its pair is.
-    pub pair: u32,
+    /// Hash of its pair.
+    pub pair: u64,
     /// Hash of the replies' tuple.
     pub reply: u64,
     /// Whether the service [asks no more](crate::service::Service::is_plain).

@@ -1,39 +1,20 @@
-//! From the hash of a tuple to the entries that may have it: buckets of one cache line.
+//! From a hash to what may have it, by numbers: buckets of one cache line.
 //!
 //! A key lies in one of two buckets; there is no displacement, so an insertion writes one line (two where the first bucket is
 //! rather full) and a lookup reads one or two. The index is sized so that at full capacity it is half full:
 //! under endless churn one key of eleven at most then lies in its second bucket, and none of 10⁷ insertions finds both full.
 
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::{Direction, FlowId};
 use crate::dpdk::memory::{Pages, lanes_with, prefetch};
 
-/// An entry and the direction whose tuple this is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Key(u32);
-
-impl Key {
-    /// No entry's.
-    pub(super) const NEVER: Self = Self(u32::MAX);
-    /// No entry's either.
-    pub(super) const FURTHER: Self = Self(u32::MAX - 1);
-
-    /// Entries are numbered below 2³⁰.
-    #[inline]
-    pub(super) const fn new(id: FlowId, direction: Direction) -> Self {
-        Self(id.0 << 1 | direction as u32)
-    }
-
-    #[inline]
-    pub(super) const fn id(self) -> FlowId {
-        FlowId(self.0 >> 1)
-    }
-
-    #[inline]
-    pub(super) const fn direction(self) -> Direction {
-        if self.0 & 1 == 0 { Direction::Original } else { Direction::Reply }
-    }
+/// What is found: a number of 32 bits.
+pub(crate) trait Key: Copy + PartialEq + Debug {
+    fn from_bits(bits: u32) -> Self;
+    fn to_bits(self) -> u32;
 }
 
 const PLACES: usize = 10;
@@ -68,36 +49,42 @@ impl Bucket {
 
     /// The key at the first place with this tag.
     #[inline(always)]
-    fn first_with(&self, tag: u16) -> Option<Key> {
+    fn first_with<K: Key>(&self, tag: u16) -> Option<K> {
         let places = self.places_with(tag);
         if places == 0 {
             return None;
         }
-        self.keys.get(places.trailing_zeros() as usize).map(|key| Key(*key))
-    }
-
-    fn used(&self) -> u32 {
-        PLACES as u32 - self.places_with(0).count_ones()
+        self.keys.get(places.trailing_zeros() as usize).map(|&key| K::from_bits(key))
     }
 }
 
-pub(super) struct Index {
+/// Keys by their hashes.
+pub(crate) struct Index<K> {
     buckets: Pages<Bucket>,
+    keys: PhantomData<K>,
 }
 
 /// What a first look at the index tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Probe {
+pub(crate) enum Probe<K> {
     /// Perhaps this one: one key of 6 500 that is not there looks so.
-    Candidate(Key),
+    Candidate(K),
     /// Not there.
     Absent,
     /// If anywhere, in the second bucket, which is being fetched.
     Second,
 }
 
+/// Where a key can be put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    home: Home,
+    /// In the second bucket.
+    displaced: bool,
+}
+
 /// Where a hash leads.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Home {
     first: usize,
     second: usize,
@@ -110,14 +97,14 @@ fn tag(hash: u64) -> u16 {
     ((hash >> 48) as u16).max(1)
 }
 
-impl Index {
+impl<K: Key> Index<K> {
     /// Room for `keys`. The memory is zero pages until it is used.
-    pub(super) fn new(keys: usize) -> Self {
-        Self { buckets: Pages::zeroed(Self::buckets(keys)) }
+    pub(crate) fn new(keys: usize) -> Self {
+        Self { buckets: Pages::zeroed(Self::buckets(keys)), keys: PhantomData }
     }
 
     /// Bytes that room for `keys` takes.
-    pub(super) fn bytes(keys: usize) -> usize {
+    pub(crate) fn bytes(keys: usize) -> usize {
         Self::buckets(keys).saturating_mul(size_of::<Bucket>())
     }
 
@@ -150,13 +137,13 @@ impl Index {
 
     /// Fetches the first bucket of a hash.
     #[inline]
-    pub(super) fn prefetch(&self, hash: u64) {
+    pub(crate) fn prefetch(&self, hash: u64) {
         prefetch(&self.buckets[self.at(hash as u32)]);
     }
 
     /// What the first bucket of a hash says, for a look at the entries later.
     #[inline]
-    pub(super) fn probe(&self, hash: u64) -> Probe {
+    pub(crate) fn probe(&self, hash: u64) -> Probe<K> {
         let first = &self.buckets[self.at(hash as u32)];
         if let Some(key) = first.first_with(tag(hash)) {
             Probe::Candidate(key)
@@ -169,14 +156,14 @@ impl Index {
     }
 
     /// After [`Probe::Second`]: what the second bucket says.
-    pub(super) fn probe_second(&self, hash: u64) -> Option<Key> {
+    pub(crate) fn probe_second(&self, hash: u64) -> Option<K> {
         let home = self.home(hash);
         self.buckets[home.second].first_with(home.tag)
     }
 
     /// The first key of this hash for which `is` holds; `is` also sees a few keys of other hashes.
     #[inline]
-    pub(super) fn find(&self, hash: u64, is: impl Fn(Key) -> bool) -> Option<Key> {
+    pub(crate) fn find(&self, hash: u64, is: impl Fn(K) -> bool) -> Option<K> {
         let home = self.home(hash);
         let first = &self.buckets[home.first];
         if let Some(key) = Self::find_in(first, home.tag, &is) {
@@ -189,10 +176,10 @@ impl Index {
     }
 
     #[inline]
-    fn find_in(bucket: &Bucket, tag: u16, is: &impl Fn(Key) -> bool) -> Option<Key> {
+    fn find_in(bucket: &Bucket, tag: u16, is: &impl Fn(K) -> bool) -> Option<K> {
         let mut places = bucket.places_with(tag);
         while places != 0 {
-            let key = Key(bucket.keys[places.trailing_zeros() as usize]);
+            let key = K::from_bits(bucket.keys[places.trailing_zeros() as usize]);
             if is(key) {
                 return Some(key);
             }
@@ -201,31 +188,42 @@ impl Index {
         None
     }
 
-    /// `false`, and no change, where both buckets are full.
-    pub(super) fn insert(&mut self, hash: u64, key: Key) -> bool {
+    /// Where a key of this hash can be put; none where both buckets are full. Good until something is put in.
+    #[inline]
+    pub(crate) fn room(&self, hash: u64) -> Option<Room> {
         let home = self.home(hash);
-        let used = self.buckets[home.first].used();
-        let displace = used >= COMFORTABLE && self.buckets[home.second].used() < used;
-        let bucket = &mut self.buckets[if displace { home.second } else { home.first }];
+        let free = self.buckets[home.first].places_with(0);
+        let displaced = PLACES as u32 - free.count_ones() >= COMFORTABLE && {
+            let second = self.buckets[home.second].places_with(0);
+            second.count_ones() > free.count_ones()
+        };
+        (free != 0 || displaced).then_some(Room { home, displaced })
+    }
+
+    /// Puts a key where there is room for it.
+    #[inline]
+    pub(crate) fn put(&mut self, Room { home, displaced }: Room, key: K) {
+        let bucket = &mut self.buckets[if displaced { home.second } else { home.first }];
         let free = bucket.places_with(0).trailing_zeros() as usize;
-        if free >= PLACES {
-            return false;
-        }
         bucket.tags[free] = home.tag;
-        bucket.keys[free] = key.0;
-        self.buckets[home.first].displaced += u32::from(displace);
-        true
+        bucket.keys[free] = key.to_bits();
+        self.buckets[home.first].displaced += u32::from(displaced);
+    }
+
+    /// [`room`](Self::room) and [`put`](Self::put) in one: `false`, and no change, where there is none.
+    pub(crate) fn insert(&mut self, hash: u64, key: K) -> bool {
+        self.room(hash).map(|room| self.put(room, key)).is_some()
     }
 
     /// Removes a key that was inserted with this hash.
-    pub(super) fn remove(&mut self, hash: u64, key: Key) {
+    pub(crate) fn remove(&mut self, hash: u64, key: K) {
         let home = self.home(hash);
         for at in [home.first, home.second] {
             let bucket = &mut self.buckets[at];
             let mut places = bucket.places_with(home.tag);
             while places != 0 {
                 let place = places.trailing_zeros() as usize;
-                if bucket.keys[place] == key.0 {
+                if bucket.keys[place] == key.to_bits() {
                     bucket.tags[place] = 0;
                     if at == home.second {
                         self.buckets[home.first].displaced -= 1;
@@ -243,14 +241,20 @@ impl Index {
 mod tests {
     use super::*;
 
-    impl Index {
+    impl Bucket {
+        fn used(&self) -> u32 {
+            PLACES as u32 - self.places_with(0).count_ones()
+        }
+    }
+
+    impl<K: Key> Index<K> {
         /// Keys in it.
-        pub(in crate::conntrack) fn len(&self) -> usize {
+        pub(crate) fn len(&self) -> usize {
             self.buckets.iter().map(|b| b.used() as usize).sum()
         }
 
         /// Bucket lines that a lookup of `key`, which is in it, reads.
-        pub(in crate::conntrack) fn lines_to(&self, key: Key, hash: u64) -> usize {
+        pub(crate) fn lines_to(&self, key: K, hash: u64) -> usize {
             let home = self.home(hash);
             let bucket = &self.buckets[home.first];
             if Self::find_in(bucket, home.tag, &|k| k == key).is_some() { 1 } else { 2 }
@@ -265,8 +269,14 @@ mod tests {
         z ^ z >> 31
     }
 
-    fn key(n: usize) -> Key {
-        Key(n as u32)
+    impl Key for usize {
+        fn from_bits(bits: u32) -> Self {
+            bits as Self
+        }
+
+        fn to_bits(self) -> u32 {
+            self as u32
+        }
     }
 
     #[test]
@@ -275,12 +285,12 @@ mod tests {
         let mut seed = 1;
         let hashes: Vec<_> = (0..1000).map(|_| random(&mut seed)).collect();
         for (n, h) in hashes.iter().enumerate() {
-            assert!(index.insert(*h, key(n)));
+            assert!(index.insert(*h, n));
         }
         for (n, h) in hashes.iter().enumerate() {
-            assert_eq!(index.find(*h, |k| k == key(n)), Some(key(n)));
-            index.remove(*h, key(n));
-            assert_eq!(index.find(*h, |k| k == key(n)), None);
+            assert_eq!(index.find(*h, |k| k == n), Some(n));
+            index.remove(*h, n);
+            assert_eq!(index.find(*h, |k| k == n), None);
         }
         assert_eq!(index.len(), 0);
         assert!(index.buckets.iter().all(|b| b.displaced == 0), "nothing is left behind");
@@ -292,7 +302,7 @@ mod tests {
         let mut seed = 3;
         let hashes: Vec<_> = (0..3000).map(|_| random(&mut seed)).collect();
         for (n, h) in hashes.iter().enumerate() {
-            assert!(index.insert(*h, key(n)));
+            assert!(index.insert(*h, n));
         }
         let absent: Vec<_> = (0..3000).map(|_| random(&mut seed)).collect();
         for h in hashes.iter().chain(&absent) {
@@ -310,16 +320,16 @@ mod tests {
         let mut index = Index::new(100);
         let hash = 0x1234_0000_0000_0003;
         for n in 0..2 * PLACES {
-            assert!(index.insert(hash, key(n)), "{n}");
+            assert!(index.insert(hash, n), "{n}");
         }
-        assert!(!index.insert(hash, key(99)));
-        assert_eq!(index.find(hash, |k| k == key(99)), None);
+        assert!(!index.insert(hash, 99));
+        assert_eq!(index.find(hash, |k| k == 99), None);
         for n in 0..2 * PLACES {
-            assert_eq!(index.find(hash, |k| k == key(n)), Some(key(n)));
+            assert_eq!(index.find(hash, |k| k == n), Some(n));
         }
-        index.remove(hash, key(3));
-        assert!(index.insert(hash, key(99)));
-        assert_eq!(index.find(hash, |k| k == key(99)), Some(key(99)));
+        index.remove(hash, 3);
+        assert!(index.insert(hash, 99));
+        assert_eq!(index.find(hash, |k| k == 99), Some(99));
     }
 
     /// The worst load that a capacity can lead to, filled and then churned.
@@ -332,13 +342,13 @@ mod tests {
         let mut seed = 7;
         let mut live: Vec<u64> = (0..keys).map(|_| random(&mut seed)).collect();
         for (n, h) in live.iter().enumerate() {
-            assert!(index.insert(*h, key(n)), "full at {n} of {keys}");
+            assert!(index.insert(*h, n), "full at {n} of {keys}");
         }
         for round in 0..8 * keys {
             let n = random(&mut seed) as usize % keys;
-            index.remove(live[n], key(n));
+            index.remove(live[n], n);
             live[n] = random(&mut seed);
-            assert!(index.insert(live[n], key(n)), "full in round {round}");
+            assert!(index.insert(live[n], n), "full in round {round}");
         }
         let displaced: u32 = index.buckets.iter().map(|b| b.displaced).sum();
         assert!((displaced as usize) < keys / 10, "{displaced} of {keys} lie in their second bucket");
