@@ -47,6 +47,18 @@ impl Bucket {
         lanes_with(&halves[0], &halves[1], tag) & ((1 << PLACES) - 1)
     }
 
+    /// How many places are free.
+    #[inline(always)]
+    fn free(&self) -> u32 {
+        self.places_with(0).count_ones()
+    }
+
+    /// Whether it takes no more keys, if the second bucket of those has more room.
+    #[inline(always)]
+    fn is_crowded(&self) -> bool {
+        self.free() <= PLACES as u32 - COMFORTABLE
+    }
+
     /// The key at the first place with this tag.
     #[inline(always)]
     fn first_with<K: Key>(&self, tag: u16) -> Option<K> {
@@ -192,12 +204,9 @@ impl<K: Key> Index<K> {
     #[inline]
     pub(crate) fn room(&self, hash: u64) -> Option<Room> {
         let home = self.home(hash);
-        let free = self.buckets[home.first].places_with(0);
-        let displaced = PLACES as u32 - free.count_ones() >= COMFORTABLE && {
-            let second = self.buckets[home.second].places_with(0);
-            second.count_ones() > free.count_ones()
-        };
-        (free != 0 || displaced).then_some(Room { home, displaced })
+        let [first, second] = [home.first, home.second].map(|at| &self.buckets[at]);
+        let displaced = first.is_crowded() && second.free() > first.free();
+        (displaced || first.free() > 0).then_some(Room { home, displaced })
     }
 
     /// Puts a key where there is room for it.
@@ -211,6 +220,7 @@ impl<K: Key> Index<K> {
     }
 
     /// [`room`](Self::room) and [`put`](Self::put) in one: `false`, and no change, where there is none.
+    #[inline]
     pub(crate) fn insert(&mut self, hash: u64, key: K) -> bool {
         self.room(hash).map(|room| self.put(room, key)).is_some()
     }
@@ -243,7 +253,7 @@ mod tests {
 
     impl Bucket {
         fn used(&self) -> u32 {
-            PLACES as u32 - self.places_with(0).count_ones()
+            PLACES as u32 - self.free()
         }
     }
 

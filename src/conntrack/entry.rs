@@ -1,30 +1,14 @@
-//! A connection in memory: the 64 bytes that its packets need, 16 that only its beginning, its end and its timer do, and the
-//! 64 of its addresses where one of them is of IPv6.
+//! A connection in memory, as far as its packets need it: 64 bytes, and 64 of its addresses where one of them is of IPv6.
 
 use std::hint::select_unpredictable;
 
 use super::machine::Machine;
 use super::tally::Recent;
-use super::wheel::Links;
 use super::{Answered, Direction, Flow, Form, OwnAddresses, Tuple};
-use crate::addr::Addr;
 use crate::config::{ClientAddress, Protocol};
-use crate::counters::FlowState;
-use crate::ids::{EndpointId, PairSlot, PortId, ServiceId, SourceId};
+use crate::ids::{PairSlot, PortId, SourceId};
 use crate::parse::Whole;
 use crate::wire::{raw, u16_at, u32_at};
-
-/// A handshake that makes no progress is given up after this, milliseconds.
-const HALF_OPEN_MS: u32 = 10_000;
-
-/// A connection that one side has finished is forgotten after this long without a packet, milliseconds.
-const CLOSING_MS: u32 = 120_000;
-
-/// Stragglers of a finished connection pass for this long, milliseconds.
-const CLOSED_MS: u32 = 10_000;
-
-/// Longest idle timeout, 12 days: elapsed times stay well clear of the 49 days at which u32 milliseconds wrap.
-const MAX_IDLE_MS: u32 = 1 << 30;
 
 /// Longer than any timeout, in milliseconds.
 pub(super) const PAST_ALL_TIMEOUTS_MS: u32 = 1 << 31;
@@ -181,6 +165,12 @@ impl Entry {
         self.kind().0 <= Kind::plain(Protocol::Sctp).0
     }
 
+    /// The same, and of this protocol.
+    #[inline(always)]
+    pub(super) fn is_plain_of(&self, protocol: Protocol) -> bool {
+        self.kind() == Kind::plain(protocol)
+    }
+
     /// Whether one of its addresses is of IPv6.
     #[inline]
     #[must_use]
@@ -213,6 +203,12 @@ impl Entry {
     #[must_use]
     pub const fn plain_delta(&self, direction: Direction) -> [u16; 2] {
         delta_by(self.by_form, direction)
+    }
+
+    /// The firewall epoch under which it was last allowed.
+    #[inline]
+    pub(super) const fn epoch(&self) -> u32 {
+        self.epoch_and_ingress >> (32 - EPOCH_BITS)
     }
 
     /// Whether it was last allowed under this firewall epoch.
@@ -329,8 +325,8 @@ impl Entry {
     /// Whether packets that go this way are like this one; nothing where it is no plain connection of this protocol.
     #[inline(always)]
     pub(super) fn has_plain(&self, direction: Direction, packet: &Whole) -> Option<bool> {
-        let plain = self.kind() == Kind::plain(packet.protocol());
-        plain.then(|| packet.is_v4 && self.comes_v4(direction) == (packet.v4, packet.ports))
+        self.is_plain_of(packet.protocol())
+            .then(|| packet.is_v4 && self.comes_v4(direction) == (packet.v4, packet.ports))
     }
 
     /// The same of any connection of IPv4; nothing of others.
@@ -360,7 +356,7 @@ impl Entry {
 
     /// Whether packets that go this way are from and to these, both of IPv4: of a connection that [is plain](Self::is_plain).
     #[inline(always)]
-    fn has_v4(&self, direction: Direction, tuple: &Tuple) -> bool {
+    pub(super) fn has_v4(&self, direction: Direction, tuple: &Tuple) -> bool {
         let addresses = raw::addresses(tuple.src.0 as u32, tuple.dst.0 as u32);
         self.comes_v4(direction) == (addresses, raw::ports(tuple.sport, tuple.dport))
     }
@@ -378,228 +374,9 @@ pub(super) const fn delta_by([l3, l4]: [u16; 2], direction: Direction) -> [u16; 
 /// Client, VIP and endpoint of a connection that is wide.
 pub(super) type Wide = [u128; 4];
 
-/// What is not asked for by packets: a quarter of a cache line.
-#[derive(Debug)]
-pub(super) struct Rest {
-    pub(super) links: Links,
-    owner: Owner,
-}
-
-const _: () = assert!(size_of::<Rest>() == 16);
-
-/// Whose connection it is, and how long it may be idle: 22 bits of endpoint, 17 of service, 24 of time.
-#[derive(Clone, Copy, Debug)]
-struct Owner(u64);
-
-impl Owner {
-    const ENDPOINT_BITS: u32 = 22;
-    const SERVICE_BITS: u32 = 17;
-    const IDLE_BITS: u32 = 24;
-    /// Times below 2 h 19 min are exact; beyond, which this bit tells, they are in units of 256 ms, rounded up.
-    const COARSE: u32 = 1 << (Self::IDLE_BITS - 1);
-
-    #[inline]
-    fn new(endpoint: EndpointId, service: ServiceId, idle_ms: u32) -> Self {
-        let idle_ms = idle_ms.min(MAX_IDLE_MS);
-        let idle = if idle_ms < Self::COARSE { idle_ms } else { Self::COARSE | idle_ms.div_ceil(256) };
-        Self(
-            u64::from(endpoint.0)
-                | u64::from(service.0) << Self::ENDPOINT_BITS
-                | u64::from(idle) << (Self::ENDPOINT_BITS + Self::SERVICE_BITS),
-        )
-    }
-
-    #[inline]
-    const fn endpoint(self) -> EndpointId {
-        EndpointId(self.0 as u32 & ((1 << Self::ENDPOINT_BITS) - 1))
-    }
-
-    #[inline]
-    const fn service(self) -> ServiceId {
-        ServiceId((self.0 >> Self::ENDPOINT_BITS) as u32 & ((1 << Self::SERVICE_BITS) - 1))
-    }
-
-    #[inline]
-    const fn idle_ms(self) -> u32 {
-        let idle = (self.0 >> (Self::ENDPOINT_BITS + Self::SERVICE_BITS)) as u32;
-        if idle < Self::COARSE { idle } else { (idle ^ Self::COARSE) * 256 }
-    }
-}
-
-impl Owner {
-    /// The most ids of each kind that fit.
-    const ENDPOINTS: usize = 1 << Self::ENDPOINT_BITS;
-    const SERVICES: usize = 1 << Self::SERVICE_BITS;
-}
-
-const _: () = assert!(crate::tables::MAX_ENDPOINTS <= Owner::ENDPOINTS);
-const _: () = assert!(crate::tables::MAX_SERVICES <= Owner::SERVICES);
-
-impl Rest {
-    #[inline(always)]
-    pub(super) fn new(flow: &Flow) -> Self {
-        Self { links: Links::NONE, owner: Owner::new(flow.endpoint_id, flow.service, flow.idle_timeout_ms) }
-    }
-}
-
-#[cfg(test)]
-impl Rest {
-    /// Of no connection.
-    pub(super) fn blank() -> Self {
-        Self { links: Links::NONE, owner: Owner(0) }
-    }
-}
-
-/// A connection as those see it who are not in a hurry.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'t> {
-    pub(super) entry: &'t Entry,
-    pub(super) rest: &'t Rest,
-    pub(super) wide: &'t Wide,
-}
-
-impl<'t> View<'t> {
-    /// What its packets need.
-    #[inline]
-    #[must_use]
-    pub const fn entry(&self) -> &'t Entry {
-        self.entry
-    }
-
-    /// The service.
-    #[inline]
-    #[must_use]
-    pub const fn service(&self) -> ServiceId {
-        self.rest.owner.service()
-    }
-
-    /// The endpoint.
-    #[inline]
-    #[must_use]
-    pub const fn endpoint_id(&self) -> EndpointId {
-        self.rest.owner.endpoint()
-    }
-
-    /// Client, VIP and endpoint.
-    #[inline]
-    #[must_use]
-    pub fn addresses(&self) -> [Addr; 3] {
-        if self.entry.is_wide() {
-            let [client, vip, endpoint, _] = self.wide;
-            [Addr(*client), Addr(*vip), Addr(*endpoint)]
-        } else {
-            self.entry.ends_v4().map(|(addr, _)| Addr::v4(addr.to_be_bytes()))
-        }
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn flow(&self) -> Flow {
-        let Entry { pair, next_hop, by_form, .. } = *self.entry;
-        let ((source, source_port), form) = (self.entry.source(), self.entry.form());
-        let [(_, client_port), (_, vip_port), (_, endpoint_port)] = self.entry.ends_v4();
-        let [client, vip, endpoint] = self.addresses();
-        Flow {
-            client,
-            vip,
-            endpoint,
-            client_port,
-            vip_port,
-            endpoint_port,
-            protocol: self.entry.protocol(),
-            ingress: self.entry.ingress(),
-            service: self.service(),
-            endpoint_id: self.endpoint_id(),
-            pair,
-            delta: if form == Form::Dnat { by_form.map(raw::u16) } else { [0; 2] },
-            next_hop,
-            epoch: self.entry.epoch_and_ingress >> (32 - EPOCH_BITS),
-            idle_timeout_ms: self.rest.owner.idle_ms(),
-            form,
-            source,
-            source_port,
-        }
-    }
-
-    /// Whether [`Flow::tuple_by`] is `tuple`.
-    #[inline(always)]
-    pub(super) fn has_tuple(&self, direction: Direction, tuple: &Tuple, own: &OwnAddresses) -> bool {
-        if self.entry.kind() == Kind::plain(tuple.protocol) {
-            return tuple.src.is_v4() && tuple.dst.is_v4() && self.entry.has_v4(direction, tuple);
-        }
-        self.entry.protocol() == tuple.protocol && self.tuple(direction, own) == *tuple
-    }
-
-    /// [`Self::has_tuple`] of a packet's, where [`Entry::has_plain`] does not tell.
-    #[inline]
-    pub(super) fn has_packet(&self, direction: Direction, packet: &Whole, own: &OwnAddresses) -> bool {
-        self.entry.protocol() == packet.protocol() && self.tuple(direction, own) == packet.tuple()
-    }
-
-    /// [`Flow::tuple_by`].
-    #[inline]
-    pub(super) fn tuple(&self, direction: Direction, own: &OwnAddresses) -> Tuple {
-        let [(_, client_port), (_, vip_port), (_, endpoint_port)] = self.entry.ends_v4();
-        let [client, vip, endpoint] = self.addresses();
-        let (client, vip) = ((client, client_port), (vip, vip_port));
-        let form = self.entry.form();
-        let ((src, sport), (dst, dport)) = match direction {
-            Direction::Original => (client, vip),
-            Direction::Reply if form.is_one_sided() => (vip, client),
-            Direction::Reply if form.is_full_nat() => {
-                let (source, source_port) = self.entry.source();
-                ((endpoint, endpoint_port), (own.get(source), source_port))
-            }
-            Direction::Reply => ((endpoint, endpoint_port), client),
-        };
-        Tuple { src, dst, sport, dport, protocol: self.entry.protocol() }
-    }
-
-    /// How long an entry in `state` lives without a refresh.
-    pub(super) fn timeout_ms(&self, state: FlowState) -> u32 {
-        match state {
-            // Nothing tells a UDP handshake from a talk that the server does not answer.
-            FlowState::HalfOpen if matches!(self.entry.machine, Machine::Udp(_)) => self.rest.owner.idle_ms(),
-            FlowState::HalfOpen => HALF_OPEN_MS,
-            FlowState::Established => self.rest.owner.idle_ms(),
-            FlowState::Closing => CLOSING_MS,
-            FlowState::Closed => CLOSED_MS,
-        }
-    }
-
-    /// Milliseconds until it is due, seen at `now_ms`; 0: it is.
-    #[inline]
-    pub(super) fn left_ms(&self, now_ms: u64) -> u32 {
-        let timeout_ms = self.timeout_ms(self.entry.machine.flow_state());
-        timeout_ms.saturating_sub(self.entry.silent_ms(now_ms))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn idle_timeouts_are_exact_or_a_little_longer() {
-        for ms in [0, 1, 999, 240_000, 3_600_000, (1 << 23) - 1] {
-            assert_eq!(Owner::new(EndpointId(3), ServiceId(2), ms).idle_ms(), ms);
-        }
-        for ms in [1 << 23, 86_400_000, 86_400_001, MAX_IDLE_MS - 1, MAX_IDLE_MS] {
-            let kept = Owner::new(EndpointId(3), ServiceId(2), ms).idle_ms();
-            assert!((ms..ms + 256).contains(&kept), "{ms} is kept as {kept}");
-        }
-        assert_eq!(Owner::new(EndpointId(0), ServiceId(0), u32::MAX).idle_ms(), MAX_IDLE_MS);
-    }
-
-    #[test]
-    fn an_owner_s_parts_do_not_touch() {
-        let (endpoint, service) = (EndpointId((1 << 22) - 1), ServiceId((1 << 17) - 1));
-        for (e, s, idle) in [(endpoint, ServiceId(0), 0), (EndpointId(0), service, 0), (endpoint, service, 7)]
-        {
-            let owner = Owner::new(e, s, idle);
-            assert_eq!((owner.endpoint(), owner.service(), owner.idle_ms()), (e, s, idle));
-        }
-    }
 
     #[test]
     fn a_delta_is_undone_by_its_complement() {

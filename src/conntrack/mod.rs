@@ -2,7 +2,7 @@
 //!
 //! - `table`: the table itself, what it promises, and what an operation costs
 //! - `hash`: the keyed hash of a tuple; `key`: what is found by it; `wheel`: which entries may be due; `vacant`: which are free
-//! - `entry`: the 64 bytes of a connection that its packets need, and what else there is of it
+//! - `entry`: the 64 bytes of a connection that its packets need; `rest`: what else there is of it; `view`: both
 //! - `machine`: its state machine, whichever of `tcp`, `udp`, `sctp`, pure and without a clock, or `one_sided`, of what is seen of a DSR connection
 //! - `tally`: what it has carried
 //! - `paths`: the further paths of multi-homed SCTP associations
@@ -17,19 +17,22 @@ mod key;
 mod machine;
 mod one_sided;
 mod paths;
+mod rest;
 mod sctp;
 mod table;
 mod tally;
 mod tcp;
 mod udp;
 mod vacant;
+mod view;
 mod wheel;
 
-pub use entry::{Entry, View};
+pub use entry::Entry;
 pub use form::{Form, OwnAddresses};
 pub(crate) use hash::TupleHash;
 pub use paths::{Path, PathId, Paths};
 pub use table::{Conntrack, Departed, Lead};
+pub use view::View;
 
 use crate::addr::Addr;
 use crate::config::Protocol;

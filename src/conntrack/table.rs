@@ -9,12 +9,14 @@ use std::fmt;
 
 use arrayvec::ArrayVec;
 
-use super::entry::{Entry, PAST_ALL_TIMEOUTS_MS, Rest, View, Wide};
+use super::entry::{Entry, PAST_ALL_TIMEOUTS_MS, Wide};
 use super::hash::{TupleHash, rest_v4};
 use super::key::Key;
 use super::machine::Machine;
-use super::tally::{Carried, Great};
+use super::rest::Rest;
+use super::tally::Great;
 use super::vacant::Vacant;
+use super::view::View;
 use super::wheel::{Wheel, tick};
 use super::{
     Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
@@ -30,7 +32,10 @@ use crate::time::Instant;
 const MAX_CAPACITY: usize = 1 << 30;
 
 /// Entries that are looked at for expiry together, so that their cache misses overlap.
-const AHEAD: usize = 16;
+const TOGETHER: usize = 16;
+
+/// New connections from the one in hand to that for which memory is fetched: it comes behind the work on those between.
+const AHEAD: usize = 8;
 
 /// Where a lookup by steps has got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,24 +80,6 @@ pub struct Departed<'t> {
     pub error: Option<FlowError>,
 }
 
-/// What the age of a connection is counted in, milliseconds: it fits 32 bits for 13 years.
-const BORN_MS: u64 = 100;
-
-/// What of a connection only listings ask for, and what its packets write once in a while.
-#[derive(Clone, Copy, Debug)]
-struct Past {
-    /// When it was created, in units of [`BORN_MS`].
-    born: u32,
-    carried: Carried,
-}
-
-impl Past {
-    #[inline]
-    fn new(now_ms: u64) -> Self {
-        Self { born: (now_ms / BORN_MS) as u32, carried: Carried::default() }
-    }
-}
-
 /// The table of one worker.
 ///
 /// A [`FlowId`] is good until its entry is removed. One that was good once is never out of bounds, so that a stale one cannot
@@ -108,7 +95,6 @@ pub struct Conntrack {
     entries: Vec<Entry>,
     /// By the number of the entry, as are those below.
     rests: Vec<Rest>,
-    pasts: Vec<Past>,
     /// On small pages: one is taken where a connection has carried 8 GiB, or four million packets.
     greats: Pages<Great>,
     /// Pages that no connection of IPv6 has used cost nothing.
@@ -144,7 +130,6 @@ impl Conntrack {
             index: Index::new(2 * capacity),
             entries: huge_vec(capacity),
             rests: huge_vec(capacity),
-            pasts: huge_vec(capacity),
             greats: Pages::sparse(capacity),
             wides: Pages::zeroed(capacity),
             wheel: Wheel::new(),
@@ -172,8 +157,7 @@ impl Conntrack {
     /// eight of one that has carried more than 8 GiB, or four million packets.
     #[must_use]
     pub fn bytes(capacity: usize, wide: bool) -> usize {
-        let past = size_of::<Past>();
-        let entry = size_of::<Entry>() + size_of::<Rest>() + past + if wide { size_of::<Wide>() } else { 0 };
+        let entry = size_of::<Entry>() + size_of::<Rest>() + if wide { size_of::<Wide>() } else { 0 };
         Index::<Key>::bytes(2 * capacity).saturating_add(capacity.saturating_mul(entry))
     }
 
@@ -304,8 +288,8 @@ impl Conntrack {
     #[inline(never)]
     pub fn carry(&mut self, id: FlowId) {
         let id = id.0 as usize;
-        if let (Some(entry), Some(past)) = (self.entries.get_mut(id), self.pasts.get_mut(id)) {
-            past.carried.take(&mut entry.recent, || &mut self.greats[id]);
+        if let (Some(entry), Some(rest)) = (self.entries.get_mut(id), self.rests.get_mut(id)) {
+            rest.carried.take(&mut entry.recent, || &mut self.greats[id]);
         }
     }
 
@@ -391,20 +375,38 @@ impl Conntrack {
         match (self.entries.get_mut(id.0 as usize), self.rests.get_mut(id.0 as usize)) {
             (Some(vacant), Some(rest)) => {
                 *vacant = entry;
-                *rest = Rest::new(flow);
-                self.pasts[id.0 as usize] = Past::new(now_ms);
+                *rest = Rest::new(flow, now_ms);
             }
             // Within the capacity taken at the start: does not allocate.
             _ => {
                 self.entries.push(entry);
-                self.rests.push(Rest::new(flow));
-                self.pasts.push(Past::new(now_ms));
+                self.rests.push(Rest::new(flow, now_ms));
             }
         }
         let deadline = now_ms + u64::from(self.view(id).left_ms(now_ms));
         self.wheel.link(&mut self.rests, id.0, deadline);
         self.len += 1;
+        self.prefetch_vacant();
         Ok(id)
+    }
+
+    /// Fetches the entry that a new connection some way ahead is to have, if none goes meanwhile.
+    #[inline]
+    fn prefetch_vacant(&mut self) {
+        if let Some(id) = self.vacant.nth(AHEAD) {
+            if let (Some(entry), Some(rest)) = (self.entries.get(id as usize), self.rests.get(id as usize)) {
+                prefetch(entry);
+                rest.prefetch();
+            }
+        } else if let Some(n) = AHEAD.checked_sub(self.vacant.len()) {
+            // Those that never were used.
+            if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
+                prefetch(entry);
+            }
+            if let Some(rest) = self.rests.spare_capacity_mut().get(n) {
+                prefetch(rest);
+            }
+        }
     }
 
     /// Begins a burst of [`follow`](Self::follow)s.
@@ -419,29 +421,6 @@ impl Conntrack {
     pub fn follow(&mut self, id: FlowId, direction: Direction, packet: &Whole) -> bool {
         let now_ms = self.now_ms();
         self.get_mut(id).is_some_and(|(entry, _)| entry.follow(direction, packet, now_ms))
-    }
-
-    /// Fetches the entry that the `n`-th new connection from now on is to have, if none goes meanwhile.
-    #[inline]
-    pub fn prefetch_vacant(&mut self, n: usize) {
-        if let Some(id) = self.vacant.nth(n) {
-            let id = id as usize;
-            if let (Some(entry), Some(rest), Some(past)) =
-                (self.entries.get(id), self.rests.get(id), self.pasts.get(id))
-            {
-                prefetch(entry);
-                prefetch(rest);
-                prefetch(past);
-            }
-        } else if let Some(n) = n.checked_sub(self.vacant.len()) {
-            // Those that never were used.
-            if let Some(entry) = self.entries.spare_capacity_mut().get(n) {
-                prefetch(entry);
-            }
-            if let Some(rest) = self.rests.spare_capacity_mut().get(n) {
-                prefetch(rest);
-            }
-        }
     }
 
     /// Advances the state machine by a packet of the connection, and its timer.
@@ -545,9 +524,9 @@ impl Conntrack {
         let mut left = budget;
         while left > 0 {
             let Some(head) = self.wheel.due(tick(now_ms)) else { return false };
-            let mut batch = ArrayVec::<u32, AHEAD>::new();
+            let mut batch = ArrayVec::<u32, TOGETHER>::new();
             let mut id = head;
-            while batch.len() < AHEAD.min(left)
+            while batch.len() < TOGETHER.min(left)
                 && let Some(view) = self.get(FlowId(id))
             {
                 prefetch(view.entry);
@@ -555,10 +534,10 @@ impl Conntrack {
                 id = view.rest.links.next;
                 // The list goes on there; entries lie by themselves.
                 if let Some(next) = self.rests.get(id as usize) {
-                    prefetch(next);
+                    next.prefetch();
                 }
             }
-            let mut due = ArrayVec::<(u32, Option<[u64; 2]>), AHEAD>::new();
+            let mut due = ArrayVec::<(u32, Option<[u64; 2]>), TOGETHER>::new();
             for &id in &batch {
                 let view = self.view(FlowId(id));
                 let hashes = (view.left_ms(now_ms) == 0).then(|| {
@@ -591,6 +570,13 @@ impl Conntrack {
     /// The hashes of both directions.
     #[inline]
     fn hashes(&self, view: View<'_>) -> [u64; 2] {
+        let entry = view.entry;
+        if entry.is_plain() {
+            return [Direction::Original, Direction::Reply].map(|direction| {
+                let (addresses, ports) = entry.comes_v4(direction);
+                self.hash.of_v4(addresses, rest_v4(ports, entry.protocol()))
+            });
+        }
         [Direction::Original, Direction::Reply]
             .map(|direction| self.hash.of(&view.tuple(direction, &self.own)))
     }
@@ -634,10 +620,9 @@ impl Conntrack {
             if view.entry.machine == Machine::Vacant || !wanted(&view) {
                 continue;
             }
-            let Past { born, carried } = self.pasts[n];
-            let (packets, bytes) = carried.total(view.entry.recent, || self.greats[n]);
+            let (packets, bytes) = view.rest.carried.total(view.entry.recent, || self.greats[n]);
             let age = Age {
-                age_ms: self.now_ms.saturating_sub(u64::from(born) * BORN_MS),
+                age_ms: view.rest.age_ms(self.now_ms),
                 state: view.entry.machine.flow_state(),
                 idle_ms: view.entry.silent_ms(self.now_ms),
                 left_ms: view.left_ms(self.now_ms),

@@ -1,7 +1,7 @@
 //! The vacant entries: a stack whose upper part is at hand, so that what the next connections will have is fetched without walking
 //! a list from line to line.
 
-use super::entry::Rest;
+use super::rest::Rest;
 use super::wheel::NIL;
 use crate::pipeline::MAX_BURST;
 

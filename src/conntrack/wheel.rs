@@ -4,7 +4,7 @@
 //! they only write the time, and the look at it finds the deadline gone further ahead and hangs it there. Deadlines beyond
 //! one revolution are looked at once a revolution.
 
-use super::entry::Rest;
+use super::rest::Rest;
 
 /// Milliseconds in a tick, as a power of two.
 const TICK_SHIFT: u32 = 7;

@@ -143,6 +143,9 @@ impl Directory {
 /// third is for packets that were decided in the connection's last turn and taken by the device in the next.
 const REST: u32 = 3;
 
+/// New pairs from the one in hand to that for which memory is fetched: their memory is hidden behind the work on those between.
+const AHEAD: usize = 8;
+
 /// Above so many used slots an idle one is taken before one that never was: what all clients so far have used is looked through at
 /// each tick.
 const USED_FREELY: usize = 1 << 18;
@@ -211,36 +214,34 @@ impl Pairs {
         hash
     }
 
-    /// Second step: fetches what is known of the slot that seems to be the key's, and its counters. Whether there seems to be one.
+    /// Second step: fetches what is known of the slot that seems to be the key's, and its counters.
     #[inline]
-    pub fn prefetch_slot(&self, writer: &Writer, hash: u64) -> bool {
-        let slot = match self.index.probe(hash) {
-            Probe::Candidate(slot) => slot,
-            Probe::Absent | Probe::Second => return false,
-        };
-        writer.directory().prefetch(slot.0);
-        memory::prefetch(writer.bank().pair(slot));
-        true
+    pub fn prefetch_slot(&self, writer: &Writer, hash: u64) {
+        if let Probe::Candidate(slot) = self.index.probe(hash) {
+            writer.directory().prefetch(slot.0);
+            memory::prefetch(writer.bank().pair(slot));
+        }
     }
 
-    /// Fetches what the next `n` pairs will be given, if all are new: slots that never were used, or rested ones. Where the keys of
-    /// those are to be forgotten is told by their records, which were fetched when this was said of the burst before.
+    /// Fetches what a new pair some way ahead will be given: a slot that never was used, or a rested one. Where the key of that is to be
+    /// forgotten is told by its record, which was fetched as long before.
     #[inline]
-    pub fn prefetch_fresh(&self, writer: &Writer, n: usize) {
+    fn prefetch_fresh(&self, writer: &Writer) {
         let directory = writer.directory();
         let fetch = |slot| {
             directory.prefetch(slot);
             memory::prefetch(writer.bank().pair(PairSlot(slot)));
         };
-        let unused = (self.used as usize + n).min(self.freely);
-        if n == 0 || (self.used as usize) < unused {
-            return (self.used..unused as u32).for_each(fetch);
+        let unused = self.used as usize + AHEAD;
+        if unused < self.freely {
+            return fetch(unused as u32);
         }
-        let mut idle = self.idle.iter().copied();
-        for slot in idle.by_ref().take(n) {
+        if let Some(&slot) = self.idle.get(AHEAD) {
             self.index.prefetch(self.hash(&directory.records[slot as usize].key()));
         }
-        idle.take(n).for_each(fetch);
+        if let Some(&slot) = self.idle.get(2 * AHEAD) {
+            fetch(slot);
+        }
     }
 
     /// Fetches what [`release`](Self::release) writes.
@@ -273,6 +274,7 @@ impl Pairs {
         record.set_key(key);
         record.set_hold(Hold { holders: 1, ..record.hold() });
         self.index.put(room, PairSlot(slot));
+        self.prefetch_fresh(writer);
         PairSlot(slot)
     }
 

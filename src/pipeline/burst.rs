@@ -376,26 +376,19 @@ impl<F: Frame> Shard<F> {
 
     /// What first packets will need is found out and fetched.
     #[inline(never)]
-    fn foresee_all(&mut self, tables: &Tables, slots: &mut [Slot]) {
+    fn foresee_all(&self, tables: &Tables, slots: &mut [Slot]) {
         let mut last = LastService::default();
-        let mut new = 0;
         for slot in slots.iter_mut().filter(|slot| slot.is_unknown()) {
             slot.foreseen = None;
             if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
                 slot.foreseen = self.foresee(tables, &slot.packet, &mut last);
-                self.conntrack.prefetch_vacant(new);
-                new += 1;
             }
         }
-        let mut fresh = 0;
         for slot in slots.iter().filter(|slot| slot.is_unknown()) {
-            if let Some(foreseen) = slot.foreseen
-                && !self.pairs.prefetch_slot(&self.writer, foreseen.pair)
-            {
-                fresh += 1;
+            if let Some(foreseen) = slot.foreseen {
+                self.pairs.prefetch_slot(&self.writer, foreseen.pair);
             }
         }
-        self.pairs.prefetch_fresh(&self.writer, fresh);
     }
 
     /// [`is_misdirected`](Self::is_misdirected), of a packet whose connection was recognised.
