@@ -40,6 +40,14 @@ pub(super) enum Way {
     Plain,
 }
 
+impl Way {
+    /// Whether packets go it in [runs](super::plain).
+    #[inline(always)]
+    fn is_of_runs(self) -> bool {
+        matches!(self, Self::Plain | Self::Replaced | Self::Enclosed)
+    }
+}
+
 /// What the first stages find out about a packet. It stays where it is until the burst is done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot {
@@ -170,7 +178,7 @@ impl<F: Frame> Shard<F> {
         while let Some(slot) = slots.as_slice().first() {
             // What was looked up before a removal is looked up again.
             let way = if self.removals == removals { slot.way } else { Way::Long };
-            if matches!(way, Way::Plain | Way::Replaced | Way::Enclosed) {
+            if way.is_of_runs() {
                 let queue = (&mut slots, &mut frames, &mut ahead);
                 let odd = match way {
                     Way::Plain => self.plain_way(turn, queue, take, &mut forwarded),
@@ -321,13 +329,18 @@ impl<F: Frame> Shard<F> {
         let settled = self.sweep.is_none();
         let bank = self.writer.bank();
         let have_server_ids = tables.services.have_server_ids();
-        let mut before = Way::Long;
+        let (mut before, mut unbroken) = (Way::Long, false);
         for (slot, frame) in slots.iter_mut().zip(frames) {
             let packet = &slot.packet;
             // A SYN may begin the connection anew; where a packet dies here, its sender may be told.
             let peculiar = packet.flags & flag::SYN != 0 || packet.ttl <= 1;
-            if slot.seen == Seen::Next && before == Way::Plain && !peculiar {
+            // What of a way depends on no more than the connection, its direction and this.
+            if slot.seen == Seen::Next && before.is_of_runs() && packet.dont_fragment == unbroken && !peculiar
+            {
                 slot.way = before;
+                if before == Way::Enclosed {
+                    look(frame).1.prefetch_front();
+                }
                 continue;
             }
             slot.way = Way::Long;
@@ -353,7 +366,7 @@ impl<F: Frame> Shard<F> {
                     }
                 }
             }
-            before = slot.way;
+            (before, unbroken) = (slot.way, packet.dont_fragment);
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Passing<'p> {
     pub mac: Mac,
     pub config: &'p Port,
     pub now_ms: u32,
+    /// It is of the connection and the direction of the packet before it in the run.
+    pub is_next: bool,
 }
 
 /// Why a packet does not go on.
@@ -115,8 +117,8 @@ impl<F: Frame> Shard<F> {
                 break Some((slot, (port, frame, via)));
             };
             // The next of a connection goes where the one before it went.
-            let exit = match before {
-                Some(exit) if slot.is_next() => exit,
+            let (is_next, exit) = match before {
+                Some(exit) if slot.is_next() => (true, exit),
                 _ => {
                     let hop = NextHop::from_bits(entry.next_hop(direction));
                     let Some((egress, &mac)) = self.neighbors.ready(hop, *now) else {
@@ -125,13 +127,14 @@ impl<F: Frame> Shard<F> {
                     let Some(config) = ports.get(egress.index()) else {
                         break Some((slot, (port, frame, via)));
                     };
-                    (egress, mac, config)
+                    (false, (egress, mac, config))
                 }
             };
             before = Some(exit);
             let (egress, mac, config) = exit;
             let pair = entry.pair();
-            let passing = Passing { packet, direction, entry: &mut *entry, own, egress, mac, config, now_ms };
+            let passing =
+                Passing { packet, direction, entry: &mut *entry, own, egress, mac, config, now_ms, is_next };
             match change(&mut self.modes, &mut frame, passing) {
                 Ok(()) => {}
                 Err(Odd::Untouched) => break Some((slot, (port, frame, via))),

@@ -29,15 +29,19 @@ struct Key {
 
 /// The outer headers towards endpoints, so that none is put together anew for every packet.
 #[derive(Debug)]
-pub(super) struct Envelopes(Box<[Option<(Key, Envelope)>; PLACES]>);
+pub(super) struct Envelopes {
+    kept: Box<[Option<(Key, Envelope)>; PLACES]>,
+    /// The one that was looked for last, and its connection's entropy.
+    last: (usize, u32),
+}
 
 impl Envelopes {
     pub fn new() -> Self {
-        Self(Box::new([None; PLACES]))
+        Self { kept: Box::new([None; PLACES]), last: (0, 0) }
     }
 
     pub fn clear(&mut self) {
-        self.0.fill(None);
+        self.kept.fill(None);
     }
 
     /// The envelope for a connection's packets to `endpoint` by `port`; `None` where they go into none, or the port has no address to
@@ -51,12 +55,35 @@ impl Envelopes {
         (egress, port): (PortId, &Port),
     ) -> Option<&Envelope> {
         let key = Key { endpoint, egress, form: entry.form(), source: entry.source() };
-        let place = &mut self.0[endpoint.0 as usize % PLACES];
+        self.last.0 = endpoint.0 as usize % PLACES;
+        let place = &mut self.kept[self.last.0];
         if place.as_ref().is_none_or(|(known, _)| *known != key) {
             let tunnel = tunnel_to(endpoint, key.form, key.source, own, port)?.ok()?;
             *place = Some((key, Envelope::new(tunnel)));
         }
         place.as_ref().map(|(_, envelope)| envelope)
+    }
+
+    /// The same of a connection that is all of IPv4, and its entropy.
+    #[inline(always)]
+    fn towards_v4(
+        &mut self,
+        entry: &Entry,
+        own: &OwnAddresses,
+        exit: (PortId, &Port),
+    ) -> Option<(&Envelope, u32)> {
+        let [(client, client_port), (vip, vip_port), (endpoint, _)] = entry.ends_v4();
+        let [client, vip, endpoint] = [client, vip, endpoint].map(|addr| Addr::v4(addr.to_be_bytes()));
+        let entropy = entropy_of((client, client_port), (vip, vip_port));
+        self.last.1 = entropy;
+        Some((self.towards(endpoint, entry, own, exit)?, entropy))
+    }
+
+    /// What [`towards_v4`](Self::towards_v4) has just said.
+    #[inline(always)]
+    fn again(&self) -> Option<(&Envelope, u32)> {
+        let (place, entropy) = self.last;
+        self.kept.get(place)?.as_ref().map(|(_, envelope)| (envelope, entropy))
     }
 }
 
@@ -71,19 +98,16 @@ impl<F: Frame> Shard<F> {
         forwarded: &mut u64,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
         self.run_of(Way::Enclosed, turn, queue, take, forwarded, |modes, frame, passing| {
-            let Passing { packet, direction, entry, own, egress, mac, config, now_ms } = passing;
+            let Passing { packet, direction, entry, own, egress, mac, config, now_ms, is_next } = passing;
             let Modes { envelopes, ids, .. } = modes;
-            let [(client, client_port), (vip, vip_port), (endpoint, _)] = entry.ends_v4();
-            let [client, vip, endpoint] = [client, vip, endpoint].map(|addr| Addr::v4(addr.to_be_bytes()));
-            let Some(envelope) = envelopes.towards(endpoint, entry, own, (egress, config)) else {
-                return Err(Odd::Untouched);
-            };
+            let kept =
+                if is_next { envelopes.again() } else { envelopes.towards_v4(entry, own, (egress, config)) };
+            let Some((envelope, entropy)) = kept else { return Err(Odd::Untouched) };
             if packet.l3_len as usize + envelope.tunnel().overhead() > usize::from(config.mtu)
                 || !entry.follow(direction, packet, now_ms)
             {
                 return Err(Odd::Untouched);
             }
-            let entropy = entropy_of((client, client_port), (vip, vip_port));
             enclose(frame, packet, (envelope, entropy), (mac, config), || ids.fresh() as u16)
                 .map_err(Odd::Lost)
         })
