@@ -11,6 +11,7 @@ use super::modes;
 use super::owner::LastVip;
 use super::shard::{Arrival, Shard, Turn, Via};
 use super::{DropReason, Errand, Frame, Handed, MAX_BURST, Output};
+use crate::addr::Addr;
 use crate::config::{ClientAddress, Protocol};
 use crate::conntrack::{Direction, Form, Lead, Tuple};
 use crate::counters::Term;
@@ -75,8 +76,35 @@ enum Seen {
     Next,
 }
 
-/// Of no packet that is [`Seen::Whole`]: ports are never 0.
-const NO_TUPLE: (u64, u32, bool) = (0, 0, false);
+/// What a packet's connection is known by, as it is on the wire, and the hash of that.
+#[derive(Default)]
+struct Before {
+    v4: u64,
+    v6: [Addr; 2],
+    /// 0: of no packet.
+    ports: u32,
+    is_tcp: bool,
+    is_v4: bool,
+    hash: u64,
+}
+
+impl Before {
+    #[inline(always)]
+    fn is_of(&self, packet: &Whole) -> bool {
+        let addresses = if packet.is_v4 { self.v4 == packet.v4 } else { self.v6 == packet.v6 };
+        addresses && (self.ports, self.is_tcp, self.is_v4) == (packet.ports, packet.is_tcp, packet.is_v4)
+    }
+
+    #[inline(always)]
+    fn set(&mut self, packet: &Whole, hash: u64) {
+        (self.ports, self.is_tcp, self.is_v4, self.hash) = (packet.ports, packet.is_tcp, packet.is_v4, hash);
+        if packet.is_v4 {
+            self.v4 = packet.v4;
+        } else {
+            self.v6 = packet.v6;
+        }
+    }
+}
 
 /// One for each packet of a burst. A shard keeps them, so that they stay in the cache and need not be cleared.
 #[derive(Debug)]
@@ -259,32 +287,29 @@ impl<F: Frame> Shard<F> {
         for of_a_port in frames.chunk_by(|a, b| look(a).0 == look(b).0) {
             let Some(port) = of_a_port.first().map(|frame| look(frame).0) else { continue };
             let station = Station::new(&link(&tables.ports[port.index()]));
-            // The tuple of the packet before, where that is of IPv4 and ours, and its hash.
-            let (mut before, mut hash) = (NO_TUPLE, 0);
+            // The packet before, where that is ours.
+            let mut before = Before::default();
             for (frame, slot) in of_a_port.iter().zip(slots.by_ref()) {
                 let (_, frame) = look(frame);
                 let whole = parse::whole(&station, frame.data(), || frame.rx_checksum(), &mut slot.packet);
                 slot.lead = Lead::NONE;
                 slot.owner = None;
                 slot.seen = if whole { Seen::Whole } else { Seen::Nothing };
-                let Whole { v4, ports, is_tcp, is_v4, .. } = slot.packet;
-                if whole && is_v4 && (v4, ports, is_tcp) == before {
+                if whole && before.is_of(&slot.packet) {
                     slot.seen = Seen::Next;
-                    slot.hash = hash;
+                    slot.hash = before.hash;
+                    // Of IPv6 the one before has said so already.
                     continue;
                 }
-                before = NO_TUPLE;
+                before.ports = 0;
                 if whole {
                     if sort {
                         slot.owner = self.other_owner(tables, &slot.packet, &mut last);
                     }
                     if slot.owner.is_none() {
-                        hash = self.conntrack.hash_of(&slot.packet);
-                        slot.hash = hash;
-                        self.conntrack.prefetch(hash);
-                        if is_v4 {
-                            before = (v4, ports, is_tcp);
-                        }
+                        slot.hash = self.conntrack.hash_of(&slot.packet);
+                        self.conntrack.prefetch(slot.hash);
+                        before.set(&slot.packet, slot.hash);
                     }
                 }
                 long_headers |= !slot.packet.is_v4;
