@@ -2,8 +2,7 @@
 //!
 //! Memory is taken in [`Conntrack::new`] and never grows, moves or is rehashed; its pages are touched as connections come. A lookup
 //! touches one bucket (64 bytes; a second for one key of eleven at worst) and one entry (64 bytes; of IPv6, 128); inserting touches
-//! a bucket for each of the two tuples, the entry, its quarter and its eighth of a line beside, and that quarter of the entry in
-//! whose timer list it goes.
+//! a bucket for each of the two tuples, the entry, the 24 bytes beside it, and those of the entry in whose timer list it goes.
 
 use std::fmt;
 
