@@ -14,6 +14,9 @@ use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What no program writes: a mark behind its last word.
+const LAST: u8 = 0;
+
 /// A terminal, and a program on it.
 pub struct Terminal {
     master: OwnedFd,
@@ -141,16 +144,23 @@ impl Terminal {
         !tcgetattr(self.slave.as_fd()).unwrap().local_modes.contains(LocalModes::ICANON)
     }
 
-    /// Waits for the program's end.
+    /// Waits for the program's end, and until all that it wrote has been read.
     pub fn ends(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
-        loop {
+        let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+                break status;
             }
             assert!(Instant::now() < deadline, "it does not end");
             std::thread::sleep(Duration::from_millis(20));
+        };
+        // A terminal keeps the order: whatever the program wrote comes before this.
+        self.slave.write_all(&[LAST]).unwrap();
+        while self.output.lock().unwrap().pop_if(|byte| *byte == LAST).is_none() {
+            assert!(Instant::now() < deadline, "what it wrote last does not come");
+            std::thread::sleep(Duration::from_millis(1));
         }
+        status
     }
 }
 
