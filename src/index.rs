@@ -47,18 +47,6 @@ impl Bucket {
         lanes_with(&halves[0], &halves[1], tag) & ((1 << PLACES) - 1)
     }
 
-    /// How many places are free.
-    #[inline(always)]
-    fn free(&self) -> u32 {
-        self.places_with(0).count_ones()
-    }
-
-    /// Whether it takes no more keys, if the second bucket of those has more room.
-    #[inline(always)]
-    fn is_crowded(&self) -> bool {
-        self.free() <= PLACES as u32 - COMFORTABLE
-    }
-
     /// The key at the first place with this tag.
     #[inline(always)]
     fn first_with<K: Key>(&self, tag: u16) -> Option<K> {
@@ -67,6 +55,13 @@ impl Bucket {
             return None;
         }
         self.keys.get(places.trailing_zeros() as usize).map(|&key| K::from_bits(key))
+    }
+}
+
+impl<K> Search<K> {
+    #[inline(always)]
+    pub(crate) const fn is_found(&self) -> bool {
+        matches!(self, Self::Found(_))
     }
 }
 
@@ -87,12 +82,31 @@ pub(crate) enum Probe<K> {
     Second,
 }
 
-/// Where a key can be put.
+/// Where a key can be put: a free place. Good until something is put into the same bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     home: Home,
     /// In the second bucket.
     displaced: bool,
+    place: usize,
+}
+
+impl Room {
+    #[inline(always)]
+    const fn bucket(&self) -> usize {
+        if self.displaced { self.home.second } else { self.home.first }
+    }
+}
+
+/// What a look for a key that is to be put in has found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Search<K> {
+    /// It is there.
+    Found(K),
+    /// It is not, and can be put here.
+    Room(Room),
+    /// It is not, and both its buckets are full.
+    Full,
 }
 
 /// Where a hash leads.
@@ -176,7 +190,11 @@ impl<K: Key> Index<K> {
     /// The first key of this hash for which `is` holds; `is` also sees a few keys of other hashes.
     #[inline]
     pub(crate) fn find(&self, hash: u64, is: impl Fn(K) -> bool) -> Option<K> {
-        let home = self.home(hash);
+        self.find_at(self.home(hash), is)
+    }
+
+    #[inline(always)]
+    fn find_at(&self, home: Home, is: impl Fn(K) -> bool) -> Option<K> {
         let first = &self.buckets[home.first];
         if let Some(key) = Self::find_in(first, home.tag, &is) {
             return Some(key);
@@ -187,7 +205,7 @@ impl<K: Key> Index<K> {
         Self::find_in(&self.buckets[home.second], home.tag, &is)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_in(bucket: &Bucket, tag: u16, is: &impl Fn(K) -> bool) -> Option<K> {
         let mut places = bucket.places_with(tag);
         while places != 0 {
@@ -200,34 +218,78 @@ impl<K: Key> Index<K> {
         None
     }
 
-    /// Where a key of this hash can be put; none where both buckets are full. Good until something is put in.
-    #[inline]
-    pub(crate) fn room(&self, hash: u64) -> Option<Room> {
+    /// [`find`](Self::find), and where there is none, where a key of this hash can be put.
+    #[inline(always)]
+    pub(crate) fn search(&self, hash: u64, is: impl Fn(K) -> bool) -> Search<K> {
         let home = self.home(hash);
-        let [first, second] = [home.first, home.second].map(|at| &self.buckets[at]);
-        let displaced = first.is_crowded() && second.free() > first.free();
-        (displaced || first.free() > 0).then_some(Room { home, displaced })
+        match self.find_at(home, is) {
+            Some(key) => Search::Found(key),
+            None => self.room_at(home).map_or(Search::Full, Search::Room),
+        }
+    }
+
+    #[inline(always)]
+    fn room_at(&self, home: Home) -> Option<Room> {
+        let first = &self.buckets[home.first];
+        let free = first.places_with(0);
+        // Nearly always: it is not crowded.
+        if free.count_ones() > PLACES as u32 - COMFORTABLE {
+            return Some(Room { home, displaced: false, place: free.trailing_zeros() as usize });
+        }
+        let other = self.buckets[home.second].places_with(0);
+        let displaced = other.count_ones() > free.count_ones();
+        let free = if displaced { other } else { free };
+        (free != 0).then_some(Room { home, displaced, place: free.trailing_zeros() as usize })
     }
 
     /// Puts a key where there is room for it.
-    #[inline]
-    pub(crate) fn put(&mut self, Room { home, displaced }: Room, key: K) {
-        let bucket = &mut self.buckets[if displaced { home.second } else { home.first }];
-        let free = bucket.places_with(0).trailing_zeros() as usize;
-        bucket.tags[free] = home.tag;
-        bucket.keys[free] = key.to_bits();
-        self.buckets[home.first].displaced += u32::from(displaced);
+    #[inline(always)]
+    pub(crate) fn put(&mut self, room: Room, key: K) {
+        let bucket = &mut self.buckets[room.bucket()];
+        bucket.tags[room.place] = room.home.tag;
+        bucket.keys[room.place] = key.to_bits();
+        if room.displaced {
+            self.buckets[room.home.first].displaced += 1;
+        }
     }
 
-    /// [`room`](Self::room) and [`put`](Self::put) in one: `false`, and no change, where there is none.
-    #[inline]
+    /// Puts two keys in, each where there was room for it before: both, or `false`, and no change.
+    #[inline(always)]
+    pub(crate) fn put_both(&mut self, first: Room, one: K, second: Room, other: K) -> bool {
+        self.put(first, one);
+        if second.bucket() == first.bucket() {
+            return self.put_beside(first.home, one, second.home, other);
+        }
+        self.put(second, other);
+        true
+    }
+
+    /// Puts a key in where another was just put, which goes again if there is no room left.
+    #[cold]
+    #[inline(never)]
+    fn put_beside(&mut self, home: Home, one: K, second: Home, other: K) -> bool {
+        match self.room_at(second) {
+            Some(room) => self.put(room, other),
+            None => {
+                self.take_out(home, one);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Puts a key in: `false`, and no change, where there is no room.
+    #[cfg(test)]
     pub(crate) fn insert(&mut self, hash: u64, key: K) -> bool {
-        self.room(hash).map(|room| self.put(room, key)).is_some()
+        self.room_at(self.home(hash)).map(|room| self.put(room, key)).is_some()
     }
 
     /// Removes a key that was inserted with this hash.
     pub(crate) fn remove(&mut self, hash: u64, key: K) {
-        let home = self.home(hash);
+        self.take_out(self.home(hash), key);
+    }
+
+    fn take_out(&mut self, home: Home, key: K) {
         for at in [home.first, home.second] {
             let bucket = &mut self.buckets[at];
             let mut places = bucket.places_with(home.tag);
@@ -253,7 +315,7 @@ mod tests {
 
     impl Bucket {
         fn used(&self) -> u32 {
-            PLACES as u32 - self.free()
+            PLACES as u32 - self.places_with(0).count_ones()
         }
     }
 

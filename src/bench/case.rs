@@ -9,25 +9,28 @@ pub enum Case {
     EstablishedHot,
     /// Packets of established connections out of memory, the connections in random order.
     EstablishedCold,
-    /// Every packet opens a connection.
+    /// Every packet opens a connection; a client opens its eight soon after each other.
     NewConnections,
     /// Every packet opens a connection, and as many expire.
     NewAndExpire,
+    /// Every packet opens a connection of a client that was never seen.
+    NewClients,
     /// Every packet comes in at a worker that has to hand it to another.
     Handoff,
 }
 
 impl Case {
     /// All, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::EstablishedHot,
         Self::EstablishedCold,
         Self::NewConnections,
         Self::NewAndExpire,
+        Self::NewClients,
         Self::Handoff,
     ];
 
-    /// Its name in the contract.
+    /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,6 +38,7 @@ impl Case {
             Self::EstablishedCold => "established-cold",
             Self::NewConnections => "new-connections",
             Self::NewAndExpire => "new-and-expire",
+            Self::NewClients => "new-clients",
             Self::Handoff => "handoff",
         }
     }
@@ -127,7 +131,7 @@ impl Spec {
     }
 }
 
-/// What is run where nothing else is asked for: `most` connections at most.
+/// What is run where nothing else is asked for, the contract's cases: `most` connections at most.
 #[must_use]
 pub fn standard(most: usize) -> Vec<Spec> {
     use Case::{EstablishedCold as Cold, EstablishedHot as Hot, NewAndExpire, NewConnections};

@@ -123,7 +123,7 @@ pub fn lanes(rig: &Rig<'_>, spec: &Spec, name: &str, chunk: usize) -> Result<Vec
         pool: rig.pool,
         clock: rig.clock,
         max_flows: capacity,
-        sizes: tables.sizes(if spec.accounting { world::pairs(capacity) } else { 0 }),
+        sizes: tables.sizes(pairs(spec)),
         burst: rig.options.burst,
         seed: 1,
     };
@@ -290,6 +290,16 @@ pub fn capacity(spec: &Spec) -> usize {
     // What is due is not gone at once: a wheel turns in steps, and time here goes on a chunk at a time.
     let slack = if spec.case == Case::NewAndExpire { spec.connections / 8 + 3 * MOST } else { 0 };
     (spec.connections + slack).max(1024)
+}
+
+/// Client–endpoint pairs that a case has counters for.
+pub fn pairs(spec: &Spec) -> usize {
+    let connections = capacity(spec);
+    match spec.case {
+        _ if !spec.accounting => 0,
+        Case::NewClients => connections,
+        _ => world::pairs(connections),
+    }
 }
 
 fn aggregator(

@@ -9,7 +9,7 @@ use super::lane::{self, Lane, Store};
 use super::reference::Touch;
 use super::report::Row;
 use super::traffic::{Step, Traffic};
-use super::world::{self, LAN, WAN};
+use super::world::{LAN, WAN};
 use super::{BenchError, Options, workers};
 use crate::conntrack::Conntrack;
 use crate::counters::{PairCounters, Pairs};
@@ -96,7 +96,7 @@ impl Rig<'_> {
 /// that the case's table has.
 pub fn bytes_per_connection(spec: &Spec) -> f64 {
     let capacity = lane::capacity(spec);
-    let pairs = if spec.accounting { world::pairs(capacity) } else { 0 };
+    let pairs = lane::pairs(spec);
     let bytes =
         Conntrack::bytes(capacity, !spec.ipv4) + Pairs::bytes(pairs) + pairs * 2 * size_of::<PairCounters>();
     bytes as f64 / capacity as f64
@@ -106,19 +106,22 @@ pub fn bytes_per_connection(spec: &Spec) -> f64 {
 enum Next {
     /// Any of so many.
     Random(Random),
-    /// One that there was not before, in no order that memory would notice.
-    Fresh { next: usize },
+    /// One that there was not before, in no order that memory would notice: those of so many at a time by turns.
+    Fresh { next: usize, among: usize },
 }
 
 impl Next {
     /// Fresh connections are told apart by 24 bits: more than any table here holds, half as many clients as there are addresses.
-    const MASK: usize = (1 << 24) - 1;
+    const ALL: usize = 1 << 24;
+
+    /// A client's connections come among so many of all clients.
+    const TOGETHER: usize = 1 << 16;
 
     fn new(spec: &Spec) -> Self {
-        if spec.case.is_established() {
-            Self::Random(Random::below(spec.connections))
-        } else {
-            Self::Fresh { next: 0 }
+        match spec.case {
+            Case::NewClients => Self::Fresh { next: 0, among: Self::ALL },
+            Case::NewConnections | Case::NewAndExpire => Self::Fresh { next: 0, among: Self::TOGETHER },
+            _ => Self::Random(Random::below(spec.connections)),
         }
     }
 
@@ -132,10 +135,10 @@ impl Next {
     fn take(&mut self) -> usize {
         match self {
             Self::Random(random) => random.next(),
-            Self::Fresh { next } => {
-                *next = (*next + 1) & Self::MASK;
+            Self::Fresh { next, among } => {
+                *next = (*next + 1) % Self::ALL;
                 // An odd factor: each number comes once.
-                next.wrapping_mul(0x9e37_79b1) & Self::MASK
+                *next / *among * *among + next.wrapping_mul(0x9e37_79b1) % *among
             }
         }
     }
@@ -195,7 +198,7 @@ impl Run<'_> {
     /// Connections that must be there first.
     fn prepare(&mut self) -> Result<(), BenchError> {
         match self.spec.case {
-            Case::NewConnections => {
+            Case::NewConnections | Case::NewClients => {
                 // The tables' pages are touched, and all places are used again.
                 self.fill()?;
                 self.lane.expire();
@@ -269,7 +272,7 @@ impl Run<'_> {
 
     fn pass(&mut self, way: Way) -> Result<Pass, BenchError> {
         let cold = self.spec.case != Case::EstablishedHot;
-        if way == Way::Pipeline && self.spec.case == Case::NewConnections {
+        if way == Way::Pipeline && matches!(self.spec.case, Case::NewConnections | Case::NewClients) {
             let room = self.spec.connections - self.lane.connections();
             if room < self.chunk * self.passes {
                 self.lane.expire();

@@ -17,7 +17,7 @@ pub struct BenchArgs {
     /// L3 size of the packets, in bytes
     #[arg(long, value_name = "N", default_value_t = 46, value_parser = clap::value_parser!(u16).range(20..=1500))]
     pub packet_size: u16,
-    /// Only this case: established-hot, established-cold, new-connections, new-and-expire, handoff
+    /// Only this case: established-hot, established-cold, new-connections, new-and-expire, new-clients, handoff
     #[arg(long, value_parser = case)]
     pub case: Option<Case>,
     /// Connections; without it, the usual numbers

@@ -10,7 +10,7 @@ use super::key::Key;
 use super::{Direction, Flow, FlowId, Tuple};
 use crate::addr::Addr;
 use crate::config::Protocol;
-use crate::index::Index;
+use crate::index::{Index, Search};
 
 const NIL: u32 = u32::MAX;
 
@@ -97,10 +97,12 @@ impl Paths {
     /// The path of packets with this tuple.
     #[must_use]
     pub fn find(&self, tuple: &Tuple) -> Option<(PathId, Direction)> {
-        let key = self.index.find(self.hash.of(tuple), |key| {
-            self.paths.get(key.id().0 as usize).is_some_and(|path| path.tuple(key.direction()) == *tuple)
-        })?;
+        let key = self.index.find(self.hash.of(tuple), |key| self.has_tuple(key, tuple))?;
         Some((PathId(key.id().0), key.direction()))
+    }
+
+    fn has_tuple(&self, key: Key, tuple: &Tuple) -> bool {
+        self.paths.get(key.id().0 as usize).is_some_and(|path| path.tuple(key.direction()) == *tuple)
     }
 
     /// A path.
@@ -191,22 +193,22 @@ impl Paths {
             endpoint_port: flow.endpoint_port,
             next,
         };
-        let tuples = [Direction::Original, Direction::Reply].map(|d| path.tuple(d));
-        if tuples.iter().any(|tuple| self.find(tuple).is_some()) {
+        let search = |direction| {
+            let tuple = path.tuple(direction);
+            self.index.search(self.hash.of(&tuple), |key| self.has_tuple(key, &tuple))
+        };
+        let (Search::Room(original), Search::Room(reply)) =
+            (search(Direction::Original), search(Direction::Reply))
+        else {
             return None;
-        }
+        };
         let place = match self.vacant {
             NIL if self.paths.len() < self.capacity => self.paths.len() as u32,
             NIL => return None,
             vacant => vacant,
         };
-        let [original, reply] = tuples.map(|tuple| self.hash.of(&tuple));
-        let key = |direction| Key::new(FlowId(place), direction);
-        if !self.index.insert(original, key(Direction::Original)) {
-            return None;
-        }
-        if !self.index.insert(reply, key(Direction::Reply)) {
-            self.index.remove(original, key(Direction::Original));
+        let [there, back] = [Direction::Original, Direction::Reply].map(|d| Key::new(FlowId(place), d));
+        if !self.index.put_both(original, there, reply, back) {
             return None;
         }
         match self.paths.get_mut(place as usize) {

@@ -20,12 +20,14 @@ use super::wheel::{Wheel, tick};
 use super::{
     Age, Direction, Expired, Flow, FlowError, FlowId, InsertError, OwnAddresses, Step, Tuple, opens,
 };
+use crate::addr::Addr;
 use crate::counters::FlowState;
 use crate::dpdk::memory::{Pages, huge_vec, prefetch};
 use crate::ids::EndpointId;
-use crate::index::{Index, Probe};
+use crate::index::{Index, Probe, Search};
 use crate::parse::{L4, Whole};
 use crate::time::Instant;
+use crate::wire::raw;
 
 /// Entry numbers leave room for a direction and the wheel's marks in 32 bits.
 const MAX_CAPACITY: usize = 1 << 30;
@@ -176,6 +178,20 @@ impl Conntrack {
         } else {
             self.hash.of(&packet.tuple())
         }
+    }
+
+    /// [`hash`](Self::hash) of the answers to a packet that is sent on to this endpoint; port 0: the one that the packet has.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash_of_reply(&self, packet: &Whole, (endpoint, port): (Addr, u16)) -> u64 {
+        let port = if port == 0 { packet.dport() } else { port };
+        if packet.is_v4 && endpoint.is_v4() {
+            let addresses = u64::from(raw::u32(endpoint.0 as u32)) | packet.v4 << 32;
+            let ports = u32::from(raw::u16(port)) | packet.ports << 16;
+            return self.hash.of_v4(addresses, rest_v4(ports, packet.protocol()));
+        }
+        let Tuple { src, sport, protocol, .. } = packet.tuple();
+        self.hash.of(&Tuple { src: endpoint, sport: port, dst: src, dport: sport, protocol })
     }
 
     /// Finds the connection that a packet with this tuple belongs to; `hash` is [`Self::hash`] of it.
@@ -345,24 +361,23 @@ impl Conntrack {
         hashes: [u64; 2],
         now: Instant,
     ) -> Result<FlowId, InsertError> {
-        let tuples = [Direction::Original, Direction::Reply].map(|d| flow.tuple_by(d, &self.own));
-        let [original, reply] = hashes;
-        if tuples[0] == tuples[1]
-            || self.find(&tuples[0], original).is_some()
-            || self.find(&tuples[1], reply).is_some()
-        {
+        let search = |direction: Direction| {
+            self.index.search(hashes[direction as usize], |key| self.has_tuple_of(key, flow, direction))
+        };
+        // Apart, and by steps: what is put together would be written to memory, and read before it is there.
+        let (original, reply) = (search(Direction::Original), search(Direction::Reply));
+        if original.is_found() || reply.is_found() || hashes[0] == hashes[1] && self.answers_itself(flow) {
             return Err(InsertError::TupleInUse);
         }
+        let Search::Room(original) = original else { return Err(InsertError::Full) };
+        let Search::Room(reply) = reply else { return Err(InsertError::Full) };
         let id = match self.vacant.nth(0) {
             Some(vacant) => FlowId(vacant),
             None if self.entries.len() < self.capacity => FlowId(self.entries.len() as u32),
             None => return Err(InsertError::Full),
         };
-        if !self.index.insert(original, Key::new(id, Direction::Original)) {
-            return Err(InsertError::Full);
-        }
-        if !self.index.insert(reply, Key::new(id, Direction::Reply)) {
-            self.index.remove(original, Key::new(id, Direction::Original));
+        let [there, back] = [Direction::Original, Direction::Reply].map(|direction| Key::new(id, direction));
+        if !self.index.put_both(original, there, reply, back) {
             return Err(InsertError::Full);
         }
         let now_ms = self.clock(now);
@@ -387,6 +402,20 @@ impl Conntrack {
         self.len += 1;
         self.prefetch_vacant();
         Ok(id)
+    }
+
+    /// Whether a key is of a connection, and a direction, whose tuple the new one would have this way. Hardly ever asked: tags differ.
+    #[cold]
+    #[inline(never)]
+    fn has_tuple_of(&self, key: Key, flow: &Flow, direction: Direction) -> bool {
+        let tuple = flow.tuple_by(direction, &self.own);
+        self.get(key.id()).is_some_and(|view| view.has_tuple(key.direction(), &tuple, &self.own))
+    }
+
+    /// Whether a connection has one tuple for both directions.
+    #[cold]
+    fn answers_itself(&self, flow: &Flow) -> bool {
+        flow.tuple_by(Direction::Original, &self.own) == flow.tuple_by(Direction::Reply, &self.own)
     }
 
     /// Fetches the entry that a new connection some way ahead is to have, if none goes meanwhile.

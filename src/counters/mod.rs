@@ -181,6 +181,7 @@ impl Writer {
 
     /// A connection of `protocol` with `endpoint` has gone from a state to another; none: begins, or is forgotten. Whether it is
     /// no longer active, and was.
+    #[inline(always)]
     pub fn flow_state(
         &self,
         protocol: Protocol,

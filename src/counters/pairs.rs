@@ -14,7 +14,7 @@ use crate::config::Protocol;
 use crate::conntrack::{Tuple, TupleHash};
 use crate::dpdk::memory;
 use crate::ids::{EndpointId, PairSlot, ServiceId};
-use crate::index::{Index, Key, Probe};
+use crate::index::{Index, Key, Probe, Search};
 
 /// A client and the endpoint that it was balanced to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -259,17 +259,18 @@ impl Pairs {
     #[inline]
     pub fn acquire_at(&mut self, writer: &Writer, key: &PairKey, hash: u64) -> PairSlot {
         let records = &writer.directory().records;
-        if let Some(slot) = self.index.find(hash, |slot| records[slot.index()].key() == *key) {
-            let record = &records[slot.index()];
-            let hold = record.hold();
-            record.set_hold(Hold { holders: hold.holders + 1, ..hold });
-            return slot;
-        }
-        // Whatever is forgotten for it takes no room away.
-        let Some((room, slot)) = self.index.room(hash).and_then(|room| Some((room, self.fresh(writer)?)))
-        else {
-            return Bank::other(key.endpoint);
+        let room = match self.index.search(hash, |slot| records[slot.index()].key() == *key) {
+            Search::Found(slot) => {
+                let record = &records[slot.index()];
+                let hold = record.hold();
+                record.set_hold(Hold { holders: hold.holders + 1, ..hold });
+                return slot;
+            }
+            Search::Room(room) => room,
+            Search::Full => return Bank::other(key.endpoint),
         };
+        // Whatever is forgotten for it takes no room away.
+        let Some(slot) = self.fresh(writer) else { return Bank::other(key.endpoint) };
         let record = &records[slot as usize];
         record.set_key(key);
         record.set_hold(Hold { holders: 1, ..record.hold() });

@@ -416,15 +416,18 @@ impl<F: Frame> Shard<F> {
     #[inline(never)]
     fn foresee_all(&self, tables: &Tables, slots: &mut [Slot]) {
         let mut last = LastService::default();
-        for slot in slots.iter_mut().filter(|slot| slot.is_unknown()) {
-            slot.foreseen = None;
+        let mut draws = [None; MAX_BURST];
+        for (slot, draw) in slots.iter().zip(&mut draws).filter(|(slot, _)| slot.is_unknown()) {
             if !slot.packet.is_tcp || slot.packet.flags & flag::SYN != 0 {
-                slot.foreseen = self.foresee(tables, &slot.packet, &mut last);
+                *draw = Self::draw(tables, &slot.packet, &mut last);
             }
         }
+        for (slot, draw) in slots.iter_mut().zip(draws).filter(|(slot, _)| slot.is_unknown()) {
+            slot.foreseen = draw.and_then(|draw| self.foresee(tables, &slot.packet, draw));
+        }
         for slot in slots.iter().filter(|slot| slot.is_unknown()) {
-            if let Some(foreseen) = slot.foreseen {
-                self.pairs.prefetch_slot(&self.writer, foreseen.pair);
+            if let Some(foreseen) = &slot.foreseen {
+                self.foresee_pair(foreseen);
             }
         }
     }

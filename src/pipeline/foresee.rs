@@ -48,33 +48,46 @@ impl LastService {
     }
 }
 
+/// What a first packet draws: a service's place among all, and the slot of its table that says which endpoint.
+#[derive(Clone, Copy)]
+pub(super) struct Draw {
+    service: u32,
+    slot: usize,
+}
+
 impl<F: Frame> Shard<F> {
-    /// What [`first`](Self::first) will find out about a packet that may open a connection; fetches what it will read.
+    /// First of three steps towards what [`first`](Self::first) will find out about a packet that may open a connection.
     #[inline]
-    pub(super) fn foresee(
-        &self,
-        tables: &Tables,
-        packet: &Whole,
-        last: &mut LastService,
-    ) -> Option<Foreseen> {
+    pub(super) fn draw(tables: &Tables, packet: &Whole, last: &mut LastService) -> Option<Draw> {
         let tuple = packet.tuple();
         let place = last.place(tables, &tuple)?;
-        let service = tables.services.at(place)?;
-        let nth = service.foresee(tuple.src, tuple.sport)?;
+        let slot = tables.services.at(place)?.draw(tuple.src, tuple.sport)?;
+        Some(Draw { service: place, slot })
+    }
+
+    /// Second step; fetches where connection and pair will be looked for.
+    #[inline]
+    pub(super) fn foresee(&self, tables: &Tables, packet: &Whole, draw: Draw) -> Option<Foreseen> {
+        let service = tables.services.at(draw.service)?;
+        let nth = service.drawn(draw.slot)?;
         let endpoint = service.endpoints.get(nth)?;
-        let sport = if endpoint.port == 0 { tuple.dport } else { endpoint.port };
-        let reply = Tuple { src: endpoint.addr, dst: tuple.src, sport, dport: tuple.sport, ..tuple };
-        let reply = self.conntrack.hash(&reply);
+        let reply = self.conntrack.hash_of_reply(packet, (endpoint.addr, endpoint.port));
         self.conntrack.prefetch(reply);
-        let key = PairKey { service: service.id, endpoint: endpoint.id, client: tuple.src };
+        let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src() };
         Some(Foreseen {
-            service: place,
+            service: draw.service,
             nth: nth as u32,
             endpoint: endpoint.id,
             pair: self.pairs.prefetch(&key),
             reply,
             plain: service.is_plain(),
         })
+    }
+
+    /// Third step; fetches the pair's counters, and what is known of it.
+    #[inline]
+    pub(super) fn foresee_pair(&self, foreseen: &Foreseen) {
+        self.pairs.prefetch_slot(&self.writer, foreseen.pair);
     }
 }
 

@@ -18,6 +18,7 @@ use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13x128};
 use super::Endpoint;
 use crate::addr::Addr;
 use crate::config::Protocol;
+use crate::dpdk::memory::prefetch;
 
 /// Keys of the permutations: the ASCII text `pollux: maglev p`.
 const PERMUTATION_KEYS: (u64, u64) = (0x706f_6c6c_7578_3a20, 0x6d61_676c_6576_2070);
@@ -87,11 +88,26 @@ impl Table {
     /// The endpoint for this client.
     #[inline]
     pub fn pick(&self, client: Addr, client_port: u16) -> Option<usize> {
+        self.at(self.draw(client, client_port))
+    }
+
+    /// First of two steps of [`pick`](Self::pick): the client's slot, which is fetched.
+    #[inline]
+    pub fn draw(&self, client: Addr, client_port: u16) -> usize {
         let port = if self.by == By::Connection { client_port } else { 0 };
         let hash = client_hash(client, port);
         // Maps the hash to 0..len by its upper bits, without a division.
         let slot = ((u128::from(hash) * self.slots.len() as u128) >> 64) as usize;
-        self.slots.get(slot).map(|index| *index as usize)
+        if let Some(index) = self.slots.get(slot) {
+            prefetch(index);
+        }
+        slot
+    }
+
+    /// Second step: whose the slot is.
+    #[inline]
+    pub fn at(&self, slot: usize) -> Option<usize> {
+        self.slots.get(slot).map(|index| usize::from(*index))
     }
 }
 

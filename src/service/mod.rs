@@ -210,12 +210,23 @@ impl Service {
         Draft::new(std::borrow::Cow::Borrowed(service), slots).compile(workers)
     }
 
-    /// What [`pick`](Self::pick) will say, where asking has no effect; else nothing. An index into the endpoints.
+    /// What decides about this client's connection, to be [looked at](Self::drawn) when it has been fetched; nothing where asking has
+    /// an effect.
     #[inline]
     #[must_use]
-    pub fn foresee(&self, client: Addr, client_port: u16) -> Option<usize> {
+    pub fn draw(&self, client: Addr, client_port: u16) -> Option<usize> {
         match &self.choice {
-            Choice::Table(table) => table.pick(client, client_port),
+            Choice::Table(table) => Some(table.draw(client, client_port)),
+            Choice::RoundRobin(_) | Choice::LeastConnections(_) => None,
+        }
+    }
+
+    /// What [`pick`](Self::pick) will say to the client for whom this was [drawn](Self::draw): an index into the endpoints.
+    #[inline]
+    #[must_use]
+    pub fn drawn(&self, slot: usize) -> Option<usize> {
+        match &self.choice {
+            Choice::Table(table) => table.at(slot),
             Choice::RoundRobin(_) | Choice::LeastConnections(_) => None,
         }
     }
