@@ -47,6 +47,12 @@ impl Bucket {
         lanes_with(&halves[0], &halves[1], tag) & ((1 << PLACES) - 1)
     }
 
+    /// The places that are free, as bits.
+    #[inline(always)]
+    fn free(&self) -> u32 {
+        self.places_with(0)
+    }
+
     /// The key at the first place with this tag.
     #[inline(always)]
     fn first_with<K: Key>(&self, tag: u16) -> Option<K> {
@@ -123,6 +129,12 @@ fn tag(hash: u64) -> u16 {
     ((hash >> 48) as u16).max(1)
 }
 
+/// Whether a bucket with these places free takes no more keys, if the second bucket of those has more room.
+#[inline(always)]
+const fn is_crowded(free: u32) -> bool {
+    free.count_ones() <= PLACES as u32 - COMFORTABLE
+}
+
 impl<K: Key> Index<K> {
     /// Room for `keys`. The memory is zero pages until it is used.
     pub(crate) fn new(keys: usize) -> Self {
@@ -165,6 +177,16 @@ impl<K: Key> Index<K> {
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         prefetch(&self.buckets[self.at(hash as u32)]);
+    }
+
+    /// After [`prefetch`](Self::prefetch), where a key of this hash is to be put in: fetches the second bucket if that will be asked.
+    #[inline]
+    pub(crate) fn prefetch_room(&self, hash: u64) {
+        let home = self.home(hash);
+        let first = &self.buckets[home.first];
+        if first.displaced != 0 || is_crowded(first.free()) {
+            prefetch(&self.buckets[home.second]);
+        }
     }
 
     /// What the first bucket of a hash says, for a look at the entries later.
@@ -231,12 +253,11 @@ impl<K: Key> Index<K> {
     #[inline(always)]
     fn room_at(&self, home: Home) -> Option<Room> {
         let first = &self.buckets[home.first];
-        let free = first.places_with(0);
-        // Nearly always: it is not crowded.
-        if free.count_ones() > PLACES as u32 - COMFORTABLE {
+        let free = first.free();
+        if !is_crowded(free) {
             return Some(Room { home, displaced: false, place: free.trailing_zeros() as usize });
         }
-        let other = self.buckets[home.second].places_with(0);
+        let other = self.buckets[home.second].free();
         let displaced = other.count_ones() > free.count_ones();
         let free = if displaced { other } else { free };
         (free != 0).then_some(Room { home, displaced, place: free.trailing_zeros() as usize })
@@ -315,7 +336,7 @@ mod tests {
 
     impl Bucket {
         fn used(&self) -> u32 {
-            PLACES as u32 - self.places_with(0).count_ones()
+            PLACES as u32 - self.free().count_ones()
         }
     }
 

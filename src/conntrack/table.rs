@@ -211,6 +211,12 @@ impl Conntrack {
         self.index.prefetch(hash);
     }
 
+    /// Second step where one is to be entered, by the hash of its replies: fetches what else [`insert_at`](Self::insert_at) may read.
+    #[inline]
+    pub fn prefetch_room(&self, hash: u64) {
+        self.index.prefetch_room(hash);
+    }
+
     /// Second step: where the connection may be; fetches what [`confirm`](Self::confirm) reads, of IPv6 addresses, too, if `wide`.
     #[inline]
     #[must_use]

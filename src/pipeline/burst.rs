@@ -427,7 +427,7 @@ impl<F: Frame> Shard<F> {
         }
         for slot in slots.iter().filter(|slot| slot.is_unknown()) {
             if let Some(foreseen) = &slot.foreseen {
-                self.foresee_pair(foreseen);
+                self.foresee_rest(foreseen);
             }
         }
     }

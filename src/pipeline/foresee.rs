@@ -84,10 +84,11 @@ impl<F: Frame> Shard<F> {
         })
     }
 
-    /// Third step; fetches the pair's counters, and what is known of it.
+    /// Third step; fetches the pair's counters, what is known of it, and where else there may be room.
     #[inline]
-    pub(super) fn foresee_pair(&self, foreseen: &Foreseen) {
+    pub(super) fn foresee_rest(&self, foreseen: &Foreseen) {
         self.pairs.prefetch_slot(&self.writer, foreseen.pair);
+        self.conntrack.prefetch_room(foreseen.reply);
     }
 }
 
