@@ -20,6 +20,7 @@ use pollux::time::Instant;
 const BURST: usize = 32;
 const CONNECTIONS: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 const LINE: usize = 8;
+const LINES_OF_A_NEW_ONE: usize = 10;
 
 /// splitmix64
 fn random(seed: &mut u64) -> u64 {
@@ -113,6 +114,19 @@ fn floor(c: &mut Criterion) {
                     prefetch(&lines[*at as usize]);
                 }
                 burst.iter().map(|at| lines[*at as usize][0]).sum::<u64>()
+            });
+        });
+        // What a new connection touches: ten lines, written, all to be fetched before the first is asked for.
+        let mut places = order.chunks_exact(LINES_OF_A_NEW_ONE * BURST).cycle();
+        group.bench_function("ten lines", |b| {
+            b.iter(|| {
+                let places = places.next().unwrap();
+                for at in places {
+                    prefetch(&lines[*at as usize]);
+                }
+                for at in places {
+                    lines[*at as usize][1] += 1;
+                }
             });
         });
         group.finish();
