@@ -49,6 +49,9 @@ impl Way {
     }
 }
 
+/// First packets from the one in hand to that for which the last things are fetched.
+const SOON: usize = 8;
+
 /// What the first stages find out about a packet. It stays where it is until the burst is done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot {
@@ -133,6 +136,12 @@ impl Slot {
     #[inline(always)]
     pub fn is_next(&self) -> bool {
         self.seen == Seen::Next
+    }
+
+    /// What was foreseen of it, if it may open a connection.
+    #[inline(always)]
+    fn foreseen(&self) -> Option<&Foreseen> {
+        self.foreseen.as_ref().filter(|_| self.is_unknown())
     }
 
     /// Whether it is, and not found.
@@ -227,6 +236,7 @@ impl<F: Frame> Shard<F> {
             }
             slots.next();
             let Some(frame) = frames.next() else { break };
+            self.foresee_soon(slots.as_slice());
             if let Some(ahead) = ahead.next() {
                 ahead.prefetch();
             }
@@ -242,13 +252,13 @@ impl<F: Frame> Shard<F> {
                 Way::Long | Way::Plain | Way::Replaced | Way::Enclosed => Err(frame),
             };
             let Err(frame) = tried else { continue };
-            let frame = match slot.foreseen {
-                Some(foreseen) if slot.is_whole() && slot.lead == Lead::NONE && foreseen.plain => {
+            let frame = match slot.foreseen() {
+                Some(foreseen) if foreseen.plain => {
                     match self.opening(
                         turn,
                         (port, frame, via),
                         (&slot.packet, slot.hash),
-                        &foreseen,
+                        foreseen,
                         &mut forwarded,
                     ) {
                         Ok(()) => continue,
@@ -425,10 +435,17 @@ impl<F: Frame> Shard<F> {
         for (slot, draw) in slots.iter_mut().zip(draws).filter(|(slot, _)| slot.is_unknown()) {
             slot.foreseen = draw.and_then(|draw| self.foresee(tables, &slot.packet, draw));
         }
-        for slot in slots.iter().filter(|slot| slot.is_unknown()) {
-            if let Some(foreseen) = &slot.foreseen {
-                self.foresee_rest(foreseen);
-            }
+        slots.iter().take(SOON).filter_map(Slot::foreseen).for_each(|foreseen| self.foresee_rest(foreseen));
+    }
+
+    /// The last steps of that, beside the work on a packet that these come behind: there is more to fetch than all at once.
+    #[inline(always)]
+    fn foresee_soon(&self, slots: &[Slot]) {
+        if let Some(foreseen) = slots.get(SOON - 1).and_then(Slot::foreseen) {
+            self.foresee_rest(foreseen);
+        }
+        if let Some(foreseen) = slots.get(SOON / 2 - 1).and_then(Slot::foreseen) {
+            self.conntrack.prefetch_room(foreseen.reply);
         }
     }
 
@@ -454,7 +471,7 @@ impl<F: Frame> Shard<F> {
         } else {
             parse_fully(turn.tables, port, &frame)
         };
-        self.foreseen = if slot.is_whole() && slot.lead == Lead::NONE { slot.foreseen } else { None };
+        self.foreseen = slot.foreseen().copied();
         self.dispatch(turn, port, frame, via, &parsed);
         self.foreseen = None;
     }

@@ -65,14 +65,13 @@ impl<F: Frame> Shard<F> {
         Some(Draw { service: place, slot })
     }
 
-    /// Second step; fetches where connection and pair will be looked for.
+    /// Second step; fetches where the pair will be looked for.
     #[inline]
     pub(super) fn foresee(&self, tables: &Tables, packet: &Whole, draw: Draw) -> Option<Foreseen> {
         let service = tables.services.at(draw.service)?;
         let nth = service.drawn(draw.slot)?;
         let endpoint = service.endpoints.get(nth)?;
         let reply = self.conntrack.hash_of_reply(packet, (endpoint.addr, endpoint.port));
-        self.conntrack.prefetch(reply);
         let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src() };
         Some(Foreseen {
             service: draw.service,
@@ -84,11 +83,12 @@ impl<F: Frame> Shard<F> {
         })
     }
 
-    /// Third step; fetches the pair's counters, what is known of it, and where else there may be room.
+    /// Third step, a few packets before the verdict; fetches where the replies will be looked for, the pair's counters, and what is known
+    /// of it.
     #[inline]
     pub(super) fn foresee_rest(&self, foreseen: &Foreseen) {
+        self.conntrack.prefetch(foreseen.reply);
         self.pairs.prefetch_slot(&self.writer, foreseen.pair);
-        self.conntrack.prefetch_room(foreseen.reply);
     }
 }
 
