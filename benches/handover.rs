@@ -40,7 +40,7 @@ impl Frames {
     }
 
     fn fetch(&self, frame: u32) {
-        self.lines(frame as usize).into_iter().for_each(|line| prefetch(line));
+        self.lines(frame as usize).into_iter().for_each(prefetch);
     }
 
     fn look(&self, frame: u32) -> u64 {
@@ -80,7 +80,7 @@ impl Tables {
         *seed ^= *seed >> 27;
         let random = seed.wrapping_mul(0x2545_f491_4f6c_dd1d);
         array::from_fn(|i| {
-            let at = ((random >> (8 * i)) & 0xffff_ffff) as usize * self.0[i].len() >> 32;
+            let at = (((random >> (8 * i)) & 0xffff_ffff) as usize * self.0[i].len()) >> 32;
             prefetch(&self.0[i][at]);
             at
         })
