@@ -140,9 +140,7 @@ impl Shown {
 
     /// The newest snapshot, sound.
     pub fn scrape(&self) -> Scrape {
-        let (status, body) = self.get("/metrics");
-        assert_eq!(status, 200, "{body}");
-        let scrape = Scrape::parse(&body);
+        let scrape = Scrape::newest(|| self.get("/metrics"));
         assert_eq!(scrape.violations(), "");
         scrape
     }

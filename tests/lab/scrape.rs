@@ -36,9 +36,22 @@ pub struct Scrape {
 impl Scrape {
     /// Fetches `/metrics`.
     pub fn fetch(ns: &Namespace, from: SocketAddr) -> Self {
-        let (status, body) = http_get(ns, from, "/metrics").unwrap_or_else(|e| panic!("scrape: {e}"));
-        assert_eq!(status, 200, "{body}");
-        Self::parse(&body)
+        Self::newest(|| http_get(ns, from, "/metrics").unwrap_or_else(|e| panic!("scrape: {e}")))
+    }
+
+    /// What `/metrics` says, asked by `get`. On a machine that is too busy to take snapshots in time it says just that, for as
+    /// long; whether it does when it has to is another test's.
+    pub fn newest(get: impl Fn() -> (u16, String)) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (status, body) = get();
+            if status == 200 {
+                return Self::parse(&body);
+            }
+            let late = ["the newest snapshot is", "has not answered"].iter().any(|says| body.contains(says));
+            assert!(status == 503 && late && Instant::now() < deadline, "{status}: {body}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// A snapshot that was taken after this call and in which every series shows all that it has.
