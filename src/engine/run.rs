@@ -1,5 +1,6 @@
 //! `pollux run`: the engine in the foreground, until a signal ends it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub enum RunError {
 pub fn run(config: &Config, security: Security, file: &Path, ready: impl FnOnce()) -> Result<(), RunError> {
     // Before the engine, which takes a while: a busy address is found at once.
     let listener = listener::bind(config.metrics.listen)?;
+    // Where the configured port is 0, it has one now.
+    let served_at = listener.local_addr().unwrap_or(config.metrics.listen);
     let socket = control::bind_configured(&config.control.socket)?;
     // Before the threads, so that they inherit the control threads' CPUs from this one.
     let engine = Arc::new(Engine::start(config)?);
@@ -80,7 +83,7 @@ pub fn run(config: &Config, security: Security, file: &Path, ready: impl FnOnce(
     };
 
     eprint!("{}", inventory::table(&engine.ports()));
-    eprintln!("pollux: {}", ready_line(config, &engine, telemetry.gate().security().is_tls()));
+    eprintln!("pollux: {}", ready_line(config, &engine, telemetry.gate().security().is_tls(), served_at));
     ready();
     if let Some(error) = missing {
         tracing::warn!("{error}; going on without");
@@ -171,7 +174,7 @@ async fn reload_now(reloader: &Arc<Reloader>) {
     }
 }
 
-fn ready_line(config: &Config, engine: &Engine, tls: bool) -> String {
+fn ready_line(config: &Config, engine: &Engine, tls: bool, served_at: SocketAddr) -> String {
     let ports: Vec<_> = engine
         .ports()
         .iter()
@@ -182,10 +185,9 @@ fn ready_line(config: &Config, engine: &Engine, tls: bool) -> String {
         .collect();
     let workers = engine.worker_cpus().len();
     format!(
-        "ready: {} service(s) on {workers} worker(s), ports {}; metrics on {}://{}/metrics",
+        "ready: {} service(s) on {workers} worker(s), ports {}; metrics on {}://{served_at}/metrics",
         config.services.len(),
         ports.join(", "),
-        if tls { "https" } else { "http" },
-        config.metrics.listen
+        if tls { "https" } else { "http" }
     )
 }
