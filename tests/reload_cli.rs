@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,9 +22,7 @@ struct Running {
 impl Running {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let metrics = free.local_addr().unwrap();
-        drop(free);
+        let metrics = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut running = Self { child: Command::new("true").spawn().unwrap(), folder, metrics };
         running.child.wait().unwrap();
         running.write(&running.text());
@@ -40,6 +38,8 @@ impl Running {
         while !all.contains("ready:") {
             assert!(said.read_line(&mut all).unwrap() > 0, "it does not start:\n{all}");
         }
+        let (_, address) = all.rsplit_once("http://").unwrap();
+        running.metrics = address.trim_end().strip_suffix("/metrics").unwrap().parse().unwrap();
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut said, &mut std::io::sink());
         });
@@ -69,7 +69,7 @@ addresses = ["203.0.113.2/24"]
 rx_descriptors = 256
 tx_descriptors = 256
 [metrics]
-listen = "{}"
+listen = "127.0.0.1:0"
 tick = "1s"
 [control]
 socket = "{}"
@@ -82,7 +82,6 @@ address = "203.0.113.10:80"
 address = "203.0.113.11:80"
 weight = 3
 "#,
-            self.metrics,
             self.socket()
         )
     }
@@ -216,18 +215,19 @@ fn reload_diff_drain_and_the_end() {
     }
 
     // The end: not ready at once, there for the delay.
-    let delayed = watching.replace("[engine]\n", "[engine]\nshutdown_delay = \"2s\"\n");
+    let delayed = watching.replace("[engine]\n", "[engine]\nshutdown_delay = \"5s\"\n");
     engine.write(&delayed);
     engine.follows();
     assert_eq!(engine.status_of("/readyz"), "200");
     let began = Instant::now();
     engine.signal(Signal::TERM);
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(engine.status_of("/readyz"), "503");
+    while engine.status_of("/readyz") != "503" {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert_eq!(engine.status_of("/metrics"), "200");
     assert_eq!(engine.ask(&["diff"]).0, 0, "it runs yet");
     assert_eq!(engine.child.wait().unwrap().code(), Some(0));
-    assert!(began.elapsed() >= Duration::from_secs(2));
+    assert!(began.elapsed() >= Duration::from_secs(5));
 
     for args in [&["reload"][..], &["drain", "web", "203.0.113.10:80"]] {
         let (status, out, err) = engine.ask(args);
