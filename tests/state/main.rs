@@ -6,6 +6,7 @@ mod schema;
 mod terminal;
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -25,23 +26,41 @@ const LISTS: [(&str, &str); 6] = [
 /// One engine, asked by all tests: DPDK takes its time to start.
 #[test]
 fn what_an_engine_says() {
-    let engine = Running::start();
-    let document: Value = serde_json::from_str(&engine.http("GET", "/api/openapi.json").1).unwrap();
+    let (engine, document) = while_connections_are_young(|engine, document| {
+        figures_are_those_of_the_traffic(engine);
+        flows(engine, document);
+        tables(engine);
+        top(engine);
+        top_sorted(engine);
+    });
     assert_eq!(engine.admin("GET", "/api/openapi.json").1, engine.http("GET", "/api/openapi.json").1);
 
     every_answer_is_as_described(&engine, &document);
     figures_are_those_of_the_metrics(&engine, &document);
-    figures_are_those_of_the_traffic(&engine);
-    flows(&engine, &document);
-    tables(&engine);
     refusals(&engine, &document);
-    top(&engine);
     top_on_a_terminal(&engine);
     colours(&engine);
-    // From here on half-open connections may grow old.
     sides(&engine, &document);
     changes(&engine, &document);
     schemathesis(&engine);
+}
+
+/// An engine of which all that was asserted while none of its half-open connections, which live for 10 s, could be gone. Where
+/// the machine takes longer, what is wrong says nothing, and another engine is asked.
+fn while_connections_are_young(assert: impl Fn(&Running, &Value)) -> (Running, Value) {
+    for _ in 0..5 {
+        let began = Instant::now();
+        let engine = Running::start();
+        let document = serde_json::from_str(&engine.http("GET", "/api/openapi.json").1).unwrap();
+        let asserted = catch_unwind(AssertUnwindSafe(|| assert(&engine, &document)));
+        println!("while connections are young: {:.1} s", began.elapsed().as_secs_f64());
+        match asserted {
+            Ok(()) => return (engine, document),
+            Err(wrong) if began.elapsed() < Duration::from_secs(9) => resume_unwind(wrong),
+            Err(_) => {}
+        }
+    }
+    panic!("connections are never young");
 }
 
 fn top(engine: &Running) {
@@ -69,12 +88,15 @@ fn on_terminal(engine: &Running, args: &[&str]) -> Command {
     command
 }
 
-fn top_on_a_terminal(engine: &Running) {
-    // Only keys and another size have it drawn anew.
-    let args = ["top", "--interval", "3600"];
-    let mut terminal = Terminal::run(on_terminal(engine, &args), 45, 100);
-    let bottom =
-        |screen: &[String]| screen.iter().rfind(|line| !line.is_empty()).cloned().unwrap_or_default();
+/// Only keys and another size have it drawn anew.
+const TOP: [&str; 3] = ["top", "--interval", "3600"];
+
+fn bottom(screen: &[String]) -> String {
+    screen.iter().rfind(|line| !line.is_empty()).cloned().unwrap_or_default()
+}
+
+fn top_sorted(engine: &Running) {
+    let terminal = Terminal::run(on_terminal(engine, &TOP), 45, 100);
     let screen = terminal.wait("drawn", |screen| bottom(screen).starts_with("q quits"));
     assert!(screen[0].starts_with("pollux "), "{screen:#?}");
     for part in ["service ", "endpoint ", "client ", "dropped ", "worker "] {
@@ -99,6 +121,11 @@ fn top_on_a_terminal(engine: &Running) {
     terminal.wait("sorted by name", |screen| {
         bottom(screen).contains("by name") && services(screen) == ["dns", "web"]
     });
+}
+
+fn top_on_a_terminal(engine: &Running) {
+    let mut terminal = Terminal::run(on_terminal(engine, &TOP), 45, 100);
+    terminal.wait("drawn", |screen| bottom(screen).starts_with("q quits"));
 
     // A small terminal shows the beginning; down there is the rest.
     terminal.resize(12, 80);
@@ -125,7 +152,7 @@ fn top_on_a_terminal(engine: &Running) {
         assert!(terminal.ends().success(), "{keys:?}");
         assert!(!terminal.is_raw(), "after {keys:?}");
         assert!(terminal.written().ends_with("\x1b[?25h\x1b[?1049l"));
-        terminal = Terminal::run(on_terminal(engine, &args), 24, 80);
+        terminal = Terminal::run(on_terminal(engine, &TOP), 24, 80);
         terminal.wait("drawn", |screen| bottom(screen).starts_with("q quits"));
     }
 }
@@ -470,10 +497,11 @@ fn flows(engine: &Running, document: &Value) {
     assert_eq!(all.len(), 45);
     let clients: HashSet<&str> = all.iter().map(|flow| flow["client"].as_str().unwrap()).collect();
     assert_eq!(clients.len(), 45, "each once");
-    assert!(
-        all.iter().map(|flow| &flow["worker"]).collect::<Vec<_>>().contains(&&1.into()),
-        "of all workers"
-    );
+    // Of all workers: the first has read all, and given the other what its connections have carried, and maybe what was dropped.
+    let of_other = all.iter().filter(|flow| flow["worker"] == 1);
+    let carried = of_other.map(|flow| flow["packets"].as_u64().unwrap()).sum::<u64>() as f64;
+    let handed = engine.samples()["pollux_handoff_packets_total"];
+    assert!((carried..=carried + 4.0).contains(&handed), "{handed} packets handed on, {carried} carried");
 
     assert_eq!(list(&["--service", "dns"]).len(), 5);
     assert!(list(&["--service", "dns"]).iter().all(|flow| flow["protocol"] == "udp"));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -61,9 +61,7 @@ impl Running {
             writer.write(n as u64 * 1_000, frame.len() as u32, frame).unwrap();
         }
         writer.finish().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let metrics = free.local_addr().unwrap();
-        drop(free);
+        let metrics = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut running = Self { child: Command::new("true").spawn().unwrap(), folder, metrics };
         running.child.wait().unwrap();
         fs::write(running.file(), running.text()).unwrap();
@@ -79,6 +77,8 @@ impl Running {
         while !all.contains("ready:") {
             assert!(said.read_line(&mut all).unwrap() > 0, "it does not start:\n{all}");
         }
+        let (_, address) = all.rsplit_once("http://").unwrap();
+        running.metrics = address.trim_end().strip_suffix("/metrics").unwrap().parse().unwrap();
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut said, &mut std::io::sink());
         });
@@ -132,7 +132,7 @@ address = "10.1.0.11"
 mac = "02:00:00:00:00:11"
 port = "lan"
 [metrics]
-listen = "{}"
+listen = "127.0.0.1:0"
 tick = "1s"
 [control]
 socket = "{}"
@@ -167,7 +167,6 @@ protocol = "udp"
 address = "10.1.0.10:53"
 weight = 3
 "#,
-            self.metrics,
             self.socket().display()
         )
     }
@@ -222,8 +221,16 @@ weight = 3
 
     /// The exposition's samples by name and labels.
     pub fn samples(&self) -> HashMap<String, f64> {
-        let (status, text) = self.http("GET", "/metrics");
-        assert_eq!(status, "200");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Late on a machine that is too busy, and another one soon.
+        let text = loop {
+            let (status, text) = self.http("GET", "/metrics");
+            if status == "200" {
+                break text;
+            }
+            assert!(status == "503" && Instant::now() < deadline, "{status}: {text}");
+            std::thread::sleep(Duration::from_millis(100));
+        };
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         lines
             .map(|line| {

@@ -72,20 +72,23 @@ impl Terminal {
             match c {
                 '\r' => column = 0,
                 '\n' => row = (row + 1).min(self.rows - 1),
+                // Half of a sequence: the rest is still to be read.
+                '\x1b' if rest.peek().is_none() => break,
                 '\x1b' if rest.next_if_eq(&'[').is_some() => {
                     let mut arguments = String::new();
                     while let Some(c) = rest.next_if(|c| c.is_ascii_digit() || "?;".contains(*c)) {
                         arguments.push(c);
                     }
-                    match (rest.next(), arguments.as_str()) {
-                        (Some('H'), "") => (row, column) = (0, 0),
-                        (Some('J'), "2") => screen.fill(vec![' '; self.columns]),
-                        (Some('K'), "") => screen[row][column.min(self.columns)..].fill(' '),
-                        (Some('J'), "") => {
+                    let Some(command) = rest.next() else { break };
+                    match (command, arguments.as_str()) {
+                        ('H', "") => (row, column) = (0, 0),
+                        ('J', "2") => screen.fill(vec![' '; self.columns]),
+                        ('K', "") => screen[row][column.min(self.columns)..].fill(' '),
+                        ('J', "") => {
                             screen[row][column.min(self.columns)..].fill(' ');
                             screen[row + 1..].fill(vec![' '; self.columns]);
                         }
-                        (Some('m' | 'h' | 'l'), _) => {}
+                        ('m' | 'h' | 'l', _) => {}
                         other => panic!("a sequence that no terminal here knows: {other:?}"),
                     }
                 }
