@@ -74,8 +74,8 @@ fn a_header_has_its_time_however_it_comes() {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert!(stream.read(&mut [0; 512]).unwrap() > 12);
     std::thread::sleep(Duration::from_millis(800));
-    stream.write_all(HALF).unwrap();
     let began = Instant::now();
+    stream.write_all(HALF).unwrap();
     let _ = stream.read_to_end(&mut Vec::new());
     assert!(began.elapsed() >= Duration::from_millis(500), "idle time is not header time");
     until("it is counted", || server.rejected("header_timeout") == 3);
@@ -159,9 +159,11 @@ fn who_does_not_read_is_cut_off_and_keeps_nobody_out() {
     let mut slow: Vec<_> = (0..8).map(|_| server.connect()).collect();
     slow.iter_mut().for_each(ask);
     until("all wait for their readers", || server.answered("200") == 8);
-    // They have a second to read.
+    // They have a second to read, on a busy machine a little more; from then on everybody gets in.
     std::thread::sleep(Duration::from_millis(1200));
-    for _ in 0..5 {
+    let asked = || server.try_get("/metrics", "").is_some_and(|reply| reply.status == 200);
+    until("there is a place", asked);
+    for _ in 0..4 {
         assert_eq!(server.get("/metrics", "").status, 200);
     }
     until("one lost its place", || server.rejected("displaced") >= 1);
@@ -263,11 +265,17 @@ fn two_hundred_slow_scrapers_and_one_that_reads_a_byte_a_second_change_nothing_f
         until("the slow ones have all places", || server.gate.stats().connections == 64);
         // From there on they have a second to read.
         std::thread::sleep(Duration::from_millis(1200));
-        let ten: Vec<_> = (0..10)
-            .map(|_| {
-                scope.spawn(|| {
+        let ten: Vec<_> = (0..10).map(|_| server.connect()).collect();
+        until("all ten have places at once", || server.rejected("displaced") >= 10);
+        let ten: Vec<_> = ten
+            .into_iter()
+            .map(|stream| {
+                let server = &server;
+                scope.spawn(move || {
+                    let mut first = Some(stream);
                     for _ in 0..5 {
-                        let reply = server.get("/page", "");
+                        let stream = first.take().unwrap_or_else(|| server.connect());
+                        let reply = get_over(stream, "/page", "").expect("an answer");
                         let whole = (reply.status, reply.body.len());
                         assert_eq!(whole, (200, PAGE.len()), "{:?}", server.gate.stats());
                         assert!(reply.body.as_bytes() == &**PAGE);
@@ -279,7 +287,7 @@ fn two_hundred_slow_scrapers_and_one_that_reads_a_byte_a_second_change_nothing_f
             scraper.join().unwrap();
         }
     });
-    // The ten have needed ten places at once; nobody was cut off for anything else.
+    // Nobody was cut off for anything else.
     let [full, displaced, slow] = ["full", "displaced", "slow_reader"].map(|reason| server.rejected(reason));
     assert_eq!(full + displaced + slow, server.gate.stats().rejected.iter().sum::<u64>());
     assert!((10..=201).contains(&displaced), "{full} refused, {displaced} displaced, {slow} too slow");

@@ -92,8 +92,12 @@ impl Server {
 
     /// One request on a connection of its own.
     fn get(&self, path: &str, headers: &str) -> Reply {
-        talk(self.connect(), &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"))
-            .expect("an answer")
+        self.try_get(path, headers).expect("an answer")
+    }
+
+    /// The same; none where the connection is refused or cut off.
+    fn try_get(&self, path: &str, headers: &str) -> Option<Reply> {
+        get_over(self.connect(), path, headers)
     }
 
     fn rejected(&self, reason: &str) -> u64 {
@@ -129,6 +133,11 @@ fn talk(mut stream: impl Read + Write, request: &str) -> Option<Reply> {
     let text = String::from_utf8(bytes).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     Some(Reply { status: head.get(9..12)?.parse().ok()?, head: head.to_owned(), body: body.to_owned() })
+}
+
+/// The one request of a connection.
+fn get_over(stream: TcpStream, path: &str, headers: &str) -> Option<Reply> {
+    talk(stream, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"))
 }
 
 /// Until it is so.
