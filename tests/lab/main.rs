@@ -19,6 +19,7 @@ mod servers;
 mod topology;
 mod traffic;
 mod wire;
+mod witness;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -206,7 +207,9 @@ fn pages_and_echoes_are_balanced_and_counted_to_the_byte() {
             .map(|family| scrape.get(family, &[("service", &label)]));
         assert_eq!(counted, [requests, errors], "requests and errors of {}", service.name);
     }
-    assert_eq!(wires.to_empty.packets, 3, "one SYN each: a refusal is an answer");
+    // One SYN each, and more where the client has not got the refusal within a second.
+    assert!(wires.to_empty.packets >= 3);
+    assert_eq!(wires.refusals, wires.to_empty.packets, "each is refused");
 
     // Prometheus has the same numbers.
     let total = wires.total(|_| true);
@@ -268,8 +271,7 @@ fn vips_and_own_addresses_answer_arp_nd_and_ping() {
     let engine = Engine::start(&lab.lb, lab.dir(), &config("[1]"));
     let mac = lab.lb.mac("wan");
     for address in [WEB4.vip, "203.0.113.2", ECHO4.vip, WEB6.vip, "2001:db8:1::2", ECHO6.vip] {
-        let said = lab.client.sh(&format!("ping -n -c 5 -i 0.2 -W 2 -s 1200 {address}"));
-        assert!(said.contains("5 received, 0% packet loss"), "{said}");
+        lab.client.ping(5, &format!("-s 1200 {address}"));
     }
     for address in [WEB4.vip, "203.0.113.2", WEB6.vip, "2001:db8:1::2"] {
         let entry = lab.client.sh(&format!("ip neigh show {address} dev eth0"));

@@ -67,6 +67,19 @@ impl Namespace {
         sh(&format!("ip netns exec {} {line}", self.0))
     }
 
+    /// Pings from it, with these arguments: each of so many is answered, and once.
+    #[track_caller]
+    pub fn ping(&self, times: usize, arguments: &str) {
+        // With a deadline it waits for the last answer, however late that is, and asks on until then. Without one it would give
+        // up once another interval has passed.
+        let said = self.sh(&format!("ping -n -c {times} -i 0.2 -w 10 {arguments}"));
+        let answers = said.lines().filter(|line| line.contains(" bytes from "));
+        let numbers: Vec<usize> = answers
+            .filter_map(|line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok())
+            .collect();
+        assert!(numbers.len() >= times && numbers.iter().copied().eq(1..=numbers.len()), "{said}");
+    }
+
     /// Runs a command in it.
     pub fn run(&self, line: &str) -> Output {
         run(&format!("ip netns exec {} {line}", self.0))

@@ -44,6 +44,8 @@ pub struct Wires {
     pub blocked: Count,
     /// Client to the service that has no endpoint.
     pub to_empty: Count,
+    /// The engine's own refusals of that.
+    pub refusals: u64,
 }
 
 impl Wires {
@@ -74,8 +76,8 @@ impl Wires {
                     service(|s| s.serves(p, p.source_port), p);
                     wires.answered.add(p);
                 }
-                // The engine's own refusal is nothing that it forwarded.
-                (true, false) if p.source_port == EMPTY.port => {}
+                // Nothing that it forwarded.
+                (true, false) if p.source_port == EMPTY.port => wires.refusals += 1,
                 (true, false) => {
                     let s = service(|s| at_vip(s, p, p.source, p.source_port), p);
                     let dip = endpoints
