@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::engine::Engine;
 use crate::net::signal;
-use crate::rig::{Lab, ask, config, talk};
+use crate::rig::{Lab, ask, config, talk, wait_until};
 
 const DELAY: Duration = Duration::from_secs(3);
 
@@ -23,18 +23,32 @@ fn it_forwards_for_the_delay_and_ends_cleanly() {
 
     let began = Instant::now();
     signal(engine.pid(), Signal::TERM);
-    while lab.status("/readyz") != 503 {
-        assert!(began.elapsed() < Duration::from_millis(500), "it is still ready");
+    loop {
+        // An answer may be read late; it is of the time at which it was asked for.
+        let asked = began.elapsed();
+        if lab.status("/readyz") == 503 {
+            break;
+        }
+        assert!(asked < Duration::from_millis(500), "it is still ready");
     }
+    let mut turn = || {
+        let says = |what: &'static str| move |e: std::io::Error| format!("{what}: {e}");
+        talk(&mut old).map_err(says("the old connection"))?;
+        ask(&datagrams).map_err(says("datagrams"))?;
+        let mut new = lab.connect().map_err(says("a new connection"))?;
+        talk(&mut new).map_err(says("over a new connection"))?;
+        let pages = ["/readyz", "/healthz"].map(|path| lab.status(path));
+        if pages == [503, 200] { Ok(()) } else { Err(format!("{pages:?}")) }
+    };
     let mut turns = 0;
     // A margin of half a second: what is asked must be answered before the end.
     while began.elapsed() < DELAY - Duration::from_millis(500) {
         let at = began.elapsed();
-        talk(&mut old).unwrap_or_else(|e| panic!("{at:?}: the old connection: {e}"));
-        ask(&datagrams).unwrap_or_else(|e| panic!("{at:?}: datagrams: {e}"));
-        let mut new = lab.connect().unwrap_or_else(|e| panic!("{at:?}: a new connection: {e}"));
-        talk(&mut new).unwrap_or_else(|e| panic!("{at:?}: over a new connection: {e}"));
-        assert_eq!((lab.status("/readyz"), lab.status("/healthz")), (503, 200), "{at:?}");
+        if let Err(wrong) = turn() {
+            // The end may overtake what was asked for shortly before it, and nothing else.
+            assert!(at > DELAY / 2 && began.elapsed() >= DELAY, "{at:?}: {wrong}");
+            break;
+        }
         turns += 1;
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -52,7 +66,8 @@ fn it_forwards_for_the_delay_and_ends_cleanly() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
         let engine = Engine::start(&lab.lb, lab.dir(), &long);
         signal(engine.pid(), first);
-        std::thread::sleep(Duration::from_millis(300));
+        // Two of a kind that come before it looks are one.
+        wait_until("it is not ready any more", 10, || lab.status("/readyz") == 503);
         ask(&lab.datagrams()).expect("it forwards yet");
         let status = engine.stop(second, Duration::from_secs(5));
         assert_eq!(status.code(), Some(0), "{first:?}, {second:?}");
