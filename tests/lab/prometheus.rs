@@ -105,9 +105,19 @@ impl Prometheus {
     }
 
     /// The value of an instant query that gives one series.
-    #[allow(clippy::unused_self)] // Only a running one can be asked.
     pub fn query(&self, ns: &Namespace, promql: &str) -> Option<f64> {
-        let path = format!("/api/v1/query?query={}", escaped(promql));
+        self.query_with(ns, promql, "")
+    }
+
+    /// The same as of a time.
+    #[allow(dead_code, reason = "not every lab asks for the past")]
+    pub fn query_at(&self, ns: &Namespace, promql: &str, time: f64) -> Option<f64> {
+        self.query_with(ns, promql, &format!("&time={time}"))
+    }
+
+    #[allow(clippy::unused_self)] // Only a running one can be asked.
+    fn query_with(&self, ns: &Namespace, promql: &str, more: &str) -> Option<f64> {
+        let path = format!("/api/v1/query?query={}{more}", escaped(promql));
         let (status, body) = http_get(ns, LISTEN, &path).ok()?;
         if status != 200 {
             return None;
