@@ -26,8 +26,6 @@ mod peer;
 mod scrape;
 mod topology;
 
-use std::time::Duration;
-
 use engine::{Engine, METRICS};
 use packet::Sctp;
 use scrape::Scrape;
@@ -59,7 +57,7 @@ fn assert_one(scrape: &Scrape, requests: f64, active: f64) {
 
 #[test]
 fn an_association_outlives_each_of_its_paths() {
-    let lab = Lab::new();
+    let mut lab = Lab::new();
     let engine = Engine::start(&lab.lb, lab.ground.path(), &config());
     let capture = lab.capture();
     let talked = format!("talked got={MESSAGES} wrong=0 badsum=0");
@@ -74,7 +72,8 @@ fn an_association_outlives_each_of_its_paths() {
             assert_one(&settled(&lab), requests, 1.0);
             lab.mend(cut);
             // Until HEARTBEATs have found that the path is there again.
-            std::thread::sleep(Duration::from_secs(2));
+            client.wait_for_paths(2);
+            lab.serving.wait_for_paths(2);
         }
         client.tell("shutdown");
         client.expect("closed");

@@ -31,7 +31,7 @@ pub struct Lab {
     server: Namespace,
     switch: Namespace,
     peer: PathBuf,
-    _server: Peer,
+    pub serving: Peer,
     pub ground: Ground,
 }
 
@@ -73,7 +73,7 @@ impl Lab {
         }
         let mut serving = Peer::start(&server, &peer, &["server", &ENDPOINTS.join(","), ENDPOINT_PORT]);
         serving.expect("listening");
-        Self { client, lb, server, switch, peer, _server: serving, ground }
+        Self { client, lb, server, switch, peer, serving, ground }
     }
 
     /// Starts tcpdump on the server's wire, at the end that is not the engine's.
@@ -116,6 +116,7 @@ pub fn config() -> String {
         &port(1, "wan2", "client", "198.51.100.2"),
         &port(2, "lan", "server", "192.0.2.1"),
         "[metrics]\nlisten = \"127.0.0.1:8080\"\ntick = \"1s\"\ndistribution_tick = \"2s\"\n[history]\npath = \"\"\n",
+        "[control]\nsocket = \"\"\n",
         &format!("[[service]]\nname = \"m3ua\"\nvip = \"{vip}:{PORT}\"\nsecondary_vips = [\"{second_vip}\"]\n"),
         "protocol = \"sctp\"\n",
         &format!("[[service.endpoint]]\naddress = \"{endpoint}:{ENDPOINT_PORT}\"\n"),

@@ -3,7 +3,7 @@
  *
  *   peer server ADDRESS PORT [ADDRESS PORT]...   serves until stdin ends
  *   peer client SOURCE ADDRESS PORT MESSAGES     one association; on stdin "again": as many messages once more; "shutdown" or
- *                                                "abort" ends it
+ *                                                "abort" ends it; "paths" is answered by server and client
  *   peer forge  SOURCE ADDRESS PORT              one INIT with a wrong CRC32c (IPv4)
  *
  * ADDRESS of a server and SOURCE of a client may be several with commas between them: then the association has as many paths,
@@ -128,6 +128,29 @@ static int receive_message(struct socket *s, int side, unsigned n, int *same)
 	return 1;
 }
 
+/* How many of the other side's addresses are known to be there. */
+static void paths(struct socket *s)
+{
+	struct sockaddr *names = NULL;
+	const char *at;
+	int n = usrsctp_getpaddrs(s, 0, &names), active = 0;
+	at = (const char *)names;
+	for (int i = 0; i < n; i++) {
+		const struct sockaddr *name = (const struct sockaddr *)at;
+		size_t size = name->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+		struct sctp_paddrinfo info;
+		socklen_t len = sizeof info;
+		memset(&info, 0, sizeof info);
+		memcpy(&info.spinfo_address, name, size);
+		if (usrsctp_getsockopt(s, IPPROTO_SCTP, SCTP_GET_PEER_ADDR_INFO, &info, &len) == 0)
+			active += info.spinfo_state == SCTP_ACTIVE;
+		at += size;
+	}
+	if (n > 0)
+		usrsctp_freepaddrs(names);
+	say("paths active=%d\n", active);
+}
+
 /* Answers each message with its own of the same number. */
 static void *serve(void *socket)
 {
@@ -149,6 +172,9 @@ static void *serve(void *socket)
 	return NULL;
 }
 
+/* The association that was accepted last. */
+static struct socket *volatile latest;
+
 static void *accept_all(void *socket)
 {
 	for (;;) {
@@ -156,6 +182,7 @@ static void *accept_all(void *socket)
 		struct socket *s = usrsctp_accept(socket, NULL, NULL);
 		if (!s)
 			return NULL;
+		latest = s;
 		say("accepted\n");
 		if (pthread_create(&thread, NULL, serve, s))
 			fail("thread");
@@ -178,6 +205,10 @@ static void server(int count, char **where)
 	}
 	say("listening\n");
 	while (fgets(line, sizeof line, stdin)) {
+		if (strncmp(line, "paths", 5) == 0) {
+			paths(latest);
+			continue;
+		}
 		usrsctp_get_stat(&stat);
 		say("stats badsum=%u\n", stat.sctps_badsum);
 	}
@@ -225,8 +256,13 @@ static void client(const char *source, const char *to, const char *port, unsigne
 		pthread_join(thread, NULL);
 		usrsctp_get_stat(&stat);
 		say("talked got=%u wrong=%u badsum=%u\n", messages, wrong, stat.sctps_badsum);
-		if (!fgets(line, sizeof line, stdin))
-			return;
+		for (;;) {
+			if (!fgets(line, sizeof line, stdin))
+				return;
+			if (strncmp(line, "paths", 5) != 0)
+				break;
+			paths(s);
+		}
 		if (strncmp(line, "again", 5) != 0)
 			break;
 		job = (struct sender){s, job.to, job.to + messages};
@@ -279,6 +315,8 @@ int main(int argc, char **argv)
 		usrsctp_sysctl_set_sctp_rto_max_default(1000);
 		usrsctp_sysctl_set_sctp_heartbeat_interval_default(500);
 		usrsctp_sysctl_set_sctp_path_rtx_max_default(2);
+		/* Of the association: paths are to fail, and it is not, however long a busy machine takes. */
+		usrsctp_sysctl_set_sctp_assoc_rtx_max_default(100);
 		usrsctp_sysctl_set_sctp_init_rtx_max_default(8);
 	}
 	if (argc >= 4 && strcmp(argv[1], "server") == 0)

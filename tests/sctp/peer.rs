@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::net::Namespace;
 
@@ -86,6 +86,26 @@ impl Peer {
             lines.push(self.line().expect("statistics"));
         }
         lines
+    }
+
+    /// Waits until it knows that so many of the other side's addresses are there.
+    #[allow(dead_code, reason = "not every lab has several")]
+    pub fn wait_for_paths(&mut self, paths: usize) {
+        let wanted = format!("paths active={paths}");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.tell("paths");
+            // It may say something else first.
+            let mut line = String::new();
+            while !line.starts_with("paths") {
+                line = self.line().expect("its paths");
+            }
+            if line == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not {wanted:?} but {line:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Waits for its end, which must be a good one.
