@@ -21,6 +21,8 @@ mod nginx;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/scrape.rs"]
 mod scrape;
+#[path = "../lab/witness.rs"]
+mod witness;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +35,7 @@ use load::{Ledger, Load, Request};
 use net::{Namespace, wire};
 use nginx::Nginx;
 use scrape::Scrape;
+use witness::Witness;
 
 const VIP: &str = "203.0.113.100";
 const CLIENT: &str = "203.0.113.10";
@@ -48,7 +51,7 @@ const KILLED: usize = 3;
 const INTERVAL: Duration = Duration::from_millis(200);
 const TIMEOUT: Duration = Duration::from_millis(200);
 const FALL: u32 = 2;
-/// How late this machine may be, with everything else that it does.
+/// How late this machine may be, with everything else that it does; and by what a witness proves beyond that.
 const LATE: Duration = Duration::from_millis(500);
 const RELOADS: usize = 100;
 /// Between the starts of two reloads: 100 in a minute, and more.
@@ -211,12 +214,13 @@ fn nothing_that_operators_do_costs_a_request() {
     let text = config(&lab, FIRST, 0);
     let engine = Engine::start(&lab.lb, lab.ground.path(), &text);
     let to = SocketAddr::new(VIP.parse::<IpAddr>().expect("an address"), 80);
+    let witness = Witness::start();
     let load = Load::start(&lab.client, CLIENT.parse().expect("an address"), to);
     std::thread::sleep(Duration::from_secs(3));
     let events = operate(&mut lab, &engine);
     std::thread::sleep(Duration::from_secs(2));
     let ledger = load.stop();
-    judge(&ledger, &events);
+    judge(&ledger, &events, &witness);
 
     let scrape = Scrape::fetch(&lab.lb, METRICS);
     assert_eq!(scrape.violations(), "");
@@ -243,9 +247,10 @@ fn nothing_that_operators_do_costs_a_request() {
 }
 
 /// What the ledger must show.
-fn judge(ledger: &Ledger, events: &Events) {
+fn judge(ledger: &Ledger, events: &Events, witness: &Witness) {
     let Events { drained, killed, added, .. } = *events;
     let killed_server = name(KILLED);
+    let bound = INTERVAL * FALL + TIMEOUT;
     let (mut answered, mut opened, mut of_dead) = (0, 0, 0);
     let (mut refused, mut worst) = (0, Duration::ZERO);
     let mut faults = Vec::new();
@@ -262,7 +267,7 @@ fn judge(ledger: &Ledger, events: &Events) {
             Err(_)
                 if server.is_none()
                     && *ended >= killed
-                    && after(killed) <= INTERVAL * FALL + TIMEOUT + LATE =>
+                    && after(killed) <= bound + LATE + witness.late(killed, *began) =>
             {
                 refused += 1;
                 worst = worst.max(after(killed));
@@ -274,7 +279,6 @@ fn judge(ledger: &Ledger, events: &Events) {
             )),
         }
     }
-    let bound = INTERVAL * FALL + TIMEOUT;
     println!(
         "{answered} requests answered, on {opened} connections; {of_dead} on connections of the killed server failed; \
          {refused} new connections failed, the last {worst:.2?} after the kill, of {bound:?}"
