@@ -14,6 +14,8 @@ mod rig;
 #[allow(dead_code, reason = "the lab's, of which this needs a part")]
 #[path = "../lab/scrape.rs"]
 mod scrape;
+#[path = "../lab/witness.rs"]
+mod witness;
 
 use pollux::dpdk::{Mempool, allowed_cpus};
 use pollux::engine::Engine;

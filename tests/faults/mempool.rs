@@ -13,6 +13,7 @@ use pollux::engine::{Engine, EnginePort};
 
 use crate::net::{Namespace, wire};
 use crate::rig::{Bench, LAN_MAC, SERVER_MAC, Shown, VIP, WAN_MAC, config, drain, send, wait_until};
+use crate::witness::Witness;
 
 /// More than the engine has buffers.
 const RING: u32 = 32_768;
@@ -87,6 +88,7 @@ pub fn nothing_is_lost_but_packets(bench: &Bench) {
             })
             .collect()
     });
+    let witness = Witness::start();
     let mempool = || shown.engine.mempool().unwrap();
     let no_mbuf = || shown.engine.ports()[0].stats.rx_no_mbuf;
     let seen = || {
@@ -96,7 +98,10 @@ pub fn nothing_is_lost_but_packets(bench: &Bench) {
     let size = mempool().size;
     assert!(size < RING - 1, "{size} buffers: the ring has to hold them all");
 
-    assert!(echoes(&sockets[0], &mut server, Duration::from_secs(5)), "no echo before anything has happened");
+    assert!(
+        echoes(&sockets[0], &mut server, Duration::from_secs(5), &witness),
+        "no echo before anything has happened"
+    );
     // Held pieces, if the kernel has said something odd meanwhile.
     wait_until("buffers come to rest", 20, || {
         let first = mempool().in_use;
@@ -109,7 +114,13 @@ pub fn nothing_is_lost_but_packets(bench: &Bench) {
         text.trim().parse::<u64>().unwrap()
     };
     // The kernel has said a few words before the engine listened.
-    let unseen = sent() - seen();
+    let mut unseen = 0;
+    wait_until("no frame is on its way", 20, || {
+        let first = (sent(), seen());
+        std::thread::sleep(Duration::from_millis(200));
+        unseen = first.0 - first.1;
+        first == (sent(), seen())
+    });
 
     let started = Instant::now();
     let (mut cycles, mut slowest, mut turn) = (0_u32, Duration::ZERO, 0_usize);
@@ -141,7 +152,7 @@ pub fn nothing_is_lost_but_packets(bench: &Bench) {
         // Without thousands of answers, which would be measured.
         drain(&mut server.out, |_| ());
         assert!(
-            echoes(&sockets[turn % sockets.len()], &mut server, Duration::from_secs(1)),
+            echoes(&sockets[turn % sockets.len()], &mut server, Duration::from_secs(1), &witness),
             "cycle {cycles}: no echo within a second of relief, {:?}",
             mempool()
         );
@@ -184,12 +195,12 @@ pub fn nothing_is_lost_but_packets(bench: &Bench) {
     shown.stop();
 }
 
-/// Whether a datagram comes back within so long.
-fn echoes(socket: &UdpSocket, server: &mut Server, patience: Duration) -> bool {
+/// Whether a datagram comes back within so long; stalls of the machine do not count.
+fn echoes(socket: &UdpSocket, server: &mut Server, patience: Duration, witness: &Witness) -> bool {
     static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let question = NUMBER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let stop = AtomicBool::new(false);
-    let deadline = Instant::now() + patience;
+    let began = Instant::now();
     std::thread::scope(|scope| {
         let serving = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
@@ -198,7 +209,7 @@ fn echoes(socket: &UdpSocket, server: &mut Server, patience: Duration) -> bool {
             }
         });
         let mut heard = false;
-        while !heard && Instant::now() < deadline {
+        while !heard && began.elapsed() < patience + witness.late(began, Instant::now()) {
             let _ = socket.send(&question);
             let mut answer = [0; 2048];
             while let Ok(n) = socket.recv(&mut answer) {
