@@ -82,18 +82,23 @@ pub fn read(path: &Path) -> Vec<(u16, IpAddr)> {
     packets
 }
 
-/// Until so many packets were forwarded, and no more.
-pub fn wait_for_processed(ns: &Namespace, packets: u32) {
+/// A snapshot in which so many packets were forwarded, and no more.
+pub fn wait_for_processed(ns: &Namespace, packets: u32) -> Scrape {
+    wait_for(ns, "processed_packets_total", packets)
+}
+
+/// A snapshot in which a family has counted so many, and no more.
+pub fn wait_for(ns: &Namespace, family: &str, packets: u32) -> Scrape {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let scrape = Scrape::fetch(ns, METRICS);
-        let processed = scrape.value("processed_packets_total");
-        if processed == f64::from(packets) {
-            return;
+        let counted = scrape.sum(family);
+        if counted == f64::from(packets) {
+            return scrape;
         }
         assert!(
-            processed < f64::from(packets) && Instant::now() < deadline,
-            "{processed} packets processed of {packets}: {:?}",
+            counted < f64::from(packets) && Instant::now() < deadline,
+            "{family}: {counted} of {packets}: {:?}",
             scrape
                 .family("pollux_dropped_packets_total")
                 .iter()

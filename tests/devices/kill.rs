@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -10,7 +10,7 @@ use crate::assert_sound;
 use crate::engine::Engine;
 use crate::topology::{self, Lab, af_packet, one_box};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// EAL's directory of a process.
 fn directory(pid: u32) -> PathBuf {
@@ -23,7 +23,7 @@ fn directories_and_the_admin_socket() {
     let lab = Lab::new();
     let socket = lab.dir().join("admin.sock");
     let config = one_box(&af_packet(0, "wan"), &af_packet(1, "lan"))
-        + &format!("[control]\nsocket = \"{}\"\n", socket.display());
+        .replace("socket = \"\"", &format!("socket = \"{}\"", socket.display()));
     let engine = Engine::start(&lab.lb, lab.dir(), &config);
     let killed = directory(engine.pid());
     assert!(killed.is_dir(), "EAL makes no {}", killed.display());
@@ -78,15 +78,23 @@ const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 
 impl Pages {
     fn reserve(more: u64) -> Self {
-        let before = Self::read("nr_hugepages");
-        Self::write(before + more);
+        let wanted = Self::read("nr_hugepages") + more;
         let pages = Self { more };
-        let free = Self::read("free_hugepages");
-        assert!(
-            free >= more,
-            "{free} free hugepages of 2 MiB after {more} were asked for: this machine has no room"
-        );
-        pages
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            Self::write(wanted);
+            let free = Self::read("free_hugepages");
+            if free >= more {
+                return pages;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{free} free hugepages of 2 MiB after {more} were asked for: this machine has no room"
+            );
+            // There may be room, in pieces that are too small.
+            let _ = std::fs::write("/proc/sys/vm/compact_memory", "1");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn read(name: &str) -> u64 {

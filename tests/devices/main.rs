@@ -194,7 +194,7 @@ fn chained(first: &str, second: &str) {
         std::thread::scope(|scope| {
             let traffic = scope.spawn(|| (0..4).filter(|_| lab.tries_echo(&lab.client)).count());
             std::thread::sleep(Duration::from_millis(20));
-            a.stop(Signal::KILL, Duration::from_secs(5));
+            a.stop(Signal::KILL, Duration::from_secs(30));
             let _ = traffic.join();
         });
         assert!(b.runs(), "its peer's death: {}", b.log());
@@ -206,7 +206,7 @@ fn chained(first: &str, second: &str) {
     }
     // The one that listens dies. These drivers connect once, at their start: the other side lives on, says that it is not
     // ready, stops as it should, and connects when it is started again.
-    b.stop(Signal::KILL, Duration::from_secs(5));
+    b.stop(Signal::KILL, Duration::from_secs(30));
     wait_for_status(&lab.lb, 503);
     assert!(!lab.tries_echo(&lab.client));
     assert!(a.runs(), "its peer's death: {}", a.log());
@@ -296,7 +296,7 @@ fn two_vlans_on_one_device() {
         let config = topology::config(&ports, topology::ECHO).replace("[1]", workers) + files::NEIGHBORS;
         let engine = Engine::start(&lab.lb, &dir, &config);
         files::wait_for_processed(&lab.lb, 64);
-        let scrape = Scrape::fetch(&lab.lb, METRICS);
+        let scrape = files::wait_for(&lab.lb, "pollux_port_rx_packets_total", 64 + 3);
         assert_eq!(scrape.violations(), "");
         let port = |name: &str| scrape.get("pollux_port_rx_packets_total", &[("port", name)]);
         assert_eq!((port("wan"), port("lan")), (35.0, 32.0), "a tag of nobody's is the first port's");

@@ -203,7 +203,7 @@ pub fn config(ports: &str, services: &str) -> String {
     format!(
         "[engine]\nworkers = [1]\nhugepages = false\nmemory_mb = 256\nmax_flows = 4096\nidle = \"backoff\"\n{ports}\n\
          {services}\n[metrics]\nlisten = \"127.0.0.1:8080\"\ntick = \"1s\"\ndistribution_tick = \"2s\"\n\
-         [history]\npath = \"\"\n"
+         [history]\npath = \"\"\n[control]\nsocket = \"\"\n"
     )
 }
 
