@@ -65,15 +65,14 @@ fn an_association_outlives_each_of_its_paths() {
         let mut client = lab.connect(first, MESSAGES);
         client.expect("connected");
         client.expect(&talked);
+        lab.wait_for_paths(&mut client);
         for cut in [first, 1 - first] {
             client.tell("again");
             lab.cut(cut);
             client.expect(&talked);
             assert_one(&settled(&lab), requests, 1.0);
             lab.mend(cut);
-            // Until HEARTBEATs have found that the path is there again.
-            client.wait_for_paths(2);
-            lab.serving.wait_for_paths(2);
+            lab.wait_for_paths(&mut client);
         }
         client.tell("shutdown");
         client.expect("closed");

@@ -31,7 +31,7 @@ pub struct Lab {
     server: Namespace,
     switch: Namespace,
     peer: PathBuf,
-    pub serving: Peer,
+    serving: Peer,
     pub ground: Ground,
 }
 
@@ -86,6 +86,13 @@ impl Lab {
         // Its first address is the one that it sends from: the one in the VIP's network.
         let sources = [CLIENTS[n], CLIENTS[1 - n]].join(",");
         Peer::start(&self.client, &self.peer, &["client", &sources, VIPS[n], PORT, &messages.to_string()])
+    }
+
+    /// Until HEARTBEATs have found for both ends that both paths are there.
+    pub fn wait_for_paths(&mut self, client: &mut Peer) {
+        for end in [client, &mut self.serving] {
+            end.wait_for_paths(2);
+        }
     }
 
     /// From now on nothing gets through between the client's `n`th address and the engine.
