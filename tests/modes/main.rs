@@ -119,7 +119,7 @@ fn dsr_by_mac_address() {
     let wire = lab.capture_server();
     fetch_all(&lab, CLIENT4, SocketAddr::new(addr(topology::DSR_VIP), PLAIN));
     // The last ACKs.
-    std::thread::sleep(Duration::from_millis(500));
+    Scrape::settled(&lab.lb, METRICS);
     let packets = wire.stop();
     // Here only what the client has sent comes by.
     assert!(packets.len() > 100);
@@ -213,12 +213,13 @@ fn probes_through_the_vip() {
     lab.decapsulate();
     let engine = Engine::start(&lab.lb, lab.dir(), &probed_config());
     let services = [topology::DSR_VIP, topology::IPIP_VIP, topology::GUE_VIP];
-    let up = |vip: &str| {
+    let of = |family: &str, vip: &str| {
         let scrape = Scrape::fetch(&lab.lb, METRICS);
         let service = SocketAddr::new(addr(vip), PLAIN).to_string();
         let endpoint = format!("{SERVER4}:0");
-        scrape.get("pollux_endpoint_up", &[("service", &service), ("endpoint", &endpoint)])
+        scrape.get(family, &[("service", &service), ("endpoint", &endpoint)])
     };
+    let up = |vip: &str| of("pollux_endpoint_up", vip);
     let wait = |what: &str, wanted: [f64; 3]| {
         let from = Instant::now();
         while services.map(up) != wanted {
@@ -233,7 +234,13 @@ fn probes_through_the_vip() {
     };
     wait("all up", [1.0; 3]);
     let wire = lab.capture_server();
-    std::thread::sleep(Duration::from_secs(1));
+    // The second answer from now on is to a question of now, too.
+    let answers = || services.map(|vip| of("pollux_probe_seconds_count", vip));
+    let (first, deadline) = (answers(), Instant::now() + Duration::from_secs(20));
+    while answers().iter().zip(&first).any(|(now, first)| *now < first + 2.0) {
+        assert!(Instant::now() < deadline, "two probes of each: {first:?}, {:?}", answers());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let frames = wire.stop_frames();
     // Protocol, source and destination of all IPv4 packets.
     let seen: Vec<_> = frames
