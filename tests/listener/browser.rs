@@ -62,6 +62,13 @@ impl<'n> Browser<'n> {
     }
 
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.try_ask(method, path, body);
+        assert!(answer["error"].is_null(), "{method} {path}: {answer}");
+        answer
+    }
+
+    /// What it answers, which may say that there was an error.
+    fn try_ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if method == "POST" { body.to_string() } else { String::new() };
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {DRIVER}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -83,9 +90,7 @@ impl<'n> Browser<'n> {
             reader.read_exact(&mut body).unwrap();
             body
         });
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        assert!(answer["value"]["error"].is_null(), "{method} {path}: {answer}");
-        answer["value"].clone()
+        serde_json::from_slice::<Value>(&answer).unwrap()["value"].take()
     }
 
     fn post(&self, path: &str, body: &Value) -> Value {
@@ -100,9 +105,19 @@ impl<'n> Browser<'n> {
         self.post("/back", &json!({}));
     }
 
-    /// What a script gives back.
+    /// What a script gives back, which only looks: where the page goes in the midst of it, it looks at the next one.
     pub fn script(&self, script: &str) -> Value {
-        self.post("/execute/sync", &json!({ "script": script, "args": [] }))
+        let (path, body) =
+            (format!("{}/execute/sync", self.session), json!({ "script": script, "args": [] }));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let answer = self.try_ask("POST", &path, &body);
+            if answer["error"].is_null() {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{script}: {answer}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn element(&self, css: &str) -> String {
