@@ -70,6 +70,11 @@ fn every_case_forwards_all_of_its_packets() {
 
 #[test]
 fn one_case_alone_is_what_is_asked_for() {
+    let report = json(&[&["--case", "new-clients", "--connections", "2048"][..], &SMALL].concat());
+    let cases = report["cases"].as_array().unwrap();
+    assert!(cases.iter().all(|case| case["case"] == "new-clients"), "{cases:?}");
+    // Each connection has a pair of its own.
+    assert!(cases[0]["bytes_per_connection"].as_f64().unwrap() > 180.0, "{cases:?}");
     let report =
         json(&[&["--case", "established-hot", "--flows", "1", "--packet-size", "200"][..], &SMALL].concat());
     let cases = report["cases"].as_array().unwrap();

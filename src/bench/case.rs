@@ -20,15 +20,21 @@ pub enum Case {
 }
 
 impl Case {
-    /// All, in the order in which they are shown.
+    /// All: the contract's, in the order in which they are shown, and those that are only run when they are asked for.
     pub const ALL: [Self; 6] = [
         Self::EstablishedHot,
         Self::EstablishedCold,
         Self::NewConnections,
         Self::NewAndExpire,
-        Self::NewClients,
         Self::Handoff,
+        Self::NewClients,
     ];
+
+    /// Whether it is one of the contract's.
+    #[must_use]
+    pub const fn is_usual(self) -> bool {
+        !matches!(self, Self::NewClients)
+    }
 
     /// Its name.
     #[must_use]

@@ -168,13 +168,15 @@ fn specs(options: &Options) -> Result<Vec<Spec>, BenchError> {
     let most = options.connections.unwrap_or(fitting / 2);
     let specs = match (options.case, options.connections) {
         (Some(case), Some(connections)) => case::single(case, connections),
+        (Some(case), None) if !case.is_usual() => case::single(case, most.min(1_000_000)),
         (Some(case), None) => {
             let mut specs = case::standard(most);
             specs.retain(|spec| spec.case == case);
             specs
         }
         (None, Some(connections)) => {
-            Case::ALL.into_iter().flat_map(|case| case::single(case, connections)).collect()
+            let usual = Case::ALL.into_iter().filter(|case| case.is_usual());
+            usual.flat_map(|case| case::single(case, connections)).collect()
         }
         (None, None) => case::standard(most),
     };

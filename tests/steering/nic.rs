@@ -75,6 +75,9 @@ fn input(side: Side, frame: &[u8]) -> Option<Vec<u8>> {
     Some(input)
 }
 
+/// How long a frame, or a buffer for one, is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The other end of a port's wire.
 struct End {
     inject: Vec<RingProducer>,
@@ -113,7 +116,16 @@ impl Wires {
     /// A frame into the engine.
     pub fn send(&mut self, side: Side, frame: &[u8]) {
         let queue = self.rss.queue(side, frame);
-        let mut frames = ArrayVec::<Mbuf, 1>::from([self.pool.frame(frame).unwrap()]);
+        let deadline = Instant::now() + PATIENCE;
+        let buffer = loop {
+            match self.pool.frame(frame) {
+                Some(buffer) => break buffer,
+                // A worker that has no CPU at the moment has them.
+                None => assert!(Instant::now() < deadline, "no buffer comes back"),
+            }
+            std::thread::yield_now();
+        };
+        let mut frames = ArrayVec::<Mbuf, 1>::from([buffer]);
         assert_eq!(self.ends[side as usize].inject[queue].send(&mut frames), 1);
         self.sent += 1;
     }
@@ -121,7 +133,7 @@ impl Wires {
     /// A frame into the engine, and the one that comes of it, with where it comes out.
     pub fn pass(&mut self, side: Side, frame: &[u8]) -> (Side, Vec<u8>) {
         self.send(side, frame);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             for side in [Side::Wan, Side::Lan] {
                 if let Some(out) = self.take(side) {
