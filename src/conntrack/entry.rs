@@ -5,6 +5,7 @@ use std::hint::select_unpredictable;
 use super::machine::Machine;
 use super::tally::Recent;
 use super::{Answered, Direction, Flow, Form, OwnAddresses, Tuple};
+use crate::addr::Addr;
 use crate::config::{ClientAddress, Protocol};
 use crate::ids::{PairSlot, PortId, SourceId};
 use crate::parse::Whole;
@@ -165,7 +166,14 @@ impl Entry {
         self.kind().0 <= Kind::plain(Protocol::Sctp).0
     }
 
-    /// The same, and of this protocol.
+    /// Whether it is one of IPv6 alone whose destination is replaced.
+    #[inline]
+    #[must_use]
+    pub fn is_plain_v6(&self) -> bool {
+        self.kind().0 ^ Kind::WIDE <= Kind::plain(Protocol::Sctp).0
+    }
+
+    /// Whether it [is plain](Self::is_plain), and of this protocol.
     #[inline(always)]
     pub(super) fn is_plain_of(&self, protocol: Protocol) -> bool {
         self.kind() == Kind::plain(protocol)
@@ -288,12 +296,31 @@ impl Entry {
     #[inline(always)]
     #[must_use]
     pub fn goes_v4(&self, direction: Direction) -> (u64, u32) {
-        let Self { addresses, ports, .. } = self;
+        let Self { addresses, .. } = self;
         let original = direction == Direction::Original;
         (
             select_unpredictable(original, raw::u64_at::<4, _>(addresses), raw::u64_at::<0, _>(addresses)),
-            select_unpredictable(original, raw::u32_at::<2, _>(ports), raw::u32_at::<0, _>(ports)),
+            self.goes_ports(direction),
         )
+    }
+
+    /// Of a connection that [is so](Self::is_plain_v6), source and destination of packets that go this way, as they go on; ports as on
+    /// the wire.
+    #[inline(always)]
+    #[must_use]
+    pub fn goes_v6(&self, direction: Direction, [client, vip, endpoint, _]: &Wide) -> ([Addr; 2], u32) {
+        let addresses = match direction {
+            Direction::Original => [Addr(*client), Addr(*endpoint)],
+            Direction::Reply => [Addr(*vip), Addr(*client)],
+        };
+        (addresses, self.goes_ports(direction))
+    }
+
+    #[inline(always)]
+    fn goes_ports(&self, direction: Direction) -> u32 {
+        let Self { ports, .. } = self;
+        let original = direction == Direction::Original;
+        select_unpredictable(original, raw::u32_at::<2, _>(ports), raw::u32_at::<0, _>(ports))
     }
 
     /// Milliseconds since the timeout began to run, for most states since the packet before this one; in a handshake since the
@@ -327,6 +354,15 @@ impl Entry {
     pub(super) fn has_plain(&self, direction: Direction, packet: &Whole) -> Option<bool> {
         self.is_plain_of(packet.protocol())
             .then(|| packet.is_v4 && self.comes_v4(direction) == (packet.v4, packet.ports))
+    }
+
+    /// The same of one that [is plain and of IPv6](Self::is_plain_v6).
+    #[inline(always)]
+    pub(super) fn has_plain_v6(&self, direction: Direction, packet: &Whole, wide: &Wide) -> Option<bool> {
+        (self.kind().0 == Kind::plain(packet.protocol()).0 | Kind::WIDE).then(|| {
+            let ([dst, src], ports) = self.goes_v6(direction.reverse(), wide);
+            !packet.is_v4 && packet.v6 == [src, dst] && packet.ports == ports.rotate_left(16)
+        })
     }
 
     /// The same of any connection of IPv4; nothing of others.
@@ -372,7 +408,7 @@ pub(super) const fn delta_by([l3, l4]: [u16; 2], direction: Direction) -> [u16; 
 }
 
 /// Client, VIP and endpoint of a connection that is wide.
-pub(super) type Wide = [u128; 4];
+pub type Wide = [u128; 4];
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,13 @@ impl Form {
     pub const fn is_full_nat(self) -> bool {
         matches!(self, Self::FullNat(_))
     }
+
+    /// Whether packets are changed so that the endpoint learns the client's address.
+    #[inline]
+    #[must_use]
+    pub const fn tells_client(self) -> bool {
+        matches!(self, Self::FullNat(ClientAddress::Toa | ClientAddress::ProxyV2))
+    }
 }
 
 /// The addresses behind [`SourceId`]: few, so that looking one up costs no miss.

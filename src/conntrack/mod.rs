@@ -27,11 +27,11 @@ mod vacant;
 mod view;
 mod wheel;
 
-pub use entry::Entry;
+pub use entry::{Entry, Wide};
 pub use form::{Form, OwnAddresses};
 pub(crate) use hash::TupleHash;
 pub use paths::{Path, PathId, Paths};
-pub use table::{Conntrack, Departed, Lead};
+pub use table::{Conntrack, Departed, Elsewhere, Lead};
 pub use view::View;
 
 use crate::addr::Addr;

@@ -81,6 +81,24 @@ pub struct Departed<'t> {
     pub error: Option<FlowError>,
 }
 
+/// Addresses that a connection's entry may name, but has no room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere<'t> {
+    /// Those of full NAT and tunnels.
+    pub own: &'t OwnAddresses,
+    wides: &'t [Wide],
+    id: FlowId,
+}
+
+impl Elsewhere<'_> {
+    /// Its own, where one of them is of IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub fn wide(&self) -> Option<&Wide> {
+        self.wides.get(self.id.0 as usize)
+    }
+}
+
 /// The table of one worker.
 ///
 /// A [`FlowId`] is good until its entry is removed. One that was good once is never out of bounds, so that a stale one cannot
@@ -256,12 +274,20 @@ impl Conntrack {
         let entry = self.entries.get(id.0 as usize)?;
         let same = match entry.has_plain(direction, packet) {
             Some(same) => same,
-            None => match entry.has_v4_packet(direction, packet, &self.own) {
-                Some(same) => same,
-                None => self.get(id)?.has_packet(direction, packet, &self.own),
-            },
+            None => self.is_of(id, direction, packet)?,
         };
         same.then_some((id, direction))
+    }
+
+    /// Whether a packet is one of a connection's that is [not plain](Entry::is_plain).
+    #[inline]
+    fn is_of(&self, id: FlowId, direction: Direction, packet: &Whole) -> Option<bool> {
+        let view = self.get(id)?;
+        let View { entry, wide, .. } = view;
+        entry
+            .has_plain_v6(direction, packet, wide)
+            .or_else(|| entry.has_v4_packet(direction, packet, &self.own))
+            .or_else(|| Some(view.has_packet(direction, packet, &self.own)))
     }
 
     #[inline(always)]
@@ -291,10 +317,11 @@ impl Conntrack {
         self.view(id).flow()
     }
 
-    /// What a connection's packets need, to be [followed](Entry::follow); and the addresses that it may name.
+    /// What a connection's packets need, to be [followed](Entry::follow); and the addresses that are not in it.
     #[inline(always)]
-    pub fn get_mut(&mut self, id: FlowId) -> Option<(&mut Entry, &OwnAddresses)> {
-        Some((self.entries.get_mut(id.0 as usize)?, &self.own))
+    pub fn get_mut(&mut self, id: FlowId) -> Option<(&mut Entry, Elsewhere<'_>)> {
+        let elsewhere = Elsewhere { own: &self.own, wides: &self.wides, id };
+        Some((self.entries.get_mut(id.0 as usize)?, elsewhere))
     }
 
     /// The time of [`begin`](Self::begin), or a later one: the low 32 bits of milliseconds.

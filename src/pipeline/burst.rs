@@ -37,6 +37,8 @@ pub(super) enum Way {
     Enclosed,
     /// [`Shard::replaced_way`].
     Replaced,
+    /// [`Shard::plain_way_v6`].
+    PlainV6,
     /// [`Shard::plain_way`].
     Plain,
 }
@@ -45,7 +47,7 @@ impl Way {
     /// Whether packets go it in [runs](super::plain).
     #[inline(always)]
     fn is_of_runs(self) -> bool {
-        matches!(self, Self::Plain | Self::Replaced | Self::Enclosed)
+        matches!(self, Self::Plain | Self::PlainV6 | Self::Replaced | Self::Enclosed)
     }
 }
 
@@ -219,6 +221,7 @@ impl<F: Frame> Shard<F> {
                 let queue = (&mut slots, &mut frames, &mut ahead);
                 let odd = match way {
                     Way::Plain => self.plain_way(turn, queue, take, &mut forwarded),
+                    Way::PlainV6 => self.plain_way_v6(turn, queue, take, &mut forwarded),
                     Way::Replaced => self.replaced_way(turn, queue, take, &mut forwarded),
                     _ => self.enclosed_run(turn, queue, take, &mut forwarded),
                 };
@@ -249,7 +252,7 @@ impl<F: Frame> Shard<F> {
                 Way::Short | Way::EnclosedAlone if self.is_slot_misdirected(turn, &frame, slot) => Err(frame),
                 Way::Short => self.short_way(turn, port, frame, slot, &mut forwarded),
                 Way::EnclosedAlone => self.enclosed_way(turn, port, frame, slot, &mut forwarded),
-                Way::Long | Way::Plain | Way::Replaced | Way::Enclosed => Err(frame),
+                Way::Long | Way::Plain | Way::PlainV6 | Way::Replaced | Way::Enclosed => Err(frame),
             };
             let Err(frame) = tried else { continue };
             let frame = match slot.foreseen() {
@@ -390,6 +393,8 @@ impl<F: Frame> Shard<F> {
             let directed = packet.is_tcp || !have_server_ids;
             if entry.is_plain() && directed {
                 slot.way = Way::Plain;
+            } else if entry.is_plain_v6() && directed {
+                slot.way = Way::PlainV6;
             } else if modes::is_replaced_v4(entry, packet, direction) && directed {
                 slot.way = Way::Replaced;
             } else {
@@ -435,17 +440,25 @@ impl<F: Frame> Shard<F> {
         for (slot, draw) in slots.iter_mut().zip(draws).filter(|(slot, _)| slot.is_unknown()) {
             slot.foreseen = draw.and_then(|draw| self.foresee(tables, &slot.packet, draw));
         }
-        slots.iter().take(SOON).filter_map(Slot::foreseen).for_each(|foreseen| self.foresee_rest(foreseen));
+        for (before, slot) in slots.iter().take(SOON).enumerate() {
+            if let Some(foreseen) = slot.foreseen() {
+                self.foresee_rest(&slot.packet, foreseen, before);
+            }
+        }
     }
 
     /// The last steps of that, beside the work on a packet that these come behind: there is more to fetch than all at once.
     #[inline(always)]
     fn foresee_soon(&self, slots: &[Slot]) {
-        if let Some(foreseen) = slots.get(SOON - 1).and_then(Slot::foreseen) {
-            self.foresee_rest(foreseen);
+        if let Some(slot) = slots.get(SOON - 1)
+            && let Some(foreseen) = slot.foreseen()
+        {
+            self.foresee_rest(&slot.packet, foreseen, SOON);
         }
-        if let Some(foreseen) = slots.get(SOON / 2 - 1).and_then(Slot::foreseen) {
-            self.conntrack.prefetch_room(foreseen.reply);
+        if let Some(reply) =
+            slots.get(SOON / 2 - 1).and_then(Slot::foreseen).and_then(|foreseen| foreseen.reply)
+        {
+            self.conntrack.prefetch_room(reply);
         }
     }
 

@@ -412,15 +412,21 @@ impl<F: Frame> Shard<F> {
 
     /// Whether a rule drops this packet; counted.
     pub(super) fn firewalled<O>(&self, turn: &Turn<'_, O>, arrival: &Arrival<F>) -> bool {
+        let Arrival { port, packet, .. } = arrival;
+        self.is_firewalled(turn, || {
+            let ports = matches!(packet.l4_info, L4::Tcp { .. } | L4::Udp { .. } | L4::Sctp { .. })
+                .then(|| packet.ports());
+            Subject { port: *port, src: packet.src, dst: packet.dst, protocol: packet.protocol, ports }
+        })
+    }
+
+    /// The same of what is put together only where there are rules.
+    #[inline]
+    pub(super) fn is_firewalled<O>(&self, turn: &Turn<'_, O>, subject: impl FnOnce() -> Subject) -> bool {
         if turn.tables.firewall.is_empty() {
             return false;
         }
-        let Arrival { port, packet, .. } = arrival;
-        let ports = matches!(packet.l4_info, L4::Tcp { .. } | L4::Udp { .. } | L4::Sctp { .. })
-            .then(|| packet.ports());
-        let subject =
-            Subject { port: *port, src: packet.src, dst: packet.dst, protocol: packet.protocol, ports };
-        let rule = turn.tables.firewall.dropped_by(&subject);
+        let rule = turn.tables.firewall.dropped_by(&subject());
         if let Some(rule) = rule {
             self.writer.bank().rule(rule).add(1);
         }

@@ -12,6 +12,7 @@ use super::modes::{self, Passage};
 use super::shard::{Arrival, Shard, Turn};
 use super::{Account, DropReason, Frame, Output};
 use crate::addr::Mac;
+use crate::conntrack::{Direction, FlowId};
 use crate::ids::PortId;
 use crate::neighbor::NextHop;
 use crate::parse::Whole;
@@ -26,7 +27,7 @@ impl<F: Frame> Shard<F> {
         &mut self,
         turn: &mut Turn<'_, O>,
         port: PortId,
-        mut frame: F,
+        frame: F,
         slot: &Slot,
         forwarded: &mut u64,
     ) -> Result<(), F> {
@@ -49,22 +50,37 @@ impl<F: Frame> Shard<F> {
             return Ok(());
         }
         let account = Account { flow: Some(id), pair, bytes: packet.l3_len, icmp_error: None };
-        let data = frame.data_mut();
-        let translated = if let Some(ends) =
-            modes::whole_ends(self.conntrack.view(id), self.conntrack.own(), packet, direction)
-        {
-            let delta = self.conntrack.entry(id).delta(direction);
-            let delta = delta.unwrap_or_else(|| rewrite::deltas_between(packet.ends(), ends).map(raw::u16));
-            rewrite::translate_whole(data, packet, ends, delta)
-        } else {
+        let onward = Onward { egress, mac, config, account };
+        let sent = self.send_replaced(turn, (port, frame), packet, (id, direction), &onward, forwarded);
+        if let Err(frame) = sent {
             let arrival = Arrival { port, frame, packet: packet.packet() };
             let exit = Exit::To(egress, mac);
             let flow = self.conntrack.flow(id);
             self.forward_by_mode(turn, arrival, &Passage { id, flow: &flow, direction, exit, account });
-            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Makes a packet of a connection one of the other side, and sends it; gives it back where that takes
+    /// [more than other addresses and ports](modes::whole_ends).
+    #[inline(always)]
+    pub(super) fn send_replaced<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        (port, mut frame): (PortId, F),
+        packet: &Whole,
+        (id, direction): (FlowId, Direction),
+        onward: &Onward<'_>,
+        forwarded: &mut u64,
+    ) -> Result<(), F> {
+        let view = self.conntrack.view(id);
+        let Some(ends) = modes::whole_ends(view, self.conntrack.own(), packet, direction) else {
+            return Err(frame);
         };
-        let onward = Onward { egress, mac, config, account };
-        self.send_whole(turn, (port, frame), packet, translated, &onward, forwarded);
+        let delta = view.entry().delta(direction);
+        let delta = delta.unwrap_or_else(|| rewrite::deltas_between(packet.ends(), ends).map(raw::u16));
+        let translated = rewrite::translate_whole(frame.data_mut(), packet, ends, delta);
+        self.send_whole(turn, (port, frame), packet, translated, onward, forwarded);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::shard::Shard;
 use super::{DropReason, Frame};
 use crate::addr::Addr;
 use crate::config::Protocol;
-use crate::conntrack::Tuple;
+use crate::conntrack::{Form, Tuple};
 use crate::counters::PairKey;
 use crate::ids::EndpointId;
 use crate::neighbor::{Neighbors, NextHop};
@@ -21,10 +21,12 @@ pub(super) struct Foreseen {
     pub nth: u32,
     /// And its slot.
     pub endpoint: EndpointId,
+    /// Its address.
+    pub address: Addr,
     /// Hash of its pair.
     pub pair: u64,
-    /// Hash of the replies' tuple.
-    pub reply: u64,
+    /// Hash of the replies' tuple, where that is known beforehand.
+    pub reply: Option<u64>,
     /// Whether the service [asks no more](crate::service::Service::is_plain).
     pub plain: bool,
 }
@@ -71,23 +73,33 @@ impl<F: Frame> Shard<F> {
         let service = tables.services.at(draw.service)?;
         let nth = service.drawn(draw.slot)?;
         let endpoint = service.endpoints.get(nth)?;
-        let reply = self.conntrack.hash_of_reply(packet, (endpoint.addr, endpoint.port));
+        let answers_from = match service.delivery.form {
+            Form::Dnat => Some((endpoint.addr, endpoint.port)),
+            Form::DsrL2 | Form::DsrIpip | Form::DsrGue => Some((packet.dst(), 0)),
+            // To a port that is drawn when the connection is entered.
+            Form::FullNat(_) => None,
+        };
+        let reply = answers_from.map(|from| self.conntrack.hash_of_reply(packet, from));
         let key = PairKey { service: service.id, endpoint: endpoint.id, client: packet.src() };
         Some(Foreseen {
             service: draw.service,
             nth: nth as u32,
             endpoint: endpoint.id,
+            address: endpoint.addr,
             pair: self.pairs.prefetch(&key),
             reply,
             plain: service.is_plain(),
         })
     }
 
-    /// Third step, a few packets before the verdict; fetches where the replies will be looked for, the pair's counters, and what is known
-    /// of it.
+    /// Third step, so many packets before the verdict; fetches where the replies will be looked for, or the port drawn, the pair's counters,
+    /// and what is known of it.
     #[inline]
-    pub(super) fn foresee_rest(&self, foreseen: &Foreseen) {
-        self.conntrack.prefetch(foreseen.reply);
+    pub(super) fn foresee_rest(&self, packet: &Whole, foreseen: &Foreseen, before: usize) {
+        match foreseen.reply {
+            Some(reply) => self.conntrack.prefetch(reply),
+            None => self.modes.foresee_source(before, packet.protocol(), foreseen.address),
+        }
         self.pairs.prefetch_slot(&self.writer, foreseen.pair);
     }
 }

@@ -1,5 +1,5 @@
 //! The short way of a first packet: a whole SYN or UDP datagram for a service that [asks no more](crate::service::Service::is_plain)
-//! than where it comes from, while there are no firewall rules.
+//! than where it comes from.
 //!
 //! It does what [`first`](Shard::first) does for such a packet, in the same order and with the same counts; whenever anything is
 //! not as usual it gives the frame back, with nothing changed, and the long way decides.
@@ -7,9 +7,10 @@
 use super::established::Onward;
 use super::foresee::Foreseen;
 use super::shard::{Shard, Turn, Via};
-use super::{Account, Errand, Frame, Output};
-use crate::conntrack::{self, Direction, Flow};
+use super::{Account, DropReason, Errand, Frame, Output, modes};
+use crate::conntrack::{self, Direction, Flow, FlowId, Form, Tuple};
 use crate::counters::{FlowState, PairKey};
+use crate::firewall::Subject;
 use crate::ids::PortId;
 use crate::parse::Whole;
 use crate::pipeline::connection::NO_HOP;
@@ -32,7 +33,6 @@ impl<F: Frame> Shard<F> {
         let errand = if let Via::Ring(_, errand) = via { errand } else { Errand::Own };
         if errand != Errand::Own
             || packet.ttl <= 1
-            || !turn.tables.firewall.is_empty()
             || !conntrack::opens(&l4_info)
             || self.conntrack.is_full()
             || turn.tables.is_martian(tuple.src)
@@ -41,15 +41,48 @@ impl<F: Frame> Shard<F> {
         }
         let Some(service) = turn.tables.services.at(foreseen.service) else { return Err(frame) };
         let Some(endpoint) = service.endpoints.get(foreseen.nth as usize) else { return Err(frame) };
+        if self.is_firewalled(turn, || Subject {
+            port,
+            src: tuple.src,
+            dst: tuple.dst,
+            protocol: tuple.protocol.number(),
+            ports: Some((tuple.sport, tuple.dport)),
+        }) {
+            self.drop(turn, port, frame, DropReason::Firewall);
+            return Ok(());
+        }
         let routes = &turn.tables.routes;
         let Ok(hop) = self.hops.towards(endpoint.id, endpoint.addr, &mut self.neighbors, routes) else {
             return Err(frame);
         };
         let Some((egress, &mac)) = self.neighbors.ready(hop, turn.now) else { return Err(frame) };
         let config = &turn.tables.ports[egress.index()];
-        if packet.l3_len > u32::from(config.mtu) || config.l2_len() != usize::from(packet.l3) {
+        let delivery = service.delivery;
+        let growth = modes::growth_between(delivery.form, tuple.src, endpoint.addr, Direction::Original);
+        let as_usual = match delivery.form {
+            Form::Dnat | Form::DsrL2 => config.l2_len() == usize::from(packet.l3),
+            Form::FullNat(_) => {
+                config.l2_len() == usize::from(packet.l3)
+                    && modes::keeps_header((tuple.src, endpoint.addr), packet, Direction::Original)
+                    // No port is drawn for what a packet before it in the burst has opened.
+                    && self.conntrack.find(&tuple, hash).is_none()
+            }
+            Form::DsrIpip | Form::DsrGue => true,
+        };
+        if packet.l3_len as isize + growth > config.mtu as isize || !as_usual {
             return Err(frame);
         }
+        let source = self.modes.source(turn.tables, service, endpoint, turn.now);
+        let Ok((source, source_port)) = source else { return Err(frame) };
+        let endpoint_port = if endpoint.port == 0 { tuple.dport } else { endpoint.port };
+        let reply = foreseen.reply.unwrap_or_else(|| {
+            let (dst, protocol) = (self.conntrack.own().get(source), service.protocol);
+            let (src, sport, dport) = (endpoint.addr, endpoint_port, source_port);
+            let hash = self.conntrack.hash(&Tuple { src, dst, sport, dport, protocol });
+            // It comes while the rest is put together.
+            self.conntrack.prefetch(hash);
+            hash
+        });
         let key = PairKey { service: service.id, endpoint: endpoint.id, client: tuple.src };
         let pair = self.pairs.acquire_at(&self.writer, &key, foreseen.pair);
         let mut flow = Flow {
@@ -58,7 +91,7 @@ impl<F: Frame> Shard<F> {
             endpoint: endpoint.addr,
             client_port: tuple.sport,
             vip_port: tuple.dport,
-            endpoint_port: if endpoint.port == 0 { tuple.dport } else { endpoint.port },
+            endpoint_port,
             protocol: service.protocol,
             ingress: port,
             service: service.id,
@@ -68,25 +101,49 @@ impl<F: Frame> Shard<F> {
             next_hop: [hop.to_bits(), NO_HOP],
             epoch: turn.tables.firewall_epoch,
             idle_timeout_ms: service.idle_timeout_ms,
-            form: service.delivery.form,
-            source: service.delivery.source,
-            source_port: service.delivery.port,
+            form: delivery.form,
+            source,
+            source_port,
         };
-        flow.delta = rewrite::deltas(&flow);
-        let Ok(id) = self.conntrack.insert_at(&flow, &l4_info, [hash, foreseen.reply], turn.now) else {
+        if flow.form == Form::Dnat {
+            flow.delta = rewrite::deltas(&flow);
+        }
+        let Ok(id) = self.conntrack.insert_at(&flow, &l4_info, [hash, reply], turn.now) else {
             self.pairs.release(&self.writer, pair);
+            self.modes.unbind(turn.tables, &flow, turn.now);
             return Err(frame);
         };
         self.modes.begin(id);
         self.writer.bank().service(service.id).created.add(1);
         // As every first packet that opens.
         self.writer.flow_state(service.protocol, endpoint.id, None, Some(FlowState::HalfOpen));
+        let account = Account { flow: Some(id), pair, bytes: packet.l3_len, icmp_error: None };
+        let onward = Onward { egress, mac, config, account };
+        if flow.form != Form::Dnat {
+            self.open_by_mode(turn, (port, frame), packet, id, &onward, forwarded);
+            return Ok(());
+        }
         let ends = ((flow.client, flow.client_port), (flow.endpoint, flow.endpoint_port));
         let delta = self.conntrack.entry(id).plain_delta(Direction::Original);
         let translated = rewrite::translate_whole(frame.data_mut(), packet, ends, delta);
-        let account = Account { flow: Some(id), pair, bytes: packet.l3_len, icmp_error: None };
-        let onward = Onward { egress, mac, config, account };
         self.send_whole(turn, (port, frame), packet, translated, &onward, forwarded);
         Ok(())
+    }
+
+    /// The first packet of a connection that was entered, in other modes.
+    #[inline(never)]
+    fn open_by_mode<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        (port, frame): (PortId, F),
+        packet: &Whole,
+        id: FlowId,
+        onward: &Onward<'_>,
+        forwarded: &mut u64,
+    ) {
+        let way = (id, Direction::Original);
+        if let Err(frame) = self.send_replaced(turn, (port, frame), packet, way, onward, forwarded) {
+            self.send_enclosed(turn, (port, frame), packet, id, onward, forwarded);
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The shortest way: a run of whole packets of IPv4, in the midst of connections whose destination alone is replaced; or both ends, or
-//! none.
+//! The shortest way: a run of whole packets, in the midst of connections whose destination alone is replaced; or, of IPv4, both ends,
+//! or none.
 //!
 //! That is most of what there is, so all that can be known beforehand is: the packet was parsed and [recognised](super::burst), nothing
 //! about it is peculiar, its connection is allowed. What is left is done as [`connection`](super::connection) does it, in the same order
@@ -13,27 +13,23 @@ use super::modes::{self, Modes};
 use super::shard::{Shard, Turn, Via};
 use super::{Account, DropReason, Frame, Output};
 use crate::addr::Mac;
-use crate::conntrack::{Direction, Entry, OwnAddresses};
+use crate::conntrack::{Direction, Elsewhere, Entry};
 use crate::ids::PortId;
 use crate::neighbor::NextHop;
 use crate::parse::Whole;
-use crate::rewrite;
+use crate::rewrite::{Onto, OntoV4, OntoV6};
 use crate::tables::Port;
 use crate::wire::ethernet;
 
 /// What is left of a burst: what is known of its packets, the packets, and those of the next burst that are not fetched yet.
 pub(super) type Queue<'b, 's, F, I> = (&'b mut slice::Iter<'s, Slot>, &'b mut I, &'b mut slice::Iter<'s, F>);
 
-/// Source and destination of a packet of IPv4 as it goes on, addresses and ports, and what that adds to its checksums; all as on the
-/// wire.
-type Onto = ((u64, u32), [u16; 2]);
-
 /// A packet of such a run, its connection, and the way that it goes.
 pub(super) struct Passing<'p> {
     pub packet: &'p Whole,
     pub direction: Direction,
     pub entry: &'p mut Entry,
-    pub own: &'p OwnAddresses,
+    pub elsewhere: Elsewhere<'p>,
     pub egress: PortId,
     pub mac: Mac,
     pub config: &'p Port,
@@ -62,7 +58,24 @@ impl<F: Frame> Shard<F> {
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
         self.run_of(Way::Plain, turn, queue, take, forwarded, |_, frame, passing| {
             readdress(frame, passing, |entry, _, direction, _| {
-                (entry.goes_v4(direction), entry.plain_delta(direction))
+                Some(OntoV4 { ends: entry.goes_v4(direction), deltas: entry.plain_delta(direction) })
+            })
+        })
+    }
+
+    /// The same of IPv6.
+    #[inline(never)]
+    pub(super) fn plain_way_v6<'s, T, O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        queue: Queue<'_, 's, F, impl Iterator<Item = T>>,
+        take: impl Fn(T) -> (PortId, F, Via),
+        forwarded: &mut u64,
+    ) -> Option<(&'s Slot, (PortId, F, Via))> {
+        self.run_of(Way::PlainV6, turn, queue, take, forwarded, |_, frame, passing| {
+            readdress(frame, passing, |entry, _, direction, elsewhere| {
+                let [_, delta] = entry.plain_delta(direction);
+                Some(OntoV6 { ends: entry.goes_v6(direction, elsewhere.wide()?), delta })
             })
         })
     }
@@ -77,7 +90,9 @@ impl<F: Frame> Shard<F> {
         forwarded: &mut u64,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
         self.run_of(Way::Replaced, turn, queue, take, forwarded, |_, frame, passing| {
-            readdress(frame, passing, modes::onto_v4)
+            readdress(frame, passing, |entry, packet, direction, elsewhere| {
+                Some(modes::onto_v4(entry, packet, direction, elsewhere.own))
+            })
         })
     }
 
@@ -111,7 +126,7 @@ impl<F: Frame> Shard<F> {
             }
             let packet = &slot.packet;
             let connection = slot.lead.connection();
-            let Some((id, direction, (entry, own))) =
+            let Some((id, direction, (entry, elsewhere))) =
                 connection.and_then(|(id, d)| Some((id, d, self.conntrack.get_mut(id)?)))
             else {
                 break Some((slot, (port, frame, via)));
@@ -133,8 +148,18 @@ impl<F: Frame> Shard<F> {
             before = Some(exit);
             let (egress, mac, config) = exit;
             let pair = entry.pair();
-            let passing =
-                Passing { packet, direction, entry: &mut *entry, own, egress, mac, config, now_ms, is_next };
+            let entry_of = &mut *entry;
+            let passing = Passing {
+                packet,
+                direction,
+                entry: entry_of,
+                elsewhere,
+                egress,
+                mac,
+                config,
+                now_ms,
+                is_next,
+            };
             match change(&mut self.modes, &mut frame, passing) {
                 Ok(()) => {}
                 Err(Odd::Untouched) => break Some((slot, (port, frame, via))),
@@ -162,16 +187,16 @@ impl<F: Frame> Shard<F> {
 
 /// Makes the packet that of the other side, to go out of its port to its station.
 #[inline(always)]
-fn readdress<F: Frame>(
+fn readdress<F: Frame, T: Onto>(
     frame: &mut F,
     passing: Passing<'_>,
-    onto: impl Fn(&Entry, &Whole, Direction, &OwnAddresses) -> Onto,
+    onto: impl Fn(&Entry, &Whole, Direction, Elsewhere<'_>) -> Option<T>,
 ) -> Result<(), Odd> {
     // Each with its bounds known beforehand.
     let done = if passing.config.vlan == 0 {
-        readdress_at::<{ ethernet::HEADER_LEN }, F>(frame, passing, onto)
+        readdress_at::<{ ethernet::HEADER_LEN }, F, T>(frame, passing, onto)
     } else {
-        readdress_at::<{ ethernet::TAGGED_LEN }, F>(frame, passing, onto)
+        readdress_at::<{ ethernet::TAGGED_LEN }, F, T>(frame, passing, onto)
     };
     done.ok_or(Odd::Untouched)
 }
@@ -179,12 +204,12 @@ fn readdress<F: Frame>(
 /// The same where Ethernet's header is as long as it was, `L2`; else, and where anything is not as usual, `None`, and the frame is as
 /// it was.
 #[inline(always)]
-fn readdress_at<const L2: usize, F: Frame>(
+fn readdress_at<const L2: usize, F: Frame, T: Onto>(
     frame: &mut F,
     passing: Passing<'_>,
-    onto: impl Fn(&Entry, &Whole, Direction, &OwnAddresses) -> Onto,
+    onto: impl Fn(&Entry, &Whole, Direction, Elsewhere<'_>) -> Option<T>,
 ) -> Option<()> {
-    let Passing { packet, direction, entry, own, mac, config, now_ms, .. } = passing;
+    let Passing { packet, direction, entry, elsewhere, mac, config, now_ms, .. } = passing;
     if usize::from(packet.l3) != L2
         || packet.l3_len > u32::from(config.mtu)
         || !entry.follow(direction, packet, now_ms)
@@ -192,8 +217,7 @@ fn readdress_at<const L2: usize, F: Frame>(
         return None;
     }
     let bytes = frame.data_mut();
-    let (ends, deltas) = onto(entry, packet, direction, own);
-    rewrite::translate_plain::<L2>(bytes, packet, ends, deltas)?;
+    onto(entry, packet, direction, elsewhere)?.write::<L2>(bytes, packet)?;
     restation(bytes, mac, config)?;
     // Padding is of the link that the packet came by.
     frame.truncate(L2 + packet.l3_len as usize);

@@ -11,7 +11,7 @@ pub use full_nat::{
     replace_ports, translate_error,
 };
 pub use icmp_error::translate_icmp_error;
-pub use whole::{deltas_v4, translate_plain, translate_whole};
+pub use whole::{Onto, OntoV4, OntoV6, deltas_v4, translate_whole};
 
 use crate::addr::Addr;
 use crate::config::Protocol;

@@ -1,25 +1,61 @@
 //! The translation of whole packets without options, whose headers have one shape: each field is written at its fixed place.
 
 use super::{Ends, TTL_DELTA};
+use crate::addr::Addr;
 use crate::parse::Whole;
 use crate::wire::checksum::{apply, apply_udp, fold};
-use crate::wire::{ipv4, raw, tcp};
+use crate::wire::{ipv4, ipv6, raw, tcp};
 
-/// Makes a packet of IPv4 whose header starts at `L3` one between these ends, and adds to its checksums; all as on the wire (`wire::raw`).
-/// `None`, and no change, where the frame ends before a TCP header would: a datagram without padding, or not what the parser saw.
-#[inline(always)]
-pub fn translate_plain<const L3: usize>(
-    bytes: &mut [u8],
-    packet: &Whole,
-    (addresses, ports): (u64, u32),
-    [l3_delta, l4_delta]: [u16; 2],
-) -> Option<()> {
-    // Now all bounds are known, and none is looked at again.
-    if bytes.len() < L3 + ipv4::HEADER_LEN + tcp::HEADER_LEN {
-        return None;
+/// What a whole packet is made when it goes on: other ends, and what those add to its checksums, which are as on the wire
+/// (`wire::raw`), as ports are.
+pub trait Onto {
+    /// Writes that into a packet whose IP header starts at `L3`. `None`, and no change, where the frame ends before a TCP header would: a
+    /// datagram without padding, or not what the parser saw.
+    fn write<const L3: usize>(self, bytes: &mut [u8], packet: &Whole) -> Option<()>;
+}
+
+/// [`Onto`] other ends of IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct OntoV4 {
+    /// Source and destination: addresses, as on the wire, and ports.
+    pub ends: (u64, u32),
+    /// To the header's checksum, and to the L4 checksum.
+    pub deltas: [u16; 2],
+}
+
+impl Onto for OntoV4 {
+    #[inline(always)]
+    fn write<const L3: usize>(self, bytes: &mut [u8], packet: &Whole) -> Option<()> {
+        // Now all bounds are known, and none is looked at again.
+        if bytes.len() < L3 + ipv4::HEADER_LEN + tcp::HEADER_LEN {
+            return None;
+        }
+        let Self { ends: (addresses, ports), deltas: [l3_delta, l4_delta] } = self;
+        let l4 = v4(&mut bytes[L3..], packet.ttl, addresses, l3_delta)?;
+        upper(l4, packet.is_tcp, ports, l4_delta)
     }
-    let l4 = v4(&mut bytes[L3..], packet.ttl, addresses, l3_delta)?;
-    upper(l4, packet.is_tcp, ports, l4_delta)
+}
+
+/// [`Onto`] other ends of IPv6.
+#[derive(Clone, Copy, Debug)]
+pub struct OntoV6 {
+    /// Source and destination: addresses and ports.
+    pub ends: ([Addr; 2], u32),
+    /// To the L4 checksum.
+    pub delta: u16,
+}
+
+impl Onto for OntoV6 {
+    #[inline(always)]
+    fn write<const L3: usize>(self, bytes: &mut [u8], packet: &Whole) -> Option<()> {
+        // As above.
+        if bytes.len() < L3 + ipv6::HEADER_LEN + tcp::HEADER_LEN {
+            return None;
+        }
+        let Self { ends: (addresses, ports), delta } = self;
+        let l4 = v6(&mut bytes[L3..], packet.ttl, addresses)?;
+        upper(l4, packet.is_tcp, ports, delta)
+    }
 }
 
 /// What replacing both ends of a packet of IPv4 by others adds to its header's checksum and to its L4 checksum; all as on the
@@ -48,11 +84,7 @@ pub fn translate_whole(
     let l4 = if packet.is_v4 {
         v4(ip, packet.ttl, raw::addresses(src.0 as u32, dst.0 as u32), l3_delta)?
     } else {
-        let (header, l4) = ip.split_first_chunk_mut::<40>()?;
-        header[7] = packet.ttl.wrapping_sub(1);
-        header[8..24].copy_from_slice(&src.v6_octets());
-        header[24..40].copy_from_slice(&dst.v6_octets());
-        l4
+        v6(ip, packet.ttl, [src, dst])?
     };
     upper(l4, packet.is_tcp, raw::ports(sport, dport), l4_delta)
 }
@@ -64,6 +96,15 @@ fn v4(ip: &mut [u8], ttl: u8, addresses: u64, delta: u16) -> Option<&mut [u8]> {
     let sum = apply(apply(u16::from_le_bytes([header[10], header[11]]), delta), raw::u16(TTL_DELTA));
     header[10..12].copy_from_slice(&sum.to_le_bytes());
     header[12..20].copy_from_slice(&addresses.to_le_bytes());
+    Some(l4)
+}
+
+#[inline(always)]
+fn v6(ip: &mut [u8], ttl: u8, [src, dst]: [Addr; 2]) -> Option<&mut [u8]> {
+    let (header, l4) = ip.split_first_chunk_mut::<40>()?;
+    header[7] = ttl.wrapping_sub(1);
+    header[8..24].copy_from_slice(&src.v6_octets());
+    header[24..40].copy_from_slice(&dst.v6_octets());
     Some(l4)
 }
 

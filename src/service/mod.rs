@@ -24,7 +24,6 @@ use crate::addr::Addr;
 #[cfg(test)]
 use crate::config::{self, Algorithm};
 use crate::config::{EndpointState, Protocol, Refusal};
-use crate::conntrack::Form;
 use crate::counters::WorkerCounters;
 use crate::ids::{EndpointId, ServiceId, WorkerId};
 #[cfg(test)]
@@ -232,12 +231,12 @@ impl Service {
     }
 
     /// Whether all that a new connection is asked is where it comes from and to which port: its endpoint follows from the client, whose
-    /// address alone takes part, and its destination is replaced.
+    /// address alone takes part, and nothing has to be remembered for its packets but what is in its entry.
     #[inline]
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.is_stateless()
-            && self.delivery.form == Form::Dnat
+            && !self.delivery.form.tells_client()
             && self.persistence_ms == 0
             && self.server_ids.is_none()
             && self.secondary_vips.is_empty()

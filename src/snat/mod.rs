@@ -31,11 +31,15 @@ use self::ports::Ports;
 use self::set::Set;
 use crate::addr::Addr;
 use crate::config::Protocol;
+use crate::conntrack::{Tuple, TupleHash};
 use crate::time::Instant;
 
 /// Groups of endpoints that do not share ports. Memory is half a byte a port and group, touched as it is used: at most 1 MiB for
 /// each SNAT address and owner function, over all workers.
 pub const GROUPS: usize = 32;
+
+/// Draws that are made before they are asked for, so that what they lead to can be fetched; a power of two.
+const AHEAD: usize = 16;
 
 /// A SNAT address and port that a connection has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -74,7 +78,10 @@ pub struct Snat {
     /// How many are IPv4.
     v4: usize,
     key: (u64, u64),
+    grouping: TupleHash,
     drawn: u64,
+    /// The random number of draw `n` at place `n` modulo [`AHEAD`], for the next draws.
+    ahead: [u64; AHEAD],
     /// Where [`Snat::maintain`] goes on.
     cursor: usize,
 }
@@ -123,7 +130,21 @@ impl Snat {
             .map(|&addr| Pool { addr, classes: [Protocol::Tcp, Protocol::Sctp].map(|p| class(addr, p)) })
             .collect();
         let v4 = addresses.iter().take_while(|addr| addr.is_v4()).count();
-        Self { pools, v4, key, drawn: 0, cursor: 0 }
+        let ahead = std::array::from_fn(|n| random(key, n as u64));
+        Self { pools, v4, key, grouping: TupleHash::new(key), drawn: 0, ahead, cursor: 0 }
+    }
+
+    /// Fetches what [`allocate`](Self::allocate) will read, if it is called for this endpoint after `nth` others.
+    #[inline]
+    pub fn prefetch(&self, nth: usize, protocol: Protocol, endpoint: Addr) {
+        let random = self.ahead[(self.drawn as usize + nth) % AHEAD];
+        let (first, second) = self.pools.split_at(self.v4);
+        let family = if endpoint.is_v4() { first } else { second };
+        let Some(pool) = family.get(scale(random >> 32, family.len())) else { return };
+        let Class { ports, groups } = &pool.classes[class(protocol)];
+        if let Some(set) = groups.get(self.group(protocol, endpoint)) {
+            ports.prefetch(set.prefetch(random));
+        }
     }
 
     /// An address of the endpoint's family and a port that no other connection of this protocol to this endpoint has. `None`
@@ -190,19 +211,25 @@ impl Snat {
     }
 
     /// Ports of the endpoint's address alone: two ports of one address are in the same group, always.
+    #[inline]
     fn group(&self, protocol: Protocol, endpoint: Addr) -> usize {
-        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
-        hasher.write_u128(endpoint.0);
-        hasher.write_u8(protocol.number());
-        (hasher.finish() % GROUPS as u64) as usize
+        let to = Tuple { src: endpoint, dst: endpoint, sport: 0, dport: 0, protocol };
+        self.grouping.of(&to) as usize % GROUPS
     }
 
     fn draw(&mut self) -> u64 {
+        let later = self.drawn.wrapping_add(AHEAD as u64);
+        let place = self.drawn as usize % AHEAD;
         self.drawn = self.drawn.wrapping_add(1);
-        let mut hasher = SipHasher13::new_with_keys(self.key.1, self.key.0);
-        hasher.write_u64(self.drawn);
-        hasher.finish()
+        std::mem::replace(&mut self.ahead[place], random(self.key, later))
     }
+}
+
+/// The `n`-th random number of this key.
+fn random((k0, k1): (u64, u64), n: u64) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(k1, k0);
+    hasher.write_u64(n);
+    hasher.finish()
 }
 
 /// A random number of 32 bits as an index below `n`.

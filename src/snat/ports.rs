@@ -1,5 +1,7 @@
 //! Which ports of an address are a worker's: from rank to port and back.
 
+use crate::dpdk::memory::prefetch;
+
 /// Words of 64 ports.
 const WORDS: usize = 1 << 16 >> 6;
 
@@ -36,6 +38,16 @@ impl Ports {
     #[inline]
     pub fn at(&self, rank: u32) -> Option<u16> {
         self.list.get(rank as usize).copied()
+    }
+
+    /// Fetches the ports from this place on, 64 of them.
+    #[inline]
+    pub fn prefetch(&self, rank: usize) {
+        for half in [rank, rank + 32] {
+            if let Some(port) = self.list.get(half) {
+                prefetch(port);
+            }
+        }
     }
 
     /// The place of this port.

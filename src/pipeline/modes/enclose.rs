@@ -3,12 +3,13 @@
 use super::Modes;
 use super::dsr::{entropy_of, tunnel_to};
 use crate::addr::{Addr, Mac};
-use crate::conntrack::{Entry, Form, OwnAddresses};
+use crate::conntrack::{Entry, FlowId, Form, OwnAddresses};
 use crate::ids::{PortId, SourceId};
 use crate::neighbor::NextHop;
 use crate::parse::Whole;
 use crate::pipeline::burst::{Slot, Way};
 use crate::pipeline::egress::put_l2;
+use crate::pipeline::established::Onward;
 use crate::pipeline::plain::{Odd, Passing, Queue};
 use crate::pipeline::shard::{Shard, Turn, Via};
 use crate::pipeline::{Account, DropReason, Frame, Output};
@@ -98,10 +99,14 @@ impl<F: Frame> Shard<F> {
         forwarded: &mut u64,
     ) -> Option<(&'s Slot, (PortId, F, Via))> {
         self.run_of(Way::Enclosed, turn, queue, take, forwarded, |modes, frame, passing| {
-            let Passing { packet, direction, entry, own, egress, mac, config, now_ms, is_next } = passing;
+            let Passing { packet, direction, entry, elsewhere, egress, mac, config, now_ms, is_next } =
+                passing;
             let Modes { envelopes, ids, .. } = modes;
-            let kept =
-                if is_next { envelopes.again() } else { envelopes.towards_v4(entry, own, (egress, config)) };
+            let kept = if is_next {
+                envelopes.again()
+            } else {
+                envelopes.towards_v4(entry, elsewhere.own, (egress, config))
+            };
             let Some((envelope, entropy)) = kept else { return Err(Odd::Untouched) };
             if packet.l3_len as usize + envelope.tunnel().overhead() > usize::from(config.mtu)
                 || !entry.follow(direction, packet, now_ms)
@@ -119,7 +124,7 @@ impl<F: Frame> Shard<F> {
         &mut self,
         turn: &mut Turn<'_, O>,
         ingress: PortId,
-        mut frame: F,
+        frame: F,
         slot: &Slot,
         forwarded: &mut u64,
     ) -> Result<(), F> {
@@ -140,15 +145,32 @@ impl<F: Frame> Shard<F> {
         if mtu > port.mtu as isize || !self.conntrack.follow(id, direction, packet) {
             return Err(frame);
         }
+        let onward = Onward { egress, mac, config: port, account };
+        self.send_enclosed(turn, (ingress, frame), packet, id, &onward, forwarded);
+        Ok(())
+    }
+
+    /// Puts a packet of a connection that fits into the connection's tunnel, and sends it.
+    #[inline(always)]
+    pub(in crate::pipeline) fn send_enclosed<O: Output<F>>(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        (ingress, mut frame): (PortId, F),
+        packet: &Whole,
+        id: FlowId,
+        onward: &Onward<'_>,
+        forwarded: &mut u64,
+    ) {
+        let Onward { egress, mac, config, account } = *onward;
         let view = self.conntrack.view(id);
         let entry = view.entry();
         let [client, vip, endpoint] = view.addresses();
         let [(_, client_port), (_, vip_port), _] = entry.ends_v4();
         let entropy = entropy_of((client, client_port), (vip, vip_port));
         let Modes { envelopes, ids, .. } = &mut self.modes;
-        let envelope = envelopes.towards(endpoint, entry, self.conntrack.own(), (egress, port));
+        let envelope = envelopes.towards(endpoint, entry, self.conntrack.own(), (egress, config));
         let enclosed = envelope.ok_or(DropReason::NoRoute).and_then(|envelope| {
-            enclose(&mut frame, packet, (envelope, entropy), (mac, port), || ids.fresh() as u16)
+            enclose(&mut frame, packet, (envelope, entropy), (mac, config), || ids.fresh() as u16)
         });
         match enclosed {
             Ok(()) => {
@@ -158,7 +180,6 @@ impl<F: Frame> Shard<F> {
             }
             Err(reason) => self.drop(turn, ingress, frame, reason),
         }
-        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ use crate::counters::{FlowState, Writer};
 use crate::ids::SourceId;
 use crate::parse::Whole;
 use crate::pipeline::owner::Owner;
-use crate::rewrite::{self, Ends};
+use crate::rewrite::{self, Ends, OntoV4};
 use crate::service::{Delivery, Endpoint, Service};
 use crate::siit;
 use crate::snat::{Binding, Ids, Rest, Snat, Usage};
@@ -91,6 +91,12 @@ impl Modes {
     ) -> Option<(SourceId, u16)> {
         let Binding { addr, port } = self.snat.allocate(protocol, to.addr, now)?;
         Some((tables.own.find(addr), port))
+    }
+
+    /// Fetches where a port towards an endpoint will be drawn, as far as that is drawn after so many others.
+    #[inline]
+    pub fn foresee_source(&self, nth: usize, protocol: Protocol, endpoint: Addr) {
+        self.snat.prefetch(nth, protocol, endpoint);
     }
 
     /// What a connection's entry is told of its source.
@@ -176,11 +182,7 @@ pub(super) fn whole_ends(
     let (near, far) = match entry.form() {
         Form::Dnat => (client_end, endpoint_end),
         Form::DsrL2 => (client_end, vip_end),
-        // Without "don't fragment" it gets another id on its way to the endpoint.
-        Form::FullNat(_)
-            if client.is_v4() == endpoint.is_v4()
-                && (packet.dont_fragment || direction == Direction::Reply) =>
-        {
+        Form::FullNat(_) if keeps_header((client, endpoint), packet, direction) => {
             let (source, port) = entry.source();
             ((own.get(source), port), endpoint_end)
         }
@@ -190,6 +192,13 @@ pub(super) fn whole_ends(
         Direction::Original => (near, far),
         Direction::Reply => (vip_end, client_end),
     })
+}
+
+/// Whether full NAT between a client and an endpoint leaves a packet's IP header but for addresses and checksum: it is not of
+/// another family, and does not get another id, as it does without "don't fragment" on its way to the endpoint.
+#[inline]
+pub(super) fn keeps_header((client, endpoint): (Addr, Addr), packet: &Whole, direction: Direction) -> bool {
+    client.is_v4() == endpoint.is_v4() && (packet.dont_fragment || direction == Direction::Reply)
 }
 
 /// Whether [`onto_v4`] says where a packet of a connection goes on: all ends are of IPv4, and no more than addresses and ports is
@@ -206,17 +215,12 @@ pub(super) fn is_replaced_v4(entry: &Entry, packet: &Whole, direction: Direction
     replaced && packet.is_v4 && !entry.is_wide()
 }
 
-/// [`whole_ends`] of such a packet, and what it adds to checksums, all [as on the wire](raw).
+/// [`whole_ends`] of such a packet, and what it adds to checksums.
 #[inline(always)]
-pub(super) fn onto_v4(
-    entry: &Entry,
-    packet: &Whole,
-    direction: Direction,
-    own: &OwnAddresses,
-) -> ((u64, u32), [u16; 2]) {
+pub(super) fn onto_v4(entry: &Entry, packet: &Whole, direction: Direction, own: &OwnAddresses) -> OntoV4 {
     let comes = (packet.v4, packet.ports);
     let goes = match (entry.form(), direction) {
-        (Form::DsrL2, _) => return (comes, [0; 2]),
+        (Form::DsrL2, _) => return OntoV4 { ends: comes, deltas: [0; 2] },
         (Form::FullNat(_), Direction::Original) => {
             let [_, _, (endpoint, endpoint_port)] = entry.ends_v4();
             let (source, port) = entry.source();
@@ -224,7 +228,7 @@ pub(super) fn onto_v4(
         }
         _ => entry.goes_v4(direction),
     };
-    (goes, rewrite::deltas_v4(comes, goes))
+    OntoV4 { ends: goes, deltas: rewrite::deltas_v4(comes, goes) }
 }
 
 /// As [`growth`].
@@ -239,7 +243,8 @@ pub(super) fn growth(flow: &Flow, direction: Direction) -> isize {
     growth_between(flow.form, flow.client, flow.endpoint, direction)
 }
 
-fn growth_between(form: Form, client: Addr, endpoint: Addr, direction: Direction) -> isize {
+#[inline]
+pub(super) fn growth_between(form: Form, client: Addr, endpoint: Addr, direction: Direction) -> isize {
     let overhead = |kind| tunnel::overhead(kind, endpoint) as isize;
     match form {
         Form::Dnat | Form::DsrL2 => 0,
