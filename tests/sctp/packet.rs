@@ -29,6 +29,31 @@ impl Sctp {
     }
 
     fn read(frame: &[u8]) -> Option<Self> {
+        let (protocol, packet) = Self::carried(frame);
+        (protocol == 132).then_some(packet)
+    }
+
+    /// ICMP errors about SCTP among captured frames, as if they were packets of the association, of their direction: a kernel
+    /// without SCTP sends one when something comes for a process that has ended.
+    pub fn errors(frames: &[(u64, Vec<u8>)]) -> Vec<Self> {
+        frames.iter().filter_map(|(_, frame)| Self::read_error(frame)).collect()
+    }
+
+    fn read_error(frame: &[u8]) -> Option<Self> {
+        let (protocol, error) = Self::carried(frame);
+        let (header, quote) = error.segment.split_at_checked(8)?;
+        // Unreachable; of IPv6 also an unknown next header.
+        let quoted_at = match (protocol, header[0]) {
+            (1, 3) if quote[9] == 132 => usize::from(quote[0] & 15) * 4,
+            (58, 1 | 4) if quote[6] == 132 => 40,
+            _ => return None,
+        };
+        let ports = &quote[quoted_at..quoted_at + 4];
+        Some(Self { segment: [&ports[2..], &ports[..2]].concat(), ..error })
+    }
+
+    /// What a frame's IP packet carries, and of which protocol.
+    fn carried(frame: &[u8]) -> (u8, Self) {
         let ip = &frame[14..];
         let u16_at = |at: usize| usize::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
         let (protocol, header, len, source, destination) = match frame[12..14] {
@@ -46,12 +71,8 @@ impl Sctp {
             }
             ref other => panic!("EtherType {other:02x?} past the filter"),
         };
-        (protocol == 132).then(|| Self {
-            source,
-            destination,
-            bytes: len as u64,
-            segment: ip[header..len].to_vec(),
-        })
+        let segment = ip[header..len].to_vec();
+        (protocol, Self { source, destination, bytes: len as u64, segment })
     }
 
     /// Source and destination port.
