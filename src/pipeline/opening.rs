@@ -41,6 +41,11 @@ impl<F: Frame> Shard<F> {
         }
         let Some(service) = turn.tables.services.at(foreseen.service) else { return Err(frame) };
         let Some(endpoint) = service.endpoints.get(foreseen.nth as usize) else { return Err(frame) };
+        // What a packet before it in the burst has opened is not judged anew, and no port is drawn for it.
+        let asks_once = !turn.tables.firewall.is_empty() || service.delivery.form.is_full_nat();
+        if asks_once && self.conntrack.find(&tuple, hash).is_some() {
+            return Err(frame);
+        }
         if self.is_firewalled(turn, || Subject {
             port,
             src: tuple.src,
@@ -64,8 +69,6 @@ impl<F: Frame> Shard<F> {
             Form::FullNat(_) => {
                 config.l2_len() == usize::from(packet.l3)
                     && modes::keeps_header((tuple.src, endpoint.addr), packet, Direction::Original)
-                    // No port is drawn for what a packet before it in the burst has opened.
-                    && self.conntrack.find(&tuple, hash).is_none()
             }
             Form::DsrIpip | Form::DsrGue => true,
         };
